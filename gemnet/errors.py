@@ -1,0 +1,32 @@
+"""The errors a user of GEMNet can mend."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class GemnetError(ValueError):
+    """Bad input. The message says what was given, what was expected and how to get there."""
+
+
+class GraphError(GemnetError):
+    """A cell graph that is not one: a cycle, too many nodes, an edge to nowhere."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The part of a message that names what was probably meant.
+
+    Args:
+        word: the unknown word.
+        known: the words that exist.
+
+    Returns:
+        ``" Did you mean 'x'?"`` when something is close, else the list of what exists (at most 20).
+    """
+    words = sorted(set(known))
+    close = difflib.get_close_matches(word, words, n=1, cutoff=0.6)
+    if close:
+        return f" Did you mean {close[0]!r}?"
+    shown = ", ".join(words[:20]) + (", ..." if len(words) > 20 else "")
+    return f" Known: {shown}."

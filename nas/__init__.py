@@ -1,0 +1,1 @@
+"""The search: spaces, WL-guided embedding, predictor, strategies, evaluators and the loop that joins them."""

@@ -1,0 +1,79 @@
+"""The data that travels between strategy, executor, evaluator and ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from nas.spaces.base import Candidate
+
+
+@dataclass(frozen=True, order=True)
+class Fidelity:
+    """How thoroughly a candidate is evaluated.
+
+    Args:
+        epochs: passes over the training images (for tables: the epochs of the recorded training).
+        resolution: side of the training images in pixels; None keeps the data set's own.
+        subset: share of the training images used, in (0, 1].
+    """
+
+    epochs: int
+    resolution: int | None = None
+    subset: float = 1.0
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A candidate to evaluate.
+
+    Args:
+        number: 0, 1, 2, ... in the order of asking; together with the search's seed it keys all randomness.
+        candidate: what to evaluate.
+        fidelity: how thoroughly.
+        training_seed: seed of initialisation, data order and augmentation.
+    """
+
+    number: int
+    candidate: Candidate
+    fidelity: Fidelity
+    training_seed: int = 0
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What became of a proposal.
+
+    Args:
+        proposal: what was asked.
+        status: "ok", or "failed" with a reason (NaN loss, out of memory, time limit, crashed worker).
+        accuracy: top-1 on the development split in percent; None where failed.
+        macs: multiply-adds of one forward pass at the input size of the network's final use.
+        params: number of parameters.
+        seconds: wall-clock time the evaluation took (for tables: the recorded training time, the query's cost).
+        reason: one sentence where failed, else "".
+        metrics: further measured figures by name, such as latency in ms.
+    """
+
+    proposal: Proposal
+    status: Literal["ok", "failed"]
+    accuracy: float | None
+    macs: float | None = None
+    params: float | None = None
+    seconds: float = 0.0
+    reason: str = ""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+class Evaluator(Protocol):
+    """Measures candidates. A failed training is a result, never an exception."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever results could: data, split, recipe and code version of the evaluation."""
+        ...
+
+    def evaluate(self, proposal: Proposal) -> Evaluation:
+        """Trains or looks up the proposal's candidate at its fidelity."""
+        ...

@@ -1,0 +1,1 @@
+"""Search strategies, all behind the same ask and tell."""

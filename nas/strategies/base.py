@@ -1,0 +1,28 @@
+"""What every search strategy offers: ask and tell."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from nas.evaluation import Evaluation, Proposal
+
+
+class Strategy(ABC):
+    """Proposes candidates and learns from their evaluations.
+
+    A strategy holds no state that the ledger couldn't give back: constructing it anew and telling it the same
+    evaluations, in order of their numbers, makes it propose what the first one would have proposed. All randomness
+    comes from ``numpy.random.default_rng([seed, number])`` with the number of the first proposal asked for.
+    """
+
+    @abstractmethod
+    def ask(self, n: int, pending: Sequence[Proposal] = ()) -> list[Proposal]:
+        """At most ``n`` new proposals, numbered from (told + pending) on; none is one told or pending.
+
+        Fewer than ``n`` (or none) are returned only where the space has no more candidates within the budget.
+        """
+
+    @abstractmethod
+    def tell(self, evaluations: Sequence[Evaluation]) -> None:
+        """Learns from finished evaluations, failed ones included."""
