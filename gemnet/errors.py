@@ -14,6 +14,14 @@ class GraphError(GemnetError):
     """A cell graph that is not one: a cycle, too many nodes, an edge to nowhere."""
 
 
+class OperationError(GemnetError):
+    """An operation name that can't be read, or an operation asked for what it can't do."""
+
+
+class GenomeError(GemnetError):
+    """A genome that no network can be built from. The message names the key."""
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """The part of a message that names what was probably meant.
 

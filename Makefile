@@ -1,0 +1,36 @@
+# The two commands: `make search` (digits to backbone, ten minutes) and `make test`.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.10; do command -v $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+WORK_DIR ?= work_dirs/digits
+
+.PHONY: search test test-slow lint setup clean-venv
+
+search: $(VENV)/.core
+	$(BIN)/python tools/search.py --work-dir $(WORK_DIR)
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
+
+test-slow: $(VENV)/.dev
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+setup: $(VENV)/.dev
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "GEMNet needs Python 3.10, 3.11 or 3.12; none was found. Name one: make search PYTHON=/path/to/python3.11"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.core: $(BIN)/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.core pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable ".[dev,detection]"
+	@touch $@
+
+clean-venv:
+	rm -rf $(VENV)
