@@ -91,6 +91,8 @@ class Budget:
             if limit is None:
                 continue
             if value is None:
-                raise BudgetError(f"{name}={limit} is set, but this search space knows no {name[4:]}. Remove the limit.")
+                raise BudgetError(
+                    f"{name}={limit} is set, but this search space knows no {name[4:]}. Remove the limit."
+                )
             ok = ok & (value <= limit)
         return ok

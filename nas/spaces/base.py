@@ -132,12 +132,16 @@ class SearchSpace(ABC):
             given = dict(candidate.macro)
             for name in given:
                 if name not in self.macro_choices:
-                    raise SpaceError(f"Unknown macro choice {name!r} in space {self.name!r}.{nearest(name, self.macro_choices)}")
+                    raise SpaceError(
+                        f"Unknown macro choice {name!r} in space {self.name!r}.{nearest(name, self.macro_choices)}"
+                    )
             for column, (name, values) in enumerate(self.macro_choices.items()):
                 if name not in given:
                     raise SpaceError(f"Macro choice {name!r} is missing; space {self.name!r} takes one of {values}.")
                 if given[name] not in values:
-                    raise SpaceError(f"Macro choice {name!r} is one of {values} in space {self.name!r}, got {given[name]!r}.")
+                    raise SpaceError(
+                        f"Macro choice {name!r} is one of {values} in space {self.name!r}, got {given[name]!r}."
+                    )
                 macro[row, column] = values.index(given[name])
         return CandidateBatch(graphs, macro)
 

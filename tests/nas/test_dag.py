@@ -1,0 +1,83 @@
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from gemnet.cell_graph import GraphBatch
+from nas.spaces.dag import add_node, change_op, edit, flip_edge, remove_node, sample_dags
+
+VOCABULARY = ("a", "b", "c", "d")
+
+
+def assert_well_formed(graphs: GraphBatch, max_nodes: int) -> None:
+    column = np.arange(graphs.width)
+    inside = column < graphs.sizes[:, None]
+    np.testing.assert_array_equal(graphs.live(), inside)
+    assert graphs.sizes.min() >= 3
+    assert graphs.sizes.max() <= max_nodes + 2
+    assert not graphs.successors[~inside].any()
+    for row in range(0, len(graphs), 53):
+        graph = graphs.graph(row)  # CellGraph checks the order of every edge
+        assert graph.dead_nodes() == ()
+
+
+@pytest.fixture(scope="module")
+def graphs() -> GraphBatch:
+    return sample_dags(2000, VOCABULARY, np.random.default_rng(0), max_nodes=30)
+
+
+def test_samples_have_no_dead_nodes_and_all_sizes(graphs: GraphBatch) -> None:
+    assert_well_formed(graphs, 30)
+    assert set(graphs.sizes.tolist()) == set(range(3, 33))
+
+
+def test_equal_seeds_give_equal_samples(graphs: GraphBatch) -> None:
+    again = sample_dags(2000, VOCABULARY, np.random.default_rng(0), max_nodes=30)
+    np.testing.assert_array_equal(again.successors, graphs.successors)
+    np.testing.assert_array_equal(again.ops, graphs.ops)
+
+
+EDITS: dict[str, Callable[[GraphBatch, np.random.Generator], GraphBatch]] = {
+    "change_op": change_op,
+    "flip_edge": flip_edge,
+    "add_node": lambda graphs, rng: add_node(graphs, rng, 30),
+    "remove_node": remove_node,
+    "edit": lambda graphs, rng: edit(graphs, rng, 30),
+}
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_edits_keep_graphs_valid_and_change_most(name: str, graphs: GraphBatch) -> None:
+    edited = EDITS[name](graphs, np.random.default_rng(1))
+    assert len(edited) == len(graphs)
+    assert_well_formed(edited, 30)
+    same = np.mean([edited.graph(row) == graphs.graph(row) for row in range(300)])
+    assert same < 0.2
+
+
+def test_change_op_changes_exactly_one_label(graphs: GraphBatch) -> None:
+    edited = change_op(graphs, np.random.default_rng(1))
+    np.testing.assert_array_equal((edited.ops != graphs.ops).sum(axis=1), 1)
+
+
+def test_add_then_remove_stay_within_one_node(graphs: GraphBatch) -> None:
+    rng = np.random.default_rng(1)
+    grown = add_node(graphs, rng, 30)
+    np.testing.assert_array_equal(grown.sizes, np.minimum(graphs.sizes + 1, 32))
+    shrunk = remove_node(graphs, rng)
+    np.testing.assert_array_equal(shrunk.sizes, np.maximum(graphs.sizes - 1, 3))
+
+
+def test_flip_edge_changes_one_edge_where_no_node_dies(graphs: GraphBatch) -> None:
+    edited = flip_edge(graphs, np.random.default_rng(2))
+    for row in range(300):
+        if edited.sizes[row] == graphs.sizes[row]:
+            assert len(edited.graph(row).edges ^ graphs.graph(row).edges) <= 1
+
+
+def test_a_chain_of_many_edits_stays_valid(graphs: GraphBatch) -> None:
+    rng = np.random.default_rng(3)
+    walked = graphs.take(slice(0, 300))
+    for _ in range(40):
+        walked = edit(walked, rng, 12) if walked.sizes.max() <= 14 else remove_node(walked, rng)
+    assert_well_formed(walked, 30)
