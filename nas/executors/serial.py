@@ -1,0 +1,49 @@
+"""Runs calls in the process that drives the search: for tables, where a call takes microseconds."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from nas.executors.base import Call, Executor, Outcome, describe
+
+
+class SerialExecutor(Executor):
+    """One worker, in this process. It can't survive what kills the process, and has no time limits.
+
+    Args:
+        build: makes the service whose methods are called; called once, at the first call.
+    """
+
+    workers = 1
+
+    def __init__(self, build: Callable[[], Any]) -> None:
+        self._build = build
+        self._service: Any = None
+        self._queue: deque[Call] = deque()
+
+    def submit(self, call: Call) -> None:
+        self._queue.append(call)
+
+    def wait(self, timeout: float | None = None) -> list[Outcome]:
+        if not self._queue:
+            return []
+        if self._service is None:
+            self._service = self._build()
+        call = self._queue.popleft()
+        start = time.perf_counter()
+        try:
+            value = getattr(self._service, call.method)(*call.args)
+        except Exception as error:
+            return [Outcome(call, failure=describe(error), seconds=time.perf_counter() - start)]
+        return [Outcome(call, value=value, seconds=time.perf_counter() - start)]
+
+    def close(self) -> None:
+        self._queue.clear()
+        self._service = None
+
+    @property
+    def outstanding(self) -> int:
+        return len(self._queue)

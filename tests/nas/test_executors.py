@@ -1,0 +1,221 @@
+"""The contract of executors, and what local workers survive."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from nas.executors import Call, ExecutorError, LocalExecutor, SerialExecutor
+
+
+class Service:
+    """What a worker does in these tests."""
+
+    def square(self, x: float) -> float:
+        return x * x
+
+    def fail(self, text: str) -> None:
+        raise RuntimeError(text)
+
+    def unpicklable(self) -> object:
+        return lambda: None
+
+    def sleep(self, seconds: float) -> int:
+        time.sleep(seconds)
+        return os.getpid()
+
+    def die(self, marker: str = "", deaths: int = 1) -> str:
+        """Kills its own process, at the first ``deaths`` attempts."""
+        with open(marker, "a") as file:
+            file.write("x")
+        if Path(marker).stat().st_size <= deaths:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return "survived"
+
+    def threads(self) -> tuple[int, str, str]:
+        import torch
+
+        return torch.get_num_threads(), os.environ["OMP_NUM_THREADS"], os.environ.get("CUDA_VISIBLE_DEVICES", "")
+
+
+class Unbuildable:
+    def __init__(self) -> None:
+        raise ValueError("no such data set")
+
+
+class DeadOnArrival:
+    def __init__(self) -> None:
+        os._exit(3)
+
+
+def drain(executor) -> list:
+    outcomes = []
+    while executor.outstanding:
+        outcomes += executor.wait()
+    return outcomes
+
+
+@pytest.fixture(params=["serial", "local"])
+def executor(request):
+    with SerialExecutor(Service) if request.param == "serial" else LocalExecutor(Service, workers=2) as made:
+        yield made
+
+
+def test_every_call_has_one_outcome_and_failures_are_outcomes(executor) -> None:
+    calls = [Call(n, "square", (n,)) for n in range(6)] + [Call(6, "fail", ("broken\nrecord",)), Call(7, "absent")]
+    for call in calls:
+        executor.submit(call)
+    assert executor.outstanding == 8
+    outcomes = sorted(drain(executor), key=lambda outcome: outcome.call.number)
+    assert [outcome.call for outcome in outcomes] == calls
+    assert [outcome.value for outcome in outcomes[:6]] == [0, 1, 4, 9, 16, 25]
+    assert not any(outcome.failure for outcome in outcomes[:6])
+    assert outcomes[6].failure == "RuntimeError: broken record"
+    assert "absent" in outcomes[7].failure
+    assert executor.wait() == []
+    executor.submit(Call(8, "square", (3,)))
+    assert drain(executor)[0].value == 9
+
+
+def test_closed_executor_forgets_its_calls(executor) -> None:
+    executor.submit(Call(0, "square", (2,)))
+    executor.close()
+    assert executor.outstanding == 0
+    assert executor.wait() == []
+
+
+@pytest.fixture(scope="module")
+def crew():
+    with LocalExecutor(Service, workers=2, threads=1) as made:
+        made.submit(Call(0, "square", (1,)))
+        made.submit(Call(1, "square", (1,)))
+        drain(made)
+        yield made
+
+
+def test_two_workers_work_at_the_same_time(crew) -> None:
+    start = time.perf_counter()
+    for n in range(4):
+        crew.submit(Call(n, "sleep", (0.4,)))
+    pids = {outcome.value for outcome in drain(crew)}
+    assert len(pids) == 2
+    assert time.perf_counter() - start < 1.4
+
+
+def test_a_worker_has_the_threads_it_was_given(crew) -> None:
+    crew.submit(Call(0, "threads"))
+    assert drain(crew)[0].value == (1, "1", "")
+
+
+def test_wait_comes_back_after_its_timeout(crew) -> None:
+    crew.submit(Call(0, "sleep", (0.8,)))
+    start = time.perf_counter()
+    assert crew.wait(timeout=0.1) == []
+    assert time.perf_counter() - start < 0.6
+    assert len(drain(crew)) == 1
+
+
+def test_result_that_cannot_be_pickled_is_a_failure(crew) -> None:
+    crew.submit(Call(0, "unpicklable"))
+    assert drain(crew)[0].failure
+
+
+def test_call_over_its_time_limit_is_killed_and_others_go_on(crew) -> None:
+    crew.submit(Call(0, "sleep", (60.0,), time_limit=0.5))
+    crew.submit(Call(1, "square", (2,), time_limit=60.0))
+    outcomes = {outcome.call.number: outcome for outcome in drain(crew)}
+    assert outcomes[0].failure == "over the time limit of 0.5 s"
+    assert 0.5 <= outcomes[0].seconds < 5
+    assert outcomes[1].value == 4
+
+
+def test_call_whose_worker_died_is_tried_once_more(crew, tmp_path) -> None:
+    crew.submit(Call(0, "die", (str(tmp_path / "once"), 1)))
+    crew.submit(Call(1, "die", (str(tmp_path / "always"), 99)))
+    crew.submit(Call(2, "square", (2,)))
+    outcomes = {outcome.call.number: outcome for outcome in drain(crew)}
+    assert outcomes[0].value == "survived"
+    assert outcomes[1].failure.startswith("the worker died 2 times: killed by SIGKILL")
+    assert (tmp_path / "always").read_text() == "xx"
+    assert outcomes[2].value == 4
+
+
+def test_kill_9_from_outside_loses_nothing(crew) -> None:
+    for n in range(4):
+        crew.submit(Call(n, "sleep", (0.5,)))
+    assert crew.wait(timeout=0.2) == []
+    os.kill(crew.pids()[0], signal.SIGKILL)
+    outcomes = drain(crew)
+    assert sorted(outcome.call.number for outcome in outcomes) == [0, 1, 2, 3]
+    assert not any(outcome.failure for outcome in outcomes)
+
+
+def test_devices_are_dealt_out_in_turn() -> None:
+    with LocalExecutor(Service, workers=2, devices=(0, 3)) as made:
+        for n in range(2):
+            made.submit(Call(n, "threads"))
+        # Both start at the same time, but one may do both calls: ask until each has answered.
+        seen = {outcome.value[2] for outcome in drain(made)}
+        while len(seen) < 2:
+            for n in range(2):
+                made.submit(Call(n, "sleep", (0.2,)))
+                made.submit(Call(n, "threads"))
+            seen |= {outcome.value[2] for outcome in drain(made) if isinstance(outcome.value, tuple)}
+    assert seen == {"0", "3"}
+
+
+@pytest.mark.parametrize(("build", "words"), [(Unbuildable, "no such data set"), (DeadOnArrival, "ended with code 3")])
+def test_workers_that_cannot_start_are_an_error(build, words) -> None:
+    with LocalExecutor(build, workers=1) as made:
+        made.submit(Call(0, "square", (1,)))
+        with pytest.raises(ExecutorError, match=words):
+            drain(made)
+
+
+def test_no_worker_is_an_error() -> None:
+    with pytest.raises(ExecutorError, match="got 0 with 1"):
+        LocalExecutor(Service, workers=0)
+
+
+def _drive_and_hang(pids: str) -> None:
+    with LocalExecutor(partial(Service), workers=2) as made:
+        for n in range(2):
+            made.submit(Call(n, "sleep", (0.01,)))
+        drain(made)
+        for n in range(2):
+            made.submit(Call(n, "sleep", (60.0,)))
+        draft = Path(pids + ".draft")
+        draft.write_text(" ".join(map(str, made.pids())))
+        draft.rename(pids)
+        made.wait()
+
+
+def test_workers_die_with_their_driver(tmp_path) -> None:
+    import multiprocessing
+
+    pids = tmp_path / "pids"
+    driver = multiprocessing.get_context("spawn").Process(target=_drive_and_hang, args=(str(pids),))
+    driver.start()
+    end = time.monotonic() + 60
+    while not pids.exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    driver.kill()
+    driver.join()
+    workers = [int(pid) for pid in pids.read_text().split()]
+    assert len(workers) == 2
+    while any(_alive(pid) for pid in workers) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not any(_alive(pid) for pid in workers)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
