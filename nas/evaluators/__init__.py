@@ -1,0 +1,1 @@
+"""What measures candidates: tables and real trainings."""

@@ -1,0 +1,187 @@
+"""Measures candidates by training them for a short while on real images."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from nas.datasets import DataSpec
+from nas.evaluation import Evaluation, Fidelity, Proposal
+from nas.spaces.base import Candidate
+from nas.training import Recipe, TrainingData, TrainingFailed, at_fidelity, load_data, train
+
+EVALUATION_VERSION = 1  # raise it when a change of code changes results: old evaluations are then not reused
+KEPT_FIDELITIES = 2  # prepared data sets held in memory: the search's fidelity and one it is promoting to
+
+
+class Builder(Protocol):
+    """What turns a candidate into a network; a search space that trains is one."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever the same candidate would become another network."""
+        ...
+
+    def build(self, candidate: Candidate, num_classes: int, in_chans: int) -> nn.Module:
+        """A freshly initialised network; draws from torch's generator."""
+        ...
+
+    def costs(self, candidate: Candidate, num_classes: int, in_chans: int) -> tuple[float, float]:
+        """MACs at the input size of the network's final use, and parameters."""
+        ...
+
+
+@dataclass(frozen=True)
+class TrainingEvaluator:
+    """Trains each candidate and measures it on the development images. The official test images are never read.
+
+    It may be pickled; worker processes read the data themselves, from the one copy in the cache.
+
+    Args:
+        data: which images.
+        builder: makes the networks.
+        recipe: how they are trained.
+        device: where.
+        threads: of a training on the CPU; results are repeatable for one number of threads.
+        time_limit: seconds after which a training is given up; None for none.
+    """
+
+    data: DataSpec
+    builder: Builder
+    recipe: Recipe = field(default_factory=Recipe)
+    device: str = "cpu"
+    threads: int = 1
+    time_limit: float | None = None
+
+    @cached_property
+    def images(self) -> TrainingData:
+        """The data set, read on first use.
+
+        Raises:
+            DataError: it can't be.
+        """
+        return load_data(self.data)
+
+    @cached_property
+    def _prepared(self) -> dict[tuple[int | None, float], TrainingData]:
+        return {}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits of everything results depend on besides candidate, fidelity and seed.
+
+        That is: content and division of the images, the way candidates become networks, recipe, number of threads,
+        kind of device, version of torch, and `EVALUATION_VERSION`. Not: where the data lie, the time limit.
+        """
+        parts = {
+            "evaluation": EVALUATION_VERSION,
+            "data": self.images.digest,
+            "split": [self.data.dev_fraction, self.data.split_seed],
+            "builder": self.builder.fingerprint,
+            "recipe": asdict(self.recipe),
+            "device": torch.device(self.device).type,
+            "threads": self.threads if torch.device(self.device).type == "cpu" else 0,
+            "torch": torch.__version__,
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+    def evaluate(self, proposal: Proposal) -> Evaluation:
+        """Trains the proposal's candidate at its fidelity.
+
+        Returns:
+            Top-1 on the development images in percent, or a failure with its reason: a loss that is not finite, the time
+            limit, no memory, an error while the network is built or run. ``metrics`` holds the last epoch's ``loss`` and
+            ``images_per_second``.
+
+        Raises:
+            DataError: the data set can't be read: that is no candidate's fault.
+        """
+        data = self.at(proposal.fidelity)
+        started = time.perf_counter()
+        macs = params = None
+        try:
+            macs, params = self.builder.costs(proposal.candidate, len(data.classes), data.channels)
+            with limited_threads(self.threads):
+                model = self._build(proposal, data)
+                left = None if self.time_limit is None else self.time_limit - (time.perf_counter() - started)
+                result = train(
+                    model, data, self.recipe, proposal.fidelity.epochs, proposal.training_seed, self.device, left
+                )
+        except Exception as error:
+            return Evaluation(
+                proposal,
+                "failed",
+                None,
+                macs,
+                params,
+                time.perf_counter() - started,
+                failure_reason(error),
+            )
+        return Evaluation(
+            proposal,
+            "ok",
+            result.accuracy,
+            macs,
+            params,
+            time.perf_counter() - started,
+            metrics={"loss": result.history[-1].loss, "images_per_second": result.images_per_second},
+        )
+
+    def at(self, fidelity: Fidelity) -> TrainingData:
+        """The data as a fidelity wants them; the last few are kept.
+
+        Raises:
+            DataError: they can't be read.
+            RecipeError: a fidelity out of range.
+        """
+        key = (fidelity.resolution, fidelity.subset)
+        if key not in self._prepared:
+            while len(self._prepared) >= KEPT_FIDELITIES:
+                self._prepared.pop(next(iter(self._prepared)))
+            self._prepared[key] = at_fidelity(self.images, *key)
+        return self._prepared[key]
+
+    def _build(self, proposal: Proposal, data: TrainingData) -> nn.Module:
+        devices = [self.device] if torch.device(self.device).type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(proposal.training_seed)
+            return self.builder.build(proposal.candidate, len(data.classes), data.channels)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what was read: a worker maps the data itself."""
+        return {name: value for name, value in self.__dict__.items() if name not in ("images", "_prepared")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
+
+@contextmanager
+def limited_threads(threads: int) -> Iterator[None]:
+    """Runs torch on ``threads`` CPU threads, and on as many as before afterwards."""
+    before = torch.get_num_threads()
+    if threads != before:
+        torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        if threads != before:
+            torch.set_num_threads(before)
+
+
+def failure_reason(error: BaseException) -> str:
+    """An exception of a training as one sentence for the ledger."""
+    text = " ".join(str(error).split())[:400]
+    if isinstance(error, TrainingFailed):
+        return text
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in text:
+        return f"Out of memory: {text}" if text else "Out of memory."
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
