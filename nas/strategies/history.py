@@ -1,0 +1,175 @@
+"""What all strategies share: the evaluations told so far, what is taken, and the numbering of proposals."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gemnet.errors import GemnetError
+from nas.evaluation import Evaluation, Fidelity, Proposal
+from nas.score import Budget, BudgetError, EfficiencyScore
+from nas.spaces.base import Candidate, CandidateBatch, SearchSpace
+from nas.strategies.base import Strategy
+from nas.strategies.pool import Pool, admits, enumerated_pool
+
+DRAWS_PER_ROUND = 64  # candidates drawn at once when looking for one that is new and within the budget
+DRAW_ROUNDS = 200  # then the space is taken to be exhausted, or the budget to admit nothing
+
+
+class StrategyError(GemnetError):
+    """A strategy that does not exist, or an option it doesn't have."""
+
+
+class HistoryStrategy(Strategy):
+    """Keeps the history and asks `propose` for candidates.
+
+    The first ``initial`` proposals are random and the same for every strategy with the same seed, so that runs can be
+    compared in pairs.
+
+    Args:
+        space: where to search.
+        seed: with the number of a proposal, the key of all randomness.
+        fidelity: how thoroughly proposals are to be evaluated; evaluations at another fidelity are not learnt from.
+        score: what is maximised.
+        budget: hard limits; what exceeds them is never proposed.
+        initial: number of random proposals at the start.
+
+    Raises:
+        BudgetError: the space can be listed and no candidate is within the limits.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        seed: int,
+        *,
+        fidelity: Fidelity,
+        score: EfficiencyScore | None = None,
+        budget: Budget | None = None,
+        initial: int = 10,
+    ) -> None:
+        self.space = space
+        self.seed = seed
+        self.fidelity = fidelity
+        self.score = score or EfficiencyScore()
+        self.budget = budget or Budget()
+        self.initial = initial
+        self.pool: Pool | None = enumerated_pool(space, self.budget)
+        if self.pool is not None and not len(self.pool):
+            raise BudgetError(
+                f"No candidate of space {space.name!r} is within the limits {self.budget}. Raise max_macs or max_params."
+            )
+        self.told = 0
+        self.candidates: list[Candidate] = []
+        self.numbers: list[int] = []
+        self._scores: list[list[float]] = []
+        self._rows: dict[Hashable, int] = {}
+        self._taken: set[Hashable] = set()
+        self._waiting: dict[int, Evaluation] = {}
+
+    def ask(self, n: int, pending: Sequence[Proposal] = ()) -> list[Proposal]:
+        first = self.told + len(pending)
+        rng = np.random.default_rng([self.seed, first])
+        taken = self._taken | {self.key(proposal.candidate) for proposal in pending}
+        if first < self.initial or not self.candidates:
+            chosen = self.draw(n, rng, taken)
+        else:
+            chosen = self.propose(n, rng, taken, [proposal.candidate for proposal in pending])
+            # A strategy may run out of its own ideas (a pool without anything new); the search goes on at random.
+            if len(chosen) < n:
+                chosen += self.draw(n - len(chosen), rng, taken | {self.key(candidate) for candidate in chosen})
+        return [Proposal(first + k, candidate, self.fidelity) for k, candidate in enumerate(chosen)]
+
+    def tell(self, evaluations: Sequence[Evaluation]) -> None:
+        for evaluation in sorted(evaluations, key=lambda e: e.proposal.number):
+            self.told += 1
+            self._learn(evaluation)
+
+    @abstractmethod
+    def propose(
+        self, n: int, rng: np.random.Generator, taken: set[Hashable], pending: Sequence[Candidate]
+    ) -> list[Candidate]:
+        """At most ``n`` candidates within the budget whose keys are not in ``taken``."""
+
+    def key(self, candidate: Candidate) -> Hashable:
+        """Equal for candidates that are the same network."""
+        if self.pool is not None:
+            index = self.pool.index(candidate)
+            if index is not None:
+                return index
+        return candidate.key()
+
+    def is_new(self, candidate: Candidate, taken: set[Hashable]) -> bool:
+        """Whether a candidate may be proposed: not taken, within the budget, in the pool where there is one."""
+        if self.pool is not None:
+            index = self.pool.index(candidate)
+            return index is not None and index not in taken
+        return candidate.key() not in taken
+
+    def admitted(self, batch: CandidateBatch) -> CandidateBatch:
+        """The candidates of a batch that are within the budget."""
+        return batch.take(np.flatnonzero(admits(self.space, self.budget, batch)))
+
+    def draw(self, n: int, rng: np.random.Generator, taken: set[Hashable]) -> list[Candidate]:
+        """Random candidates, none of them taken and no two the same; fewer than ``n`` where there are no more."""
+        if self.pool is not None:
+            free = np.setdiff1d(np.arange(len(self.pool)), [k for k in taken if isinstance(k, int)])
+            index = rng.choice(free, min(n, len(free)), replace=False)
+            return [self.pool.candidate(int(i)) for i in index]
+        found: list[Candidate] = []
+        seen = set(taken)
+        for _ in range(DRAW_ROUNDS):
+            batch = self.admitted(self.space.sample(max(DRAWS_PER_ROUND, n), rng))
+            for row in range(len(batch)):
+                candidate = self.space.unpack(batch, row)
+                if candidate.key() not in seen:
+                    seen.add(candidate.key())
+                    found.append(candidate)
+                    if len(found) == n:
+                        return found
+        if not found and not self.candidates and not taken:
+            raise BudgetError(
+                f"None of {DRAW_ROUNDS * max(DRAWS_PER_ROUND, n)} random candidates of space {self.space.name!r} is within "
+                f"the limits {self.budget}. Raise max_macs or max_params."
+            )
+        return found
+
+    def scores(self) -> NDArray[np.float64]:
+        """Score of each of ``candidates``, the mean where one was evaluated more than once; the worst seen where it failed.
+
+        A failed training says that the candidate is bad, not how bad; the worst score keeps models finite.
+        """
+        values = np.array([np.mean(s) if s else np.nan for s in self._scores])
+        worst = np.nanmin(values) if np.isfinite(values).any() else 0.0
+        return np.where(np.isfinite(values), values, worst)
+
+    def failed(self) -> NDArray[np.bool_]:
+        """Which of ``candidates`` have no score because every evaluation failed."""
+        return np.array([not s for s in self._scores], dtype=np.bool_)
+
+    def _learn(self, evaluation: Evaluation) -> None:
+        candidate = evaluation.proposal.candidate
+        key = self.key(candidate)
+        self._taken.add(key)
+        if evaluation.proposal.fidelity != self.fidelity:
+            return
+        if key not in self._rows:
+            self._rows[key] = len(self.candidates)
+            self.candidates.append(candidate)
+            self.numbers.append(evaluation.proposal.number)
+            self._scores.append([])
+        if evaluation.status == "ok" and evaluation.accuracy is not None and np.isfinite(evaluation.accuracy):
+            self._scores[self._rows[key]].append(self.score_of(evaluation))
+
+    def score_of(self, evaluation: Evaluation) -> float:
+        """The efficiency score of a finished evaluation."""
+        macs = evaluation.macs
+        if macs is None and self.score.weight:
+            values = self.space.macs(self.space.pack([evaluation.proposal.candidate]))
+            macs = None if values is None else float(values[0])
+        assert evaluation.accuracy is not None
+        return float(self.score(evaluation.accuracy, macs))
+

@@ -1,0 +1,102 @@
+"""What strategies that learn a predictor share: the pool of a round, the rows observed, the choice of a batch."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm, rankdata
+
+from nas.spaces.base import Candidate, SearchSpace
+from nas.strategies.history import HistoryStrategy
+from nas.strategies.pool import Pool, sampled_pool
+
+PARENTS = 20  # of the best candidates mutate into a sampled pool
+
+
+class ModelStrategy(HistoryStrategy):
+    """Ranks a pool by an acquisition value and proposes the best.
+
+    The pool is the whole space where that can be listed; else ``pool_size`` fresh candidates each round, random ones and
+    mutations of the best.
+
+    Args:
+        space, seed, options: see `HistoryStrategy`.
+        pool_size: candidates of a round in a space that can't be listed.
+    """
+
+    def __init__(self, space: SearchSpace, seed: int, *, pool_size: int = 20_000, **options: Any) -> None:
+        super().__init__(space, seed, **options)
+        self.pool_size = pool_size
+
+    def propose(
+        self, n: int, rng: np.random.Generator, taken: set[Hashable], pending: Sequence[Candidate]
+    ) -> list[Candidate]:
+        observed = self._observed()
+        pool = self._round_pool(rng, pending)
+        free = np.ones(len(pool), dtype=np.bool_)
+        if self.pool is not None:
+            free[[key for key in taken if isinstance(key, int)]] = False
+        if not free.any():
+            return []
+        chosen: list[Candidate] = []
+        known = set(taken)
+        for row in self.rank(observed, self.scores(), pool, free, n, rng):
+            candidate = pool.candidate(int(row))
+            if self.pool is None and not self.is_new(candidate, known):
+                continue
+            known.add(self.key(candidate))
+            chosen.append(candidate)
+            if len(chosen) == n:
+                break
+        return chosen
+
+    @abstractmethod
+    def rank(
+        self,
+        observed: Pool,
+        scores: NDArray[np.float64],
+        pool: Pool,
+        free: NDArray[np.bool_],
+        n: int,
+        rng: np.random.Generator,
+    ) -> NDArray[np.intp]:
+        """Rows of ``pool`` in the order in which they are to be proposed, all of them ``free``, at least ``n`` where there are.
+
+        Args:
+            observed: the candidates evaluated so far.
+            scores: their scores.
+            pool: the candidates to choose from.
+            free: which of them may be proposed.
+            n: how many will be.
+            rng: source of randomness.
+        """
+
+    def _observed(self) -> Pool:
+        if self.pool is not None:
+            rows = [self.pool.index(candidate) for candidate in self.candidates]
+            if None not in rows:
+                return self.pool.take(np.array(rows, dtype=np.intp))
+        return Pool(self.space, self.space.pack(self.candidates))
+
+    def _round_pool(self, rng: np.random.Generator, pending: Sequence[Candidate]) -> Pool:
+        if self.pool is not None:
+            return self.pool
+        best = np.argsort(-self.scores(), kind="stable")[:PARENTS]
+        parents = self.space.pack([self.candidates[row] for row in best])
+        seen = self.space.pack([*self.candidates, *pending])
+        return sampled_pool(self.space, self.budget, self.pool_size, parents, seen, rng)
+
+
+def best_first(values: NDArray[np.float64], free: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.intp]:
+    """Free rows by falling value; ties, such as functionally equal candidates, in random order."""
+    rows = rng.permutation(np.flatnonzero(free))
+    return rows[np.argsort(-values[rows], kind="stable")]
+
+
+def normal_scores(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Values replaced by the standard normal quantiles of their ranks: outliers at the bottom stop mattering."""
+    return norm.ppf((rankdata(values) - 0.5) / len(values))

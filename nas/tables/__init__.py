@@ -1,0 +1,1 @@
+"""Tabular benchmarks: cells whose accuracies are already known."""
