@@ -1,0 +1,333 @@
+"""Cell: runs a labelled DAG as an `nn.Module`.
+
+    input -> [expand 1x1] -> DAG at constant inner width -> [squeeze-excitation] -> [project 1x1] -> [+ input] -> [act]
+
+A node aggregates what it reads and applies its operation. Where the cell strides or changes width without an
+expansion, a node that reads nothing but the cell's input does so itself; everything else that reads the input reads
+one shared *adapted* input (2x2 average pool, then ``conv1x1_bn`` where the width changes). `none` is the absence of a
+node, and nodes that can't reach the output are not built. A node left with nothing to read reads zeros.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from timm.layers import DropPath, SqueezeExcite
+from torch import nn
+
+from gemnet.cell_graph import CellGraph
+from gemnet.genome import CellSpec
+from gemnet.operations import Cost, Operation, build_activation, parse_operation
+
+RAW, ADAPTED = 0, -1
+"""Keys of the cell's input among the values that nodes read: as it is, and adapted to the cell's inside."""
+
+
+@dataclass(frozen=True)
+class NodeLayout:
+    """One node that is run.
+
+    Args:
+        node: its number in the graph (the output's number for the output).
+        operation: what it does; None for the output node.
+        sources: what it reads, `RAW`, `ADAPTED` or node numbers, ascending.
+        zeros_like: with no sources, the input whose shape its zeros have.
+        in_channels: channels read.
+        stride: stride it takes.
+        release: values nobody reads after this node.
+    """
+
+    node: int
+    operation: Operation | None
+    sources: tuple[int, ...]
+    zeros_like: int
+    in_channels: int
+    stride: int
+    release: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class CellLayout:
+    """What a `CellSpec` becomes between two given widths: every size settled, nothing built.
+
+    Args:
+        spec: the cell.
+        in_channels: channels of the cell's input.
+        width: channels of its output.
+        stride: 1 or 2.
+        inner: channels inside the DAG.
+        raw_channels: channels of the DAG's input (`inner` where the cell expands).
+        nodes: nodes in running order, the output last.
+        adapts: whether anything reads the adapted input.
+    """
+
+    spec: CellSpec
+    in_channels: int
+    width: int
+    stride: int
+    inner: int
+    raw_channels: int
+    nodes: tuple[NodeLayout, ...]
+    adapts: bool
+
+    @property
+    def changes(self) -> bool:
+        """Whether the DAG's input differs in size or width from its inside."""
+        return self.stride != 1 or self.raw_channels != self.inner
+
+    @property
+    def joined(self) -> int:
+        """Channels after the output node's aggregation."""
+        parts = max(len(self.nodes[-1].sources), 1) if self.spec.output == "concat" else 1
+        return self.inner * parts
+
+    @property
+    def squeezed(self) -> int:
+        """Channels inside the squeeze-excitation; 0 without one."""
+        return self.spec.squeeze_width(self.joined)
+
+    @property
+    def shortcut(self) -> str:
+        """What the residual does here: ``none``, ``identity``, or the name of its projection."""
+        same = self.stride == 1 and self.in_channels == self.width
+        if self.spec.residual == "identity":
+            return "identity" if same else "none"
+        return "identity" if same and self.spec.residual != "none" else self.spec.residual
+
+    def cost(self, size: tuple[int, int]) -> Cost:
+        """Cost of one cell on an input of ``size`` (height, width)."""
+        spec, inside = self.spec, (-(-size[0] // self.stride), -(-size[1] // self.stride))
+        total = Cost(0, 0)
+        if spec.expand is not None:
+            total += parse_operation(spec.expand).cost(self.in_channels, self.inner, size)
+        if self.adapts and self.raw_channels != self.inner:
+            total += parse_operation("conv1x1_bn").cost(self.raw_channels, self.inner, inside)
+        for layout in self.nodes:
+            if layout.operation is not None:
+                at = size if layout.stride != 1 else inside
+                total += layout.operation.cost(layout.in_channels, self.inner, at, layout.stride)
+            if has_edge_weights(spec, layout):
+                total += Cost(0, len(layout.sources))
+        total += squeeze_cost(self.joined, self.squeezed)
+        if spec.project is not None:
+            total += parse_operation(spec.project).cost(self.joined, self.width, inside)
+        if self.shortcut not in ("none", "identity"):
+            total += parse_operation(self.shortcut.removeprefix("pool_")).cost(self.in_channels, self.width, inside)
+        return total
+
+
+def squeeze_cost(channels: int, squeezed: int) -> Cost:
+    """Cost of a squeeze-excitation: two 1x1 convolutions with bias on one pixel."""
+    weights = 2 * channels * squeezed
+    return Cost(weights, weights + channels + squeezed if squeezed else 0)
+
+
+def has_edge_weights(spec: CellSpec, layout: NodeLayout) -> bool:
+    """Whether this node weighs its inputs: with one input there is nothing to weigh."""
+    how = spec.output if layout.operation is None else spec.aggregate
+    return how == "sigmoid_weighted" and len(layout.sources) > 1
+
+
+def reads_input_itself(operation: Operation, strides: bool, widens: bool) -> bool:
+    """Whether a node with this operation that reads only the cell's input takes stride and change of width itself."""
+    return (operation.can_stride or not strides) and (operation.can_widen or not widens)
+
+
+def lay_out(spec: CellSpec, in_channels: int, width: int, stride: int) -> CellLayout:
+    """Settles every size of a cell.
+
+    Args:
+        spec: the cell.
+        in_channels: channels of its input.
+        width: channels of its output.
+        stride: 1 or 2.
+    """
+    inner = spec.inner_width(in_channels, width)
+    raw_channels = inner if spec.expand is not None else in_channels
+    strides, widens = stride != 1, raw_channels != inner
+    graph = spec.graph
+    sources = _effective_sources(graph)
+    last = graph.size - 1
+    nodes: list[NodeLayout] = []
+    adapts = False
+    for node, reads in sources.items():
+        operation = parse_operation(graph.ops[node - 1]) if node != last else None
+        raw = not (strides or widens) or (
+            operation is not None and not any(reads) and reads_input_itself(operation, strides, widens)
+        )
+        own = RAW if raw else ADAPTED
+        adapts |= not raw and (not reads or RAW in reads)
+        nodes.append(
+            NodeLayout(
+                node=node,
+                operation=operation,
+                sources=tuple(own if source == RAW else source for source in reads),
+                zeros_like=own,
+                in_channels=raw_channels if raw and not any(reads) else inner,
+                stride=stride if raw and not any(reads) else 1,
+            )
+        )
+    return CellLayout(spec, in_channels, width, stride, inner, raw_channels, _with_releases(nodes), adapts)
+
+
+def _effective_sources(graph: CellGraph) -> dict[int, tuple[int, ...]]:
+    """What each node that reaches the output reads, `none` nodes taken away, in running order."""
+    absent = {node for node, op in enumerate(graph.ops, start=1) if parse_operation(op).is_none}
+    alive = {graph.size - 1}
+    for node in range(graph.size - 2, -1, -1):
+        if node not in absent and alive.intersection(graph.successors(node)):
+            alive.add(node)
+    return {
+        node: tuple(source for source in graph.predecessors(node) if source in alive)
+        for node in sorted(alive - {RAW})
+    }
+
+
+def _with_releases(nodes: list[NodeLayout]) -> tuple[NodeLayout, ...]:
+    """Notes at each node which values have their last reader there, so that they can be freed."""
+    last_reader: dict[int, int] = {}
+    for place, layout in enumerate(nodes):
+        for source in layout.sources or (layout.zeros_like,):
+            last_reader[source] = place
+    return tuple(
+        replace(layout, release=tuple(source for source, reader in last_reader.items() if reader == place))
+        for place, layout in enumerate(nodes)
+    )
+
+
+class Cell(nn.Module):
+    """A cell as a module; see the module's docstring.
+
+    Args:
+        spec: the cell.
+        in_channels: channels of its input.
+        width: channels of its output.
+        stride: 1 or 2.
+        dilation: factor on the dilation of every window, for networks with a smaller output stride.
+        activation: what ``act`` means.
+        drop_path: probability of dropping the branch beside a residual while training.
+        device: where parameters are made.
+        dtype: what type they have.
+    """
+
+    def __init__(
+        self,
+        spec: CellSpec,
+        in_channels: int,
+        width: int,
+        stride: int = 1,
+        dilation: int = 1,
+        activation: str = "relu",
+        drop_path: float = 0.0,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        dd = {"device": device, "dtype": dtype}
+        super().__init__()
+        layout = lay_out(spec, in_channels, width, stride)
+        self.layout = layout
+        self.keeps_raw = any(RAW in (*node.sources, node.zeros_like) for node in layout.nodes)
+
+        def build(name: str, channels: int, out: int) -> nn.Module:
+            return parse_operation(name).build(channels, out, activation=activation, dd=dd)
+
+        self.expand = build(spec.expand, in_channels, layout.inner) if spec.expand is not None else None
+        self.adapter: nn.Module | None = None
+        if layout.adapts:
+            self.adapter = nn.Sequential()
+            if stride != 1:
+                self.adapter.add_module("pool", _half_pool(stride))
+            if layout.raw_channels != layout.inner:
+                self.adapter.add_module("conv", build("conv1x1_bn", layout.raw_channels, layout.inner))
+        self.operations = nn.ModuleDict(
+            {
+                str(node.node): node.operation.build(
+                    node.in_channels, layout.inner, node.stride, dilation, activation, dd
+                )
+                for node in layout.nodes
+                if node.operation is not None
+            }
+        )
+        self.edge_weights = nn.ParameterDict(
+            {
+                str(node.node): nn.Parameter(torch.zeros(len(node.sources), **dd))
+                for node in layout.nodes
+                if has_edge_weights(spec, node)
+            }
+        )
+        self.se: nn.Module | None = None
+        if layout.squeezed:
+            self.se = SqueezeExcite(layout.joined, rd_channels=layout.squeezed, gate_layer="hard_sigmoid", **dd)
+        self.project = build(spec.project, layout.joined, width) if spec.project is not None else None
+        self.shortcut: nn.Module | None = None
+        if layout.shortcut != "none":
+            self.shortcut = nn.Sequential()
+            if layout.shortcut != "identity":
+                name = layout.shortcut.removeprefix("pool_")
+                pools = name != layout.shortcut and stride != 1
+                if pools:
+                    self.shortcut.add_module("pool", _half_pool(stride))
+                operation = parse_operation(name)
+                projection = operation.build(in_channels, width, 1 if pools else stride, activation=activation, dd=dd)
+                for part, module in projection.named_children():
+                    self.shortcut.add_module(part, module)
+            if len(self.shortcut) == 0:
+                self.shortcut = nn.Identity()
+        self.drop_path = DropPath(drop_path) if drop_path > 0 and self.shortcut is not None else nn.Identity()
+        self.final_act: nn.Module | None = None
+        if spec.final_activation is not None:
+            name = activation if spec.final_activation == "act" else spec.final_activation
+            self.final_act = build_activation(name, inplace=self.shortcut is not None)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """From ``batch x in_channels x h x w`` to ``batch x width x ceil(h / stride) x ceil(w / stride)``."""
+        branch = x if self.expand is None else self.expand(x)
+        values = {RAW: branch} if self.keeps_raw else {}
+        if self.adapter is not None:
+            values[ADAPTED] = self.adapter(branch)
+        for layout in self.layout.nodes:
+            branch = self._read(layout, values)
+            for key in layout.release:
+                del values[key]
+            if layout.operation is not None:
+                values[layout.node] = branch = self.operations[str(layout.node)](branch)
+        if self.se is not None:
+            branch = self.se(branch)
+        if self.project is not None:
+            branch = self.project(branch)
+        if self.shortcut is not None:
+            branch = self.drop_path(branch) + self.shortcut(x)
+        if self.final_act is not None:
+            branch = self.final_act(branch)
+        return branch
+
+    def _read(self, layout: NodeLayout, values: dict[int, torch.Tensor]) -> torch.Tensor:
+        """What a node reads, aggregated."""
+        sources = layout.sources
+        if not sources:
+            return torch.zeros_like(values[layout.zeros_like])
+        if len(sources) == 1:
+            return values[sources[0]]
+        spec = self.layout.spec
+        how = spec.output if layout.operation is None else spec.aggregate
+        if how == "concat":
+            return torch.cat([values[source] for source in sources], dim=1)
+        if how == "sigmoid_weighted":
+            weights = torch.sigmoid(self.edge_weights[str(layout.node)])
+            total = values[sources[0]] * weights[0]
+            for place, source in enumerate(sources[1:], start=1):
+                total = torch.addcmul(total, values[source], weights[place])
+            return total
+        # The first sum makes a tensor of our own; neither addition nor scaling needs its operands in the backward
+        # pass, so the rest may happen in place.
+        total = values[sources[0]] + values[sources[1]]
+        for source in sources[2:]:
+            total = total.add_(values[source])
+        return total.mul_(1.0 / len(sources)) if how == "mean" else total
+
+
+def _half_pool(stride: int) -> nn.Module:
+    # ceil_mode gives the size that a padded convolution of the same stride gives on odd inputs.
+    return nn.AvgPool2d(stride, stride, ceil_mode=True, count_include_pad=False)

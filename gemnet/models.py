@@ -1,0 +1,233 @@
+"""GEMNet for timm.
+
+Paper: `NASGEM: Neural Architecture Search via Graph Embedding Method` (Cheng et al., AAAI 2021) -
+https://arxiv.org/abs/2007.04452
+
+``gemnet_a``, ``gemnet_b``, ``gemnet_c`` are the ImageNet form (stride 32, four levels, 1000 classes), the same with
+``_cifar`` the form for 32x32 images (three levels, 10 classes); `gemnet` is the network of any genome, and `register`
+gives such a genome a name of its own. The bare names are untrained; weights have tags (`gemnet.weights`).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import timm
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model, resolve_pretrained_cfg
+
+from gemnet.errors import GemnetError, GenomeError, nearest
+from gemnet.genome import Genome
+from gemnet.network import GEMNet
+from gemnet.weights import PackagedWeights, find_weights, packaged_weights, verify_weights
+
+__all__ = ["genome_for", "register", "registered_names"]
+
+GENOME_FOLDER = Path(__file__).parent / "genomes"
+GenomeSource = Genome | Mapping[str, Any] | str | os.PathLike[str]
+
+CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+
+_genomes: dict[str, Genome] = {
+    path.stem: Genome.load(path) for path in sorted(GENOME_FOLDER.glob("*.json"))
+}
+DEFAULT = "gemnet_b"
+"""The architecture that `gemnet` stands for when no genome is given."""
+
+
+def _cfg(genome: Genome, **changes: Any) -> dict[str, Any]:
+    size = genome.input_size
+    last = -(-size // genome.levels[-1].reduction)
+    small = size <= 64
+    return {
+        "url": "",
+        "num_classes": genome.num_classes,
+        "input_size": (3, size, size),
+        "pool_size": (last, last),
+        "crop_pct": 1.0 if small else 0.875,
+        "interpolation": "bilinear" if small else "bicubic",
+        "mean": CIFAR_MEAN if small else IMAGENET_DEFAULT_MEAN,
+        "std": CIFAR_STD if small else IMAGENET_DEFAULT_STD,
+        "first_conv": "stem.0.conv",
+        "classifier": "classifier",
+        "license": "apache-2.0",
+        "paper_ids": "arXiv:2007.04452",
+        "paper_name": "NASGEM: Neural Architecture Search via Graph Embedding Method",
+        **changes,
+    }
+
+
+def _weights_cfg(genome: Genome, weights: PackagedWeights) -> dict[str, Any]:
+    size = weights.input_size
+    last = -(-size // genome.levels[-1].reduction)
+    return _cfg(
+        genome,
+        file=str(weights.path),
+        num_classes=weights.num_classes,
+        input_size=(3, size, size),
+        pool_size=(last, last),
+        mean=weights.mean,
+        std=weights.std,
+        crop_pct=weights.crop_pct,
+        description=weights.description,
+    )
+
+
+def _cfgs_of(arch: str, genome: Genome) -> dict[str, dict[str, Any]]:
+    # The star keeps the bare name untrained: without it timm gives a bare name the class count of whichever tag has
+    # weights.
+    tagged = {
+        name: _weights_cfg(genome, weights)
+        for name, weights in packaged_weights().items()
+        if name.split(".", 1)[0] == arch
+    }
+    return {f"{arch}.untrained*": _cfg(genome), **tagged}
+
+
+default_cfgs = generate_default_cfgs(
+    {
+        **{key: cfg for arch, genome in _genomes.items() for key, cfg in _cfgs_of(arch, genome).items()},
+        "gemnet.untrained*": _cfg(_genomes[DEFAULT]),
+    }
+)
+
+
+def registered_names() -> tuple[str, ...]:
+    """Names that have a genome."""
+    return tuple(sorted(_genomes))
+
+
+def genome_for(arch: str) -> Genome:
+    """The genome of a registered name, with or without a tag of weights.
+
+    Raises:
+        GemnetError: no such name; the message has the nearest that exists.
+    """
+    name = arch.split(".", 1)[0]
+    if name not in _genomes:
+        raise GemnetError(
+            f"Unknown architecture {arch!r}.{nearest(name, _genomes)} gemnet.register(name, genome) adds one."
+        )
+    return _genomes[name]
+
+
+def _create_gemnet(variant: str, genome: Genome, pretrained: bool = False, **kwargs: Any) -> Any:
+    """Builds the network, through timm's own builder, which knows tags, feature extraction and adaptation."""
+    tag = kwargs.get("pretrained_cfg")
+    if isinstance(tag, str) and tag not in default_cfgs[variant].cfgs:
+        known = [f"{variant}.{name}" for name in default_cfgs[variant].cfgs]
+        raise GemnetError(f"There is no {variant}.{tag}. There are: {', '.join(known)}.")
+    if variant == "gemnet":
+        given = kwargs.pop("pretrained_cfg_overlay", None) or {}
+        known = _cfg(genome)
+        # What a genome says about its images outranks the defaults of the name `gemnet`.
+        kwargs["pretrained_cfg_overlay"] = {
+            **{key: known[key] for key in ("num_classes", "input_size", "pool_size", "mean", "std", "crop_pct")},
+            **given,
+        }
+    if pretrained:
+        _check_weights(variant, genome, kwargs)
+    return build_model_with_cfg(
+        GEMNet,
+        variant,
+        pretrained,
+        genome=genome,
+        feature_cfg={"out_indices": tuple(range(len(genome.levels))), "flatten_sequential": True},
+        **kwargs,
+    )
+
+
+def _check_weights(variant: str, genome: Genome, kwargs: Mapping[str, Any]) -> None:
+    """Refuses weights that are not there, damaged or of another network, before anything is built."""
+    cfg = resolve_pretrained_cfg(variant, kwargs.get("pretrained_cfg"), kwargs.get("pretrained_cfg_overlay"))
+    if not cfg.has_weights and cfg.state_dict is None:
+        tags = [name for name in packaged_weights() if name.split(".", 1)[0] == variant]
+        there = f" There are: {', '.join(tags)}." if tags else " There are none for it yet; use pretrained=False."
+        raise GemnetError(f"{variant!r} was asked for with pretrained=True, but this name carries no weights.{there}")
+    own = {str(weights.path): weights for weights in packaged_weights().values()}
+    if cfg.file in own:
+        weights = own[cfg.file]
+        verify_weights(weights)
+        if weights.fingerprint != genome.fingerprint:
+            raise GemnetError(
+                f"{weights.file} belongs to another genome (fingerprint {weights.fingerprint}) than {variant!r} has "
+                f"now ({genome.fingerprint})."
+            )
+
+
+@register_model
+def gemnet(pretrained: bool = False, genome: GenomeSource | None = None, **kwargs: Any) -> Any:
+    """The network of ``genome`` (path, dict or `Genome`); `gemnet_b`'s without one."""
+    return _create_gemnet("gemnet", _genomes[DEFAULT] if genome is None else Genome.read(genome), pretrained, **kwargs)
+
+
+@register_model
+def gemnet_a(pretrained: bool = False, **kwargs: Any) -> Any:
+    """GEMNet-A: about 100 M MACs at 224x224."""
+    return _create_gemnet("gemnet_a", _genomes["gemnet_a"], pretrained, **kwargs)
+
+
+@register_model
+def gemnet_b(pretrained: bool = False, **kwargs: Any) -> Any:
+    """GEMNet-B: about 300 M MACs at 224x224."""
+    return _create_gemnet("gemnet_b", _genomes["gemnet_b"], pretrained, **kwargs)
+
+
+@register_model
+def gemnet_c(pretrained: bool = False, **kwargs: Any) -> Any:
+    """GEMNet-C: about 600 M MACs at 224x224."""
+    return _create_gemnet("gemnet_c", _genomes["gemnet_c"], pretrained, **kwargs)
+
+
+@register_model
+def gemnet_a_cifar(pretrained: bool = False, **kwargs: Any) -> Any:
+    """GEMNet-A for 32x32 images: about 6 M MACs."""
+    return _create_gemnet("gemnet_a_cifar", _genomes["gemnet_a_cifar"], pretrained, **kwargs)
+
+
+@register_model
+def gemnet_b_cifar(pretrained: bool = False, **kwargs: Any) -> Any:
+    """GEMNet-B for 32x32 images: about 12 M MACs."""
+    return _create_gemnet("gemnet_b_cifar", _genomes["gemnet_b_cifar"], pretrained, **kwargs)
+
+
+@register_model
+def gemnet_c_cifar(pretrained: bool = False, **kwargs: Any) -> Any:
+    """GEMNet-C for 32x32 images: about 24 M MACs."""
+    return _create_gemnet("gemnet_c_cifar", _genomes["gemnet_c_cifar"], pretrained, **kwargs)
+
+
+def register(name: str, genome: GenomeSource) -> Callable[..., Any]:
+    """Gives a genome a name of its own in timm, and in mmdet through `gemnet.detection`, for this process.
+
+    Args:
+        name: letters, digits and underscores, such as ``mynet``.
+        genome: a `Genome`, its dict, or the path of its JSON.
+
+    Returns:
+        The function that builds the network, as ``timm.create_model(name)`` does.
+
+    Raises:
+        GenomeError: the genome is not one.
+        GemnetError: the name is malformed, or stands for another network already.
+    """
+    read = Genome.read(genome)
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
+        raise GemnetError(f"A network's name is made of letters, digits and '_' and starts with a letter, got {name!r}.")
+    if name in _genomes and _genomes[name].fingerprint == read.fingerprint and _genomes[name] == read:
+        return timm.models.model_entrypoint(name)
+    if name in _genomes or timm.is_model(name):
+        raise GemnetError(f"The name {name!r} stands for another network already. Choose another.")
+
+    def build(pretrained: bool = False, **kwargs: Any) -> Any:
+        return _create_gemnet(name, read, pretrained, **kwargs)
+
+    build.__name__ = build.__qualname__ = name
+    build.__doc__ = f"The network registered as {name!r}."
+    _genomes[name] = read
+    default_cfgs.update(generate_default_cfgs(_cfgs_of(name, read)))
+    return register_model(build)

@@ -1,0 +1,296 @@
+"""The vocabulary of node operations: a name is read once and says everything.
+
+An operation's name is the list of its steps in the order in which they run, joined by ``_``:
+
+    conv3x3  dense convolution            dw3x3   depthwise convolution
+    sep3x3   depthwise, then 1x1          avg_pool_3x3, max_pool_3x3
+    bn       batch normalisation          act     the network's activation
+    relu relu6 hswish silu gelu           that activation, whatever the network's is
+    identity, none                        alone: pass on, contribute nothing
+
+So ``dw5x5_bn_act`` normalises after the convolution and ``relu_conv3x3_bn`` activates before it. ``conv3x3d2`` is
+dilated by 2. Kernels are odd, padding keeps the size, convolutions have no bias (a norm carries it). The first
+windowed step (convolution or pool) takes the stride, the first dense one (conv, sep) takes the change of width.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from gemnet.errors import OperationError, nearest
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "relu6": nn.ReLU6,
+    "hswish": nn.Hardswish,
+    "silu": nn.SiLU,
+    "gelu": nn.GELU,
+}
+
+KNOWN_OPERATIONS = (
+    *(f"dw{k}x{k}_bn_act" for k in (3, 5, 7)),
+    *(f"dw{k}x{k}_bn" for k in (3, 5, 7)),
+    *(f"conv{k}x{k}_bn_{act}" for k in (1, 3, 5, 7) for act in ("act", "relu")),
+    *(f"conv{k}x{k}_bn" for k in (1, 3, 5, 7)),
+    *(f"sep{k}x{k}_bn_act" for k in (3, 5)),
+    *(f"relu_conv{k}x{k}_bn" for k in (1, 3)),
+    *(f"relu_sep{k}x{k}_bn" for k in (3, 5)),
+    "avg_pool_3x3",
+    "max_pool_3x3",
+    "bn_relu",
+    "bn_act",
+    "identity",
+    "none",
+)
+"""Names for suggestions; any name the grammar allows is an operation."""
+
+_TOKEN = re.compile(
+    r"(?P<window>conv|dw|sep|avg_pool_|max_pool_)(?P<kernel>\d+)x(?P<other>\d+)(?:d(?P<dilation>\d+))?"
+    r"|(?P<plain>bn|act|" + "|".join(sorted(ACTIVATIONS, key=len, reverse=True)) + r")"
+)
+_MAX_KERNEL = 15
+_MAX_DILATION = 8
+_MAX_STEPS = 8
+_IN_PLACE = (nn.ReLU, nn.ReLU6, nn.Hardswish, nn.SiLU)
+
+
+class Cost(NamedTuple):
+    """Multiply-adds of convolutions and linear layers, and parameters."""
+
+    macs: int
+    params: int
+
+    def __add__(self, other: object) -> Cost:
+        if not isinstance(other, Cost):
+            return NotImplemented
+        return Cost(self.macs + other.macs, self.params + other.params)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of an operation, with its sizes settled.
+
+    Args:
+        kind: ``conv``, ``avg_pool``, ``max_pool``, ``bn`` or the name of an activation.
+        name: attribute name inside the module.
+        in_channels: channels read.
+        out_channels: channels written.
+        kernel: side of the window.
+        stride: step of the window.
+        dilation: spread of the window.
+        groups: groups of a convolution.
+    """
+
+    kind: str
+    name: str
+    in_channels: int
+    out_channels: int
+    kernel: int = 1
+    stride: int = 1
+    dilation: int = 1
+    groups: int = 1
+
+    def output_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """(height, width) after this layer."""
+        return -(-size[0] // self.stride), -(-size[1] // self.stride)
+
+    def cost(self, size: tuple[int, int]) -> Cost:
+        """Cost on an input of ``size`` (height, width). Norms, activations and pools have no MACs."""
+        if self.kind == "bn":
+            return Cost(0, 2 * self.out_channels)
+        if self.kind != "conv":
+            return Cost(0, 0)
+        weights = self.kernel * self.kernel * (self.in_channels // self.groups) * self.out_channels
+        height, width = self.output_size(size)
+        return Cost(weights * height * width, weights)
+
+    def build(self, after_window: bool, dd: dict[str, Any]) -> nn.Module:
+        """The module. ``after_window``: the input is nobody else's, so an activation may overwrite it."""
+        padding = self.dilation * (self.kernel - 1) // 2
+        if self.kind == "conv":
+            return nn.Conv2d(
+                self.in_channels,
+                self.out_channels,
+                self.kernel,
+                self.stride,
+                padding,
+                self.dilation,
+                self.groups,
+                bias=False,
+                **dd,
+            )
+        if self.kind == "avg_pool":
+            return nn.AvgPool2d(self.kernel, self.stride, padding, count_include_pad=False)
+        if self.kind == "max_pool":
+            return nn.MaxPool2d(self.kernel, self.stride, padding, self.dilation)
+        if self.kind == "bn":
+            return nn.BatchNorm2d(self.out_channels, **dd)
+        return build_activation(self.kind, inplace=after_window)
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A parsed operation name.
+
+    Args:
+        name: the name.
+        steps: (kind, kernel, dilation) of each step; empty for ``identity`` and ``none``.
+    """
+
+    name: str
+    steps: tuple[tuple[str, int, int], ...]
+
+    @property
+    def is_none(self) -> bool:
+        """Whether the operation contributes nothing."""
+        return self.name == "none"
+
+    @property
+    def can_stride(self) -> bool:
+        """Whether a step of it can take a stride."""
+        return any(kind in ("conv", "dw", "sep", "avg_pool", "max_pool") for kind, _, _ in self.steps)
+
+    @property
+    def can_widen(self) -> bool:
+        """Whether a step of it can change the number of channels."""
+        return any(kind in ("conv", "sep") for kind, _, _ in self.steps)
+
+    def layers(
+        self, in_channels: int, out_channels: int, stride: int = 1, dilation: int = 1, activation: str = "relu"
+    ) -> tuple[Layer, ...]:
+        """The layers in order.
+
+        Args:
+            in_channels: channels read.
+            out_channels: channels written.
+            stride: 1 or 2.
+            dilation: factor on every window's own dilation.
+            activation: what ``act`` means.
+
+        Raises:
+            OperationError: the operation can't take this stride or change of width.
+        """
+        if self.is_none:
+            raise OperationError("Operation 'none' has no layers; leave its node out of the network.")
+        if stride != 1 and not self.can_stride:
+            raise OperationError(f"Operation {self.name!r} can't take stride {stride}; it has no convolution or pool.")
+        if in_channels != out_channels and not self.can_widen:
+            raise OperationError(
+                f"Operation {self.name!r} can't turn {in_channels} channels into {out_channels}; "
+                "it has no dense convolution."
+            )
+        layers: list[Layer] = []
+        seen: Counter[str] = Counter()
+        channels = in_channels
+
+        def add(kind: str, label: str, out: int, kernel: int = 1, spread: int = 1, groups: int = 1) -> None:
+            nonlocal channels, stride
+            step = stride if kind in ("conv", "avg_pool", "max_pool") else 1
+            seen[label] += 1
+            name = label if seen[label] == 1 else f"{label}{seen[label]}"
+            layers.append(Layer(kind, name, channels, out, kernel, step, spread, groups))
+            stride = stride if step == 1 else 1
+            channels = out
+
+        for kind, kernel, own in self.steps:
+            spread = own * dilation if kernel > 1 else 1
+            if kind == "conv":
+                add("conv", "conv", out_channels, kernel, spread)
+            elif kind == "dw":
+                add("conv", "conv_dw", channels, kernel, spread, groups=channels)
+            elif kind == "sep":
+                add("conv", "conv_dw", channels, kernel, spread, groups=channels)
+                add("conv", "conv_pw", out_channels)
+            elif kind == "avg_pool":
+                add("avg_pool", "pool", channels, kernel)  # averaging has no dilated form
+            elif kind == "max_pool":
+                add("max_pool", "pool", channels, kernel, spread)
+            elif kind == "bn":
+                add("bn", "bn", channels)
+            else:
+                add(activation if kind == "act" else kind, "act", channels)
+        return tuple(layers)
+
+    def build(
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int = 1,
+        dilation: int = 1,
+        activation: str = "relu",
+        dd: dict[str, Any] | None = None,
+    ) -> nn.Module:
+        """The module; arguments and errors as `layers`, ``dd`` holds ``device`` and ``dtype``."""
+        module = nn.Sequential()
+        layers = self.layers(in_channels, out_channels, stride, dilation, activation)
+        for place, layer in enumerate(layers):
+            after_window = place > 0 and layers[place - 1].kind in ("conv", "bn", "avg_pool", "max_pool")
+            module.add_module(layer.name, layer.build(after_window, dd or {}))
+        if not layers:
+            return nn.Identity()
+        return module
+
+    def cost(self, in_channels: int, out_channels: int, size: tuple[int, int], stride: int = 1) -> Cost:
+        """Cost on an input of ``size`` (height, width); exact for the module of `build`."""
+        total = Cost(0, 0)
+        for layer in self.layers(in_channels, out_channels, stride):
+            total += layer.cost(size)
+            size = layer.output_size(size)
+        return total
+
+
+def build_activation(name: str, inplace: bool = False) -> nn.Module:
+    """An activation by its name in `ACTIVATIONS`.
+
+    Raises:
+        OperationError: the name is unknown.
+    """
+    if name not in ACTIVATIONS:
+        raise OperationError(f"Unknown activation {name!r}.{nearest(name, ACTIVATIONS)}")
+    kind = ACTIVATIONS[name]
+    return kind(inplace=True) if inplace and kind in _IN_PLACE else kind()
+
+
+@lru_cache(maxsize=4096)
+def parse_operation(name: str) -> Operation:
+    """Reads an operation's name.
+
+    Raises:
+        OperationError: the grammar does not allow the name; the message has the nearest name that exists.
+    """
+    if name in ("identity", "none"):
+        return Operation(name, ())
+    steps: list[tuple[str, int, int]] = []
+    at = 0
+    while isinstance(name, str):
+        match = _TOKEN.match(name, at)
+        if match is None:
+            break
+        end = match.end()
+        if match["plain"]:
+            steps.append((match["plain"], 1, 1))
+        else:
+            kernel, dilation = int(match["kernel"]), int(match["dilation"] or 1)
+            if match["kernel"] != match["other"]:
+                break
+            if kernel % 2 == 0 or kernel > _MAX_KERNEL or not 1 <= dilation <= _MAX_DILATION:
+                raise OperationError(
+                    f"Operation {name!r}: a window has an odd side of at most {_MAX_KERNEL} and a dilation of 1 to "
+                    f"{_MAX_DILATION}, got {match[0]!r}."
+                )
+            steps.append((match["window"].rstrip("_"), kernel, dilation))
+        if end == len(name) and len(steps) <= _MAX_STEPS:
+            return Operation(name, tuple(steps))
+        if end < len(name) and name[end] != "_":
+            break
+        at = end + 1
+    raise OperationError(
+        f"Unknown operation {name!r}.{nearest(str(name), KNOWN_OPERATIONS)} A name lists its steps, joined by '_': "
+        "conv3x3, dw5x5, sep3x3, avg_pool_3x3, max_pool_3x3, bn, act, relu, ...; or is 'identity' or 'none'."
+    )
