@@ -1,0 +1,224 @@
+"""The GEMNet space: DAG cells of up to 30 nodes in a network of searched width, expansion, attention and activation.
+
+The supernet of the paper is the complete DAG over the nodes; a cell is a subgraph of it with an operation a node. All
+stages repeat one cell. MobileNetV2's inverted residual is the cell with one depthwise node and ``inner_ratio`` 6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gemnet.cell_graph import MAX_INNER_NODES, CellGraph, GraphBatch
+from gemnet.errors import nearest
+from gemnet.genome import Genome, Template, template
+from gemnet.macs import CostModel
+from gemnet.operations import parse_operation
+from nas.spaces.base import Candidate, CandidateBatch, Choice, SearchSpace, SpaceError
+from nas.spaces.dag import edit, sample_dags
+
+VOCABULARY = (
+    "dw3x3_bn_act",
+    "dw5x5_bn_act",
+    "dw3x3_bn",
+    "conv1x1_bn_act",
+    "conv3x3_bn_act",
+    "max_pool_3x3",
+    "avg_pool_3x3",
+    "identity",
+)
+MACRO_CHOICES: Mapping[str, tuple[Choice, ...]] = MappingProxyType(
+    {
+        "width": (0.5, 0.625, 0.75, 0.875, 1.0, 1.125, 1.25, 1.5),
+        "inner_ratio": (1, 2, 3, 4, 6),
+        "se_ratio": (0.0, 0.25),
+        "activation": ("relu", "hswish"),
+    }
+)
+_MACRO_SHARE = 0.25  # of edits go to a macro choice
+
+
+class GEMNetSpace(SearchSpace):
+    """Cells of 1 to ``max_nodes`` inner nodes without dead nodes, and the choices around them.
+
+    Args:
+        form: ``imagenet`` (stride 32, four levels) or ``cifar`` (small images, three levels).
+        size: ``a``, ``b`` or ``c``: depth and base widths of the network around the cell.
+        max_nodes: most inner nodes, 1 to 30.
+        vocabulary: operations a node may carry.
+        choices: values of a macro choice, by name, in place of the default ones.
+        input_size: side of the images at which MACs are counted, in pixels; the template's by default.
+        num_classes: classes of the classifier.
+        in_chans: channels of the images.
+        stage_widths: channels of each stage at width 1, in place of the template's.
+        stage_depths: cells of each stage, in place of the template's.
+
+    Raises:
+        SpaceError: an unknown choice, an empty list, a number out of range.
+        GemnetError: an operation or form that does not exist.
+    """
+
+    name = "gemnet"
+    identity_ops = frozenset({"identity"})
+    zero_ops = frozenset({"none"})
+
+    def __init__(
+        self,
+        form: str = "cifar",
+        size: str = "a",
+        max_nodes: int = MAX_INNER_NODES,
+        vocabulary: Sequence[str] = VOCABULARY,
+        choices: Mapping[str, Sequence[Choice]] | None = None,
+        input_size: int | None = None,
+        num_classes: int | None = None,
+        in_chans: int = 3,
+        stage_widths: Sequence[int] | None = None,
+        stage_depths: Sequence[int] | None = None,
+    ) -> None:
+        if not 1 <= max_nodes <= MAX_INNER_NODES:
+            raise SpaceError(f"max_nodes is 1 to {MAX_INNER_NODES}, got {max_nodes}.")
+        if not vocabulary or len(set(vocabulary)) != len(vocabulary):
+            raise SpaceError(f"vocabulary lists each operation once and at least one, got {list(vocabulary)}.")
+        for op in vocabulary:
+            if parse_operation(op).is_none:
+                raise SpaceError(
+                    "vocabulary holds 'none', but in this space an absent node is simply not there. Remove it."
+                )
+        self.vocabulary = tuple(vocabulary)
+        self.max_nodes = max_nodes
+        self.in_chans = in_chans
+        macro = dict(MACRO_CHOICES)
+        for key, values in (choices or {}).items():
+            if key not in macro:
+                raise SpaceError(f"Unknown macro choice {key!r}.{nearest(key, macro)}")
+            if not values or len(set(values)) != len(values):
+                raise SpaceError(f"Macro choice {key!r} lists each value once and at least one, got {list(values)}.")
+            macro[key] = tuple(values)
+        self.macro_choices = MappingProxyType(macro)
+        self.template = self._template(form, size, input_size, num_classes, stage_widths, stage_depths)
+        self._costs = CostModel(
+            self.template.genome,
+            self.vocabulary,
+            self.macro_choices,
+            input_size=self.template.input_size,
+            num_classes=self.template.num_classes,
+            in_chans=in_chans,
+        )
+
+    @staticmethod
+    def _template(
+        form: str,
+        size: str,
+        input_size: int | None,
+        num_classes: int | None,
+        widths: Sequence[int] | None,
+        depths: Sequence[int] | None,
+    ) -> Template:
+        base = template(form, size)  # type: ignore[arg-type]  # checked inside, with a message
+        changes: dict[str, Any] = {}
+        for key, values in (("widths", widths), ("depths", depths)):
+            if values is not None:
+                if len(values) != len(base.widths):
+                    raise SpaceError(
+                        f"stage_{key} has {len(values)} entries, form {form!r} has {len(base.widths)} stages."
+                    )
+                changes[key] = tuple(values)
+        if input_size is not None:
+            changes["input_size"] = input_size
+        if num_classes is not None:
+            changes["num_classes"] = num_classes
+        return replace(base, **changes)
+
+    def sample(self, n: int, rng: np.random.Generator) -> CandidateBatch:
+        """``n`` candidates: a cell of `sample_dags`, every macro choice uniform."""
+        graphs = sample_dags(n, self.vocabulary, rng, self.max_nodes)
+        macro = np.stack([rng.integers(0, len(values), n) for values in self.macro_choices.values()], axis=1)
+        return CandidateBatch(graphs, macro.astype(np.int16))
+
+    def mutate(self, parents: CandidateBatch, rng: np.random.Generator, edits: int = 1) -> CandidateBatch:
+        """One child a parent, ``edits`` edits away: an operation, an edge, a node, or a step of a macro choice."""
+        graphs, macro = parents.graphs, parents.macro.copy()
+        counts = np.array([len(values) for values in self.macro_choices.values()])
+        movable = np.flatnonzero(counts > 1)
+        for _ in range(edits):
+            of_macro = rng.random(len(graphs)) < (_MACRO_SHARE if movable.size else 0.0)
+            rows = np.flatnonzero(of_macro)
+            if rows.size:
+                column = rng.choice(movable, rows.size)
+                step = np.where(rng.random(rows.size) < 0.5, 1, -1)
+                value = macro[rows, column] + step
+                # Past either end, step back: an edit is always a change.
+                beyond = (value < 0) | (value >= counts[column])
+                macro[rows, column] = np.where(beyond, macro[rows, column] - step, value)
+            rest = np.flatnonzero(~of_macro)
+            if rest.size:
+                edited = edit(graphs.take(rest), rng, self.max_nodes)
+                order = np.argsort(np.concatenate([rows, rest]), kind="stable")
+                graphs = GraphBatch.concat([graphs.take(rows), edited]).take(order)
+        return CandidateBatch(graphs, macro)
+
+    def neighbours(self, candidate: Candidate) -> CandidateBatch:
+        """Every other operation at a node, every edge added or removed, every node dropped, every macro step of one.
+
+        Additions of a node are left out: they alone would be more than all the rest.
+        """
+        cell = candidate.cell
+        cells = [
+            CellGraph((*cell.ops[:k], op, *cell.ops[k + 1 :]), cell.edges)
+            for k, old in enumerate(cell.ops)
+            for op in self.vocabulary
+            if op != old
+        ]
+        cells += [
+            CellGraph(cell.ops, cell.edges ^ {(i, j)}) for i in range(cell.size - 1) for j in range(i + 1, cell.size)
+        ]
+        cells += [
+            CellGraph(cell.ops, frozenset(edge for edge in cell.edges if node not in edge))
+            for node in range(1, cell.size - 1)
+        ]
+        graphs = GraphBatch.from_graphs(cells, self.vocabulary).prune()
+        graphs = graphs.take(graphs.sizes > 2)
+        own = self.pack([candidate])
+        steps = []
+        for column, values in enumerate(self.macro_choices.values()):
+            for value in (own.macro[0, column] - 1, own.macro[0, column] + 1):
+                if 0 <= value < len(values):
+                    changed = own.macro[0].copy()
+                    changed[column] = value
+                    steps.append(changed)
+        batches = [CandidateBatch(graphs, np.repeat(own.macro, len(graphs), axis=0))]
+        if steps:
+            batches.append(CandidateBatch(own.graphs.take([0] * len(steps)), np.stack(steps)))
+        return CandidateBatch.concat(batches)
+
+    def check(self, candidate: Candidate) -> None:
+        """Raises `SpaceError` where the candidate breaks a rule of this space."""
+        cell = candidate.cell
+        if not 1 <= len(cell.ops) <= self.max_nodes:
+            raise SpaceError(f"A cell of this space has 1 to {self.max_nodes} inner nodes, got {len(cell.ops)}.")
+        if not cell.is_connected:
+            raise SpaceError("No path leads from the cell's input (node 0) to its output. Add edges.")
+        dead = cell.dead_nodes()
+        if dead:
+            raise SpaceError(
+                f"Node {dead[0]} ({cell.labels[dead[0]]}) lies on no path from input to output. "
+                "Remove it or connect it."
+            )
+        self.pack([candidate])  # operations and macro choices
+
+    def macs(self, batch: CandidateBatch) -> NDArray[np.float64]:
+        """Multiply-adds of each candidate's network at the template's input size; (n,)."""
+        return self._costs.macs(batch.graphs, batch.macro).astype(np.float64)
+
+    def params(self, batch: CandidateBatch) -> NDArray[np.float64]:
+        """Parameters of each candidate's network; (n,)."""
+        return self._costs.params(batch.graphs, batch.macro).astype(np.float64)
+
+    def genome(self, candidate: Candidate, name: str = "", origin: str = "") -> Genome:
+        """The genome of a candidate's network."""
+        return self.template.genome(candidate.cell, name=name, origin=origin, **dict(candidate.macro))  # type: ignore[arg-type]

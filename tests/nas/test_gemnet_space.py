@@ -1,0 +1,124 @@
+import numpy as np
+import pytest
+
+from gemnet import macs
+from gemnet.cell_graph import CellGraph
+from gemnet.errors import GemnetError
+from gemnet.network import GEMNet
+from nas.spaces.base import Candidate
+from nas.spaces.gemnet import MACRO_CHOICES, GEMNetSpace
+
+MACRO = (("width", 1.0), ("inner_ratio", 3), ("se_ratio", 0.0), ("activation", "relu"))
+ONE_NODE = CellGraph(("dw3x3_bn_act",), frozenset({(0, 1), (1, 2)}))
+
+
+@pytest.fixture(scope="module")
+def space() -> GEMNetSpace:
+    return GEMNetSpace()
+
+
+def test_samples_and_mutants_pass_the_check(space: GEMNetSpace) -> None:
+    rng = np.random.default_rng(0)
+    batch = space.sample(300, rng)
+    for edits in (0, 1, 5):
+        mutants = space.mutate(batch, rng, edits)
+        assert len(mutants) == len(batch)
+        for row in range(0, len(mutants), 10):
+            space.check(space.unpack(mutants, row))
+
+
+def test_every_mutation_of_one_edit_changes_the_candidate_or_nothing_can(space: GEMNetSpace) -> None:
+    rng = np.random.default_rng(0)
+    batch = space.sample(300, rng)
+    mutants = space.mutate(batch, rng)
+    changed = [space.unpack(batch, row) != space.unpack(mutants, row) for row in range(len(batch))]
+    assert np.mean(changed) > 0.95
+
+
+def test_batch_costs_equal_the_built_network(space: GEMNetSpace) -> None:
+    batch = space.sample(12, np.random.default_rng(1))
+    expected_macs, expected_params = space.macs(batch), space.params(batch)
+    for row in range(len(batch)):
+        genome = space.genome(space.unpack(batch, row))
+        network = GEMNet(genome)
+        assert sum(p.numel() for p in network.parameters()) == expected_params[row]
+        assert macs.macs(genome) == expected_macs[row]
+
+
+def test_pack_and_unpack_are_inverse(space: GEMNetSpace) -> None:
+    batch = space.sample(50, np.random.default_rng(2))
+    candidates = [space.unpack(batch, row) for row in range(len(batch))]
+    again = space.pack(candidates)
+    assert [space.unpack(again, row) for row in range(len(again))] == candidates
+    assert [Candidate.from_json(c.to_json()) for c in candidates] == candidates
+
+
+def test_neighbours_are_valid_and_one_step_away(space: GEMNetSpace) -> None:
+    candidate = space.unpack(space.sample(9, np.random.default_rng(3)), 8)
+    batch = space.neighbours(candidate)
+    for row in range(len(batch)):
+        neighbour = space.unpack(batch, row)
+        space.check(neighbour)
+        assert neighbour != candidate
+    assert len(batch) > len(candidate.cell.ops)
+
+
+def test_mobilenetv2_block_is_a_member(space: GEMNetSpace) -> None:
+    macro = (("width", 1.0), ("inner_ratio", 6), ("se_ratio", 0.0), ("activation", "relu"))
+    space.check(Candidate(ONE_NODE, macro))
+
+
+@pytest.mark.parametrize(
+    ("candidate", "message"),
+    [
+        (Candidate(CellGraph((), frozenset({(0, 1)})), MACRO), "1 to 4 inner nodes, got 0"),
+        (Candidate(CellGraph(("identity",) * 5, frozenset({(0, 1)})), MACRO), "1 to 4 inner nodes, got 5"),
+        (Candidate(CellGraph(("identity",), frozenset({(0, 1)})), MACRO), "No path"),
+        (
+            Candidate(CellGraph(("identity", "dw3x3_bn"), frozenset({(0, 1), (1, 3), (0, 2)})), MACRO),
+            r"Node 2 \(dw3x3_bn\) lies on no path",
+        ),
+        (Candidate(CellGraph(("dw3x3_bn_cat",), ONE_NODE.edges), MACRO), "Did you mean 'dw3x3_bn_act'"),
+        (Candidate(ONE_NODE, MACRO[:-1]), "'activation' is missing"),
+        (Candidate(ONE_NODE, (*MACRO[:-1], ("activation", "swish"))), "got 'swish'"),
+        (Candidate(ONE_NODE, (*MACRO, ("widht", 1.0))), "Did you mean 'width'"),
+    ],
+)
+def test_candidates_that_break_a_rule_are_refused(candidate: Candidate, message: str) -> None:
+    with pytest.raises(GemnetError, match=message):
+        GEMNetSpace(max_nodes=4).check(candidate)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_nodes": 31}, "1 to 30, got 31"),
+        ({"vocabulary": []}, "at least one"),
+        ({"vocabulary": ["identity", "none"]}, "'none'"),
+        ({"vocabulary": ["conv3x3_bn_relux"]}, "conv3x3_bn_relu"),
+        ({"choices": {"widht": [1.0]}}, "Did you mean 'width'"),
+        ({"choices": {"width": []}}, "at least one"),
+        ({"choices": {"width": [1000.0]}}, "width"),
+        ({"stage_widths": [16]}, "has 1 entries"),
+        ({"form": "cifer"}, "form"),
+    ],
+)
+def test_contradictory_settings_are_refused(options: dict, message: str) -> None:
+    with pytest.raises(GemnetError, match=message):
+        GEMNetSpace(**options)
+
+
+def test_settings_reach_the_network() -> None:
+    space = GEMNetSpace(
+        input_size=16,
+        num_classes=3,
+        in_chans=1,
+        stage_widths=(8, 16, 24),
+        stage_depths=(1, 1, 1),
+        choices={"width": [1.0]},
+    )
+    assert dict(space.macro_choices)["inner_ratio"] == MACRO_CHOICES["inner_ratio"]
+    genome = space.genome(space.unpack(space.sample(1, np.random.default_rng(0)), 0), name="n", origin="o")
+    assert (genome.input_size, genome.num_classes, genome.name, genome.origin) == (16, 3, "n", "o")
+    assert [stage.width for stage in genome.stages] == [8, 16, 24]
+    assert [stage.depth for stage in genome.stages] == [1, 1, 1]
