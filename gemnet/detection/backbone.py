@@ -1,0 +1,221 @@
+"""GEMNet as an MMDetection backbone: ``backbone=dict(type='gemnet.GEMNet', arch='gemnet_b')``."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+from gemnet import network
+from gemnet.checkpoint import CheckpointError, describe_mismatch, load_checkpoint, state_dict_of
+from gemnet.errors import GemnetError
+from gemnet.genome import Genome
+from gemnet.models import GenomeSource, genome_for
+from gemnet.registry import MODELS
+from gemnet.weights import find_weights, packaged_weights, verify_weights
+
+
+class BackboneError(GemnetError):
+    """An option of the backbone that its network doesn't have."""
+
+
+def resolve_genome(arch: str | None = None, genome: GenomeSource | None = None) -> Genome:
+    """The genome that a backbone's ``arch`` or ``genome`` stands for.
+
+    Raises:
+        BackboneError: neither or both are given.
+        GemnetError: no such name, or no genome.
+    """
+    if (arch is None) == (genome is None):
+        given = "neither" if arch is None else f"arch={arch!r} and a genome"
+        raise BackboneError(
+            f"A GEMNet backbone is built from arch='gemnet_b' or from genome='path/to/genome.json'; got {given}."
+        )
+    return genome_for(arch) if arch is not None else Genome.read(genome)  # type: ignore[arg-type]
+
+
+def check_levels(genome: Genome, out_indices: Sequence[int]) -> tuple[int, ...]:
+    """The levels of a genome's pyramid that a backbone returns.
+
+    Raises:
+        BackboneError: no indices, one out of range, or not in ascending order.
+    """
+    chosen, count = tuple(out_indices), len(genome.levels)
+    sizes = ", ".join(f"{n}: stride {level.reduction}" for n, level in enumerate(genome.levels))
+    for index in chosen:
+        if type(index) is not int or not 0 <= index < count:
+            raise BackboneError(f"out_indices holds {index!r}; this network's levels are {sizes}.")
+    if not chosen or list(chosen) != sorted(set(chosen)):
+        raise BackboneError(f"out_indices is {chosen}; expected some of {sizes}, in ascending order.")
+    return chosen
+
+
+@MODELS.register_module()
+class GEMNet(BaseModule):
+    """The stem and stages of a GEMNet, giving levels of its feature pyramid.
+
+    Keys of the state dict are those of the timm model without head and classifier, so weights go from one to the other.
+
+    Args:
+        arch: a name known to `gemnet.genome_for`, such as ``gemnet_b``.
+        genome: instead, a genome: the path of its JSON, its dict, or a `Genome`.
+        out_indices: levels to return; ``gemnet_b`` has 0, 1, 2, 3 at strides 4, 8, 16, 32. Stages after the last
+            one are not built.
+        frozen_stages: 0 freezes the stem, n the stem and the stages up to level n - 1; -1 nothing. Frozen means: no
+            gradients, norms with fixed statistics, whatever `train` is told.
+        norm_eval: whether all norms keep their statistics while training.
+        with_cp: whether blocks are computed again in the backward pass, which saves memory. Statistics of norms are
+            updated once all the same.
+        drop_path_rate: stochastic depth of the last block.
+        in_channels: channels of the images.
+        init_cfg: weights: a path or a zoo tag (``gemnet_b.imagenette96``), or
+            ``dict(type='Pretrained', checkpoint=<either>)``; None for none.
+
+    Raises:
+        BackboneError: an option that the network doesn't have.
+        GemnetError: no such architecture, or no genome.
+    """
+
+    def __init__(
+        self,
+        arch: str | None = None,
+        genome: GenomeSource | None = None,
+        out_indices: Sequence[int] = (0, 1, 2, 3),
+        frozen_stages: int = -1,
+        norm_eval: bool = False,
+        with_cp: bool = False,
+        drop_path_rate: float = 0.0,
+        in_channels: int = 3,
+        init_cfg: str | os.PathLike[str] | dict[str, Any] | list[Any] | None = None,
+    ) -> None:
+        if isinstance(init_cfg, str | os.PathLike):
+            init_cfg = {"type": "Pretrained", "checkpoint": os.fspath(init_cfg)}
+        super().__init__(init_cfg)
+        self.genome = resolve_genome(arch, genome)
+        self.out_indices = check_levels(self.genome, out_indices)
+        levels = self.genome.levels
+        if type(frozen_stages) is not int or not -1 <= frozen_stages <= len(levels):
+            raise BackboneError(
+                f"frozen_stages is {frozen_stages!r}; expected -1 (nothing), 0 (the stem) or 1 to {len(levels)} (the "
+                "stages up to that level)."
+            )
+        self.frozen_stages = frozen_stages
+        self.norm_eval = norm_eval
+        self.with_cp = with_cp
+        self.out_channels = tuple(levels[index].width for index in self.out_indices)
+        self.strides = tuple(levels[index].reduction for index in self.out_indices)
+        net = network.GEMNet(self.genome, num_classes=0, in_chans=in_channels, drop_path_rate=drop_path_rate)
+        self._ends = {levels[index].stage for index in self.out_indices}
+        self.stem = net.stem
+        self.stages = net.stages[: max(self._ends) + 1]
+        self._freeze()
+
+    def init_weights(self) -> None:
+        """Loads what ``init_cfg`` names; without one the weights stay as they were drawn.
+
+        Raises:
+            CheckpointError: the file can't be read, or its weights are those of another network.
+            GemnetError: no such tag in the zoo.
+        """
+        if not self.init_cfg:
+            return
+        if not (isinstance(self.init_cfg, dict) and self.init_cfg.get("type") == "Pretrained"):
+            super().init_weights()
+            return
+        load_backbone_weights(self, self.init_cfg["checkpoint"], self.init_cfg.get("prefix"))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Levels ``out_indices`` of images ``batch x in_channels x h x w``, largest first."""
+        x = self.stem(x)
+        levels = []
+        for number, stage in enumerate(self.stages):
+            for block in stage:
+                if self.with_cp and self.training and torch.is_grad_enabled():
+                    x = checkpoint(block, x, use_reentrant=False, context_fn=partial(_recompute_contexts, block))
+                else:
+                    x = block(x)
+            if number in self._ends:
+                levels.append(x)
+        return tuple(levels)
+
+    def train(self, mode: bool = True) -> GEMNet:
+        """Sets training or evaluation mode; frozen parts and, with ``norm_eval``, norms stay in evaluation."""
+        super().train(mode)
+        self._freeze()
+        if mode and self.norm_eval:
+            for module in self.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+        return self
+
+    def _frozen_parts(self) -> list[nn.Module]:
+        if self.frozen_stages < 0:
+            return []
+        last = self.genome.levels[self.frozen_stages - 1].stage if self.frozen_stages else -1
+        return [self.stem, *self.stages[: last + 1]]
+
+    def _freeze(self) -> None:
+        for part in self._frozen_parts():
+            part.eval()
+            part.requires_grad_(False)
+
+
+def load_backbone_weights(module: nn.Module, source: str | os.PathLike[str], prefix: str | None = None) -> None:
+    """Loads a backbone's weights from a file or from the zoo.
+
+    Args:
+        module: a backbone with the keys of a GEMNet.
+        source: the path of a ``.pth`` or ``.safetensors`` file (a classifier's, a detector's or a backbone's), or
+            ``<architecture>.<tag>`` of packaged weights.
+        prefix: what the wanted keys start with in the file; found by itself among ``backbone.``, ``model.`` and none.
+
+    Raises:
+        CheckpointError: the file can't be read, or its weights are those of another network.
+        GemnetError: no such tag.
+    """
+    name = os.fspath(source)
+    if not os.path.isfile(os.path.expanduser(name)) and _looks_like_tag(name):
+        path = os.fspath(verify_weights(find_weights(name)))
+    else:
+        path = name
+    weights = state_dict_of(load_checkpoint(path))
+    own = module.state_dict()
+    prefixes = ["", "backbone.", "model.", "model.backbone."] if prefix is None else [prefix.rstrip(".") + "."]
+    chosen = max(prefixes, key=lambda start: sum(start + key in weights for key in own))
+    weights = {key.removeprefix(chosen): value for key, value in weights.items() if key.startswith(chosen)}
+    # A backbone always lacks the classifier and may lack the last stages: further keys are no sign of another network.
+    problem = describe_mismatch(module, weights, extra_is_fine=True)
+    if problem:
+        raise CheckpointError(f"{name}: these are the weights of another network: {problem}.")
+    module.load_state_dict({key: weights[key] for key in own})
+
+
+def _looks_like_tag(name: str) -> bool:
+    return name in packaged_weights() or (
+        "." in name and os.sep not in name and not name.endswith((".pth", ".pt", ".safetensors", ".bin"))
+    )
+
+
+def _recompute_contexts(block: nn.Module) -> tuple[Any, Any]:
+    return contextlib.nullcontext(), _statistics_kept(block)
+
+
+@contextlib.contextmanager
+def _statistics_kept(block: nn.Module) -> Iterator[None]:
+    """Norms use the batch's statistics without recording them: the first pass has done so already."""
+    norms = [module for module in block.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True

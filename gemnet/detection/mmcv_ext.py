@@ -1,0 +1,419 @@
+"""A stand-in for ``mmcv._ext``, MMCV's compiled operators, where there is no compiler.
+
+MMDetection imports all of its models before it looks for anyone else's, and those import ``mmcv._ext``. A wheel of
+MMCV that was built without PyTorch beside it lacks that module, and building it takes a C++ compiler and 20 minutes.
+`install` puts a finder at the *end* of ``sys.meta_path``: compiled operators, where there are any, are found first and
+nothing here is used; elsewhere ``import mmcv._ext`` gives a module with the operators that MMDetection's detectors
+call, on top of ``torchvision.ops`` and plain PyTorch. MMCV itself is not touched.
+
+The functions have the signatures of MMCV's C++ functions: they fill the tensors handed in. They follow its formulas,
+ties and degenerate cases included (`mmcv/ops/csrc`, Apache-2.0). Any other operator is a function that raises
+`MissingOperatorError`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable, Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any, NoReturn
+
+import numpy as np
+import torch
+import torchvision
+from torch import Tensor
+
+from gemnet.errors import GemnetError
+
+MODULE = "mmcv._ext"
+
+# The C++ kernels start their search for the maximum here; a bin without a sample keeps it.
+_MAX_POOL_FLOOR_CPU = -10000.0
+# FLT_MIN: the kernels clamp probabilities to it before the logarithm.
+_SMALLEST_PROBABILITY = 1.1754943508222875e-38
+# Samples that are interpolated at once in max pooling: 2^24 floats are 64 MiB for each of the four corners.
+_MAX_POOL_SAMPLES = 2**24
+
+
+class MissingOperatorError(GemnetError, NotImplementedError):
+    """An operator that only MMCV's compiled extension has."""
+
+
+def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
+    """Greedy non-maximum suppression.
+
+    Args:
+        boxes: (n, 4), corners x1, y1, x2, y2 in pixels.
+        scores: (n,).
+        iou_threshold: boxes that overlap a better one by more than this are dropped.
+        offset: 0, or 1 where x2 and y2 are the last pixel inside the box.
+
+    Returns:
+        int64 (k,): indices of the boxes kept, best first.
+    """
+    if boxes.numel() == 0:
+        return torch.empty(0, dtype=torch.long, device=boxes.device)
+    # Adding the offset to the far corners gives the same widths and the same intersections.
+    far = boxes.new_tensor([0, 0, offset, offset])
+    return torchvision.ops.nms((boxes + far).float(), scores.float(), float(iou_threshold))
+
+
+def softnms(
+    boxes: Tensor,
+    scores: Tensor,
+    dets: Tensor,
+    iou_threshold: float,
+    sigma: float,
+    min_score: float,
+    method: int,
+    offset: int,
+) -> Tensor:
+    """Soft non-maximum suppression (Bodla et al., arXiv 1704.04503): overlapped boxes lose score, not their place.
+
+    Args:
+        boxes: (n, 4) on the CPU.
+        scores: (n,).
+        dets: (n, 5), filled with box and decayed score in the order of choice; only the first k rows mean something.
+        iou_threshold: overlap from which the score is reduced (methods 0 and 1).
+        sigma: width of the Gaussian (method 2).
+        min_score: boxes whose score falls below are dropped.
+        method: 0 sets the score to zero, 1 multiplies it by 1 - IoU, 2 by exp(-IoU^2 / sigma).
+        offset: as in `nms`.
+
+    Returns:
+        int64 (k,): indices of the boxes in the order of choice.
+    """
+    if boxes.numel() == 0:
+        return torch.empty(0, dtype=torch.long)
+    corner = boxes.detach().cpu().float().numpy().T.copy()
+    score = scores.detach().cpu().float().numpy().copy()
+    number = np.arange(len(score))
+    shift = np.float32(offset)
+    area = (corner[2] - corner[0] + shift) * (corner[3] - corner[1] + shift)
+    out = np.empty((len(score), 5), dtype=np.float32)
+    count, first = len(score), 0
+    while first < count:
+        best = first + int(np.argmax(score[first:count]))
+        for row in (*corner, score, number, area):
+            row[first], row[best] = row[best], row[first]
+        out[first, :4], out[first, 4] = corner[:, first], score[first]
+        rest = slice(first + 1, count)
+        width = np.minimum(corner[2, first], corner[2, rest]) - np.maximum(corner[0, first], corner[0, rest]) + shift
+        height = np.minimum(corner[3, first], corner[3, rest]) - np.maximum(corner[1, first], corner[1, rest]) + shift
+        inter = np.maximum(width, 0) * np.maximum(height, 0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            overlap = inter / (area[first] + area[rest] - inter)
+        if method == 2:
+            score[rest] *= np.exp(-(overlap * overlap) / np.float32(sigma))
+        else:
+            reduced = np.float32(0) if method == 0 else 1 - overlap
+            score[rest] *= np.where(overlap >= np.float32(iou_threshold), reduced, np.float32(1))
+        first += 1
+        # The kernel overwrites a dropped box with the last one, so the order of equal scores depends on this.
+        dropped = score[rest] < np.float32(min_score)
+        left = len(dropped) - int(dropped.sum())
+        holes = np.flatnonzero(dropped[:left])
+        movers = left + np.flatnonzero(~dropped[left:])[::-1]
+        for row in (*corner, score, number, area):
+            row[first + holes] = row[first + movers]
+        count = first + left
+    dets.copy_(torch.from_numpy(out))
+    return torch.from_numpy(number[:count])
+
+
+def roi_align_forward(
+    input: Tensor,
+    rois: Tensor,
+    output: Tensor,
+    argmax_y: Tensor,
+    argmax_x: Tensor,
+    aligned_height: int,
+    aligned_width: int,
+    spatial_scale: float,
+    sampling_ratio: int,
+    pool_mode: int,
+    aligned: bool,
+) -> None:
+    """RoIAlign (He et al., arXiv 1703.06870).
+
+    Args:
+        input: (n, c, h, w) features.
+        rois: (k, 5), index into the batch and corners in image pixels.
+        output: (k, c, aligned_height, aligned_width), filled.
+        argmax_y: shape of ``output`` for max pooling, filled with where the maximum was sampled, else empty.
+        argmax_x: likewise.
+        aligned_height: bins down.
+        aligned_width: bins across.
+        spatial_scale: features per image pixel.
+        sampling_ratio: samples a side in each bin; 0 takes as many as the bin is wide.
+        pool_mode: 0 max, 1 average.
+        aligned: whether boxes are shifted by half a pixel.
+    """
+    if rois.numel() == 0:
+        return
+    size = (int(aligned_height), int(aligned_width))
+    if pool_mode == 1:
+        output.copy_(
+            torchvision.ops.roi_align(
+                input, rois.to(input.dtype), size, float(spatial_scale), int(sampling_ratio), bool(aligned)
+            )
+        )
+        return
+    floor = torch.finfo(input.dtype).min if input.is_cuda else _MAX_POOL_FLOOR_CPU
+    output.fill_(floor)
+    argmax_y.fill_(-1)
+    argmax_x.fill_(-1)
+    for chosen, grid_y, grid_x in _sample_positions(rois, size, spatial_scale, sampling_ratio, aligned, input.size(1)):
+        rows, columns = grid_y.size(2), grid_x.size(2)
+        value = _interpolate(input, rois[chosen, 0].long(), grid_y, grid_x)
+        best, where = value.flatten(-2).max(-1)
+        found = best > floor
+        bins_y = torch.arange(size[0], device=rois.device)[None, None, :, None]
+        bins_x = torch.arange(size[1], device=rois.device)[None, None, None, :]
+        owner = torch.arange(len(chosen), device=rois.device)[:, None, None, None]
+        output[chosen] = torch.where(found, best, floor)
+        argmax_y[chosen] = torch.where(found, grid_y[owner, bins_y, where // columns % rows].to(best.dtype), -1.0)
+        argmax_x[chosen] = torch.where(found, grid_x[owner, bins_x, where % columns].to(best.dtype), -1.0)
+
+
+def roi_align_backward(
+    grad_output: Tensor,
+    rois: Tensor,
+    argmax_y: Tensor,
+    argmax_x: Tensor,
+    grad_input: Tensor,
+    aligned_height: int,
+    aligned_width: int,
+    spatial_scale: float,
+    sampling_ratio: int,
+    pool_mode: int,
+    aligned: bool,
+) -> None:
+    """Gradient of `roi_align_forward` by the features; adds to ``grad_input`` (n, c, h, w)."""
+    if rois.numel() == 0:
+        return
+    batch, channels, height, width = grad_input.shape
+    if pool_mode == 1:
+        grad_input += torch.ops.torchvision._roi_align_backward(
+            grad_output,
+            rois.to(grad_output.dtype),
+            float(spatial_scale),
+            int(aligned_height),
+            int(aligned_width),
+            batch,
+            channels,
+            height,
+            width,
+            int(sampling_ratio),
+            bool(aligned),
+        )
+        return
+    image, channel = rois[:, 0].long(), torch.arange(channels, device=rois.device)
+    plane = image[:, None, None, None] * channels + channel[:, None, None]
+    flat = grad_input.new_zeros(batch * channels * height * width)
+    found = argmax_y != -1
+    for index, weight in _corners(argmax_y, argmax_x, height, width):
+        share = torch.where(found, grad_output * weight, 0)
+        flat.index_add_(0, (plane * height * width + index).flatten(), share.flatten())
+    grad_input += flat.view_as(grad_input)
+
+
+def _sample_positions(
+    rois: Tensor, size: tuple[int, int], scale: float, sampling_ratio: int, aligned: bool, channels: int
+) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """Groups boxes that have equally many samples a bin.
+
+    Returns:
+        For each group the indices of its boxes (g,), the y of their samples (g, bins down, samples) and the x likewise.
+        Groups stay under `_MAX_POOL_SAMPLES` samples where more than one box is in them.
+    """
+    corner = rois[:, 1:] * scale - (0.5 if aligned else 0.0)
+    start, extent = corner[:, :2], corner[:, 2:] - corner[:, :2]
+    if not aligned:
+        extent = extent.clamp(min=1.0)
+    bins = rois.new_tensor([size[1], size[0]])
+    bin_size = extent / bins
+    samples = torch.ceil(bin_size).long().clamp(min=0) if sampling_ratio <= 0 else None
+    shape = samples if samples is not None else torch.full_like(extent, sampling_ratio).long()
+    groups = []
+    for across, down in torch.unique(shape, dim=0).tolist():
+        if across == 0 or down == 0:
+            continue
+        members = torch.nonzero((shape[:, 0] == across) & (shape[:, 1] == down)).flatten()
+        room = max(1, _MAX_POOL_SAMPLES // (channels * size[0] * size[1] * across * down))
+        for chosen in members.split(room):
+            grids = []
+            for axis, count, number in ((1, size[0], down), (0, size[1], across)):
+                origin, step = start[chosen, axis, None, None], bin_size[chosen, axis, None, None]
+                which = torch.arange(count, device=rois.device, dtype=rois.dtype)[None, :, None]
+                inside = torch.arange(number, device=rois.device, dtype=rois.dtype)[None, None, :]
+                grids.append(origin + which * step + (inside + 0.5) * step / number)
+            groups.append((chosen, grids[0], grids[1]))
+    return groups
+
+
+def _corners(y: Tensor, x: Tensor, height: int, width: int) -> list[tuple[Tensor, Tensor]]:
+    """The four cells round each position and their bilinear weights; positions outside the map weigh zero."""
+    outside = (y < -1.0) | (y > height) | (x < -1.0) | (x > width)
+    y, x = y.clamp(0, height - 1), x.clamp(0, width - 1)
+    top, left = y.floor(), x.floor()
+    bottom, right = (top + 1).clamp(max=height - 1), (left + 1).clamp(max=width - 1)
+    down, across = y - top, x - left
+    corners = []
+    for row, column, weight in (
+        (top, left, (1 - down) * (1 - across)),
+        (top, right, (1 - down) * across),
+        (bottom, left, down * (1 - across)),
+        (bottom, right, down * across),
+    ):
+        corners.append(((row * width + column).long(), weight.masked_fill(outside, 0)))
+    return corners
+
+
+def _interpolate(features: Tensor, image: Tensor, grid_y: Tensor, grid_x: Tensor) -> Tensor:
+    """Bilinear samples, (boxes, channels, bins down, bins across, samples down, samples across)."""
+    height, width = features.shape[-2:]
+    y, x = torch.broadcast_tensors(grid_y[:, :, None, :, None], grid_x[:, None, :, None, :])
+    flat = features.flatten(2)
+    value: Tensor | None = None
+    for index, weight in _corners(y, x, height, width):
+        # (boxes, positions) picks from (batch, channels, cells): advanced indices first, channels last.
+        picked = flat[image[:, None], :, index.flatten(1)].transpose(1, 2)
+        share = (picked * weight.flatten(1)[:, None].to(picked.dtype)).unflatten(2, y.shape[1:])
+        value = share if value is None else value + share
+    assert value is not None
+    return value
+
+
+def sigmoid_focal_loss_forward(
+    input: Tensor, target: Tensor, weight: Tensor, output: Tensor, gamma: float, alpha: float
+) -> None:
+    """Sigmoid focal loss (Lin et al., arXiv 1708.02002) of each element.
+
+    Args:
+        input: (n, classes) logits.
+        target: int64 (n,), the class, or ``classes`` for background.
+        weight: (classes,) a factor for each target class (background counts 1), or empty.
+        output: (n, classes), filled.
+        gamma: how strongly easy examples are discounted.
+        alpha: weight of positives; negatives weigh 1 - alpha.
+    """
+    positive, p = _positive(input, target), torch.sigmoid(input)
+    loss = torch.where(
+        positive,
+        -alpha * (1 - p) ** gamma * torch.log(p.clamp(min=_SMALLEST_PROBABILITY)),
+        (alpha - 1) * p**gamma * torch.log((1 - p).clamp(min=_SMALLEST_PROBABILITY)),
+    )
+    output.copy_(loss * _class_weight(weight, target, input))
+
+
+def sigmoid_focal_loss_backward(
+    input: Tensor, target: Tensor, weight: Tensor, grad_input: Tensor, gamma: float, alpha: float
+) -> None:
+    """Gradient of each element of `sigmoid_focal_loss_forward` by its logit; fills ``grad_input`` (n, classes)."""
+    positive, p = _positive(input, target), torch.sigmoid(input)
+    log_p = torch.log(p.clamp(min=_SMALLEST_PROBABILITY))
+    log_not = torch.log((1 - p).clamp(min=_SMALLEST_PROBABILITY))
+    gradient = torch.where(
+        positive,
+        -alpha * (1 - p) ** gamma * (1 - p - gamma * p * log_p),
+        (alpha - 1) * p**gamma * (gamma * (1 - p) * log_not - p),
+    )
+    grad_input.copy_(gradient * _class_weight(weight, target, input))
+
+
+def _positive(logits: Tensor, target: Tensor) -> Tensor:
+    return target[:, None] == torch.arange(logits.size(1), device=logits.device)
+
+
+def _class_weight(weight: Tensor, target: Tensor, logits: Tensor) -> Tensor:
+    if weight.numel() == 0:
+        return logits.new_ones(1)
+    return torch.cat([weight, weight.new_ones(1)])[target][:, None]
+
+
+def get_compiler_version() -> str:
+    """What MMCV's environment report prints for the compiler."""
+    return "none (gemnet.detection.mmcv_ext)"
+
+
+def get_compiling_cuda_version() -> str:
+    """What MMCV's environment report prints for CUDA."""
+    return "none (gemnet.detection.mmcv_ext)"
+
+
+OPERATORS: dict[str, Callable[..., Any]] = {
+    function.__name__: function
+    for function in (
+        nms,
+        softnms,
+        roi_align_forward,
+        roi_align_backward,
+        sigmoid_focal_loss_forward,
+        sigmoid_focal_loss_backward,
+        get_compiler_version,
+        get_compiling_cuda_version,
+    )
+}
+
+
+def _missing(name: str) -> Callable[..., NoReturn]:
+    def operator(*args: object, **kwargs: object) -> NoReturn:
+        raise MissingOperatorError(
+            f"mmcv's operator {name!r} needs MMCV's compiled extension, and this MMCV has none. GEMNet stands in for "
+            f"{', '.join(n for n in OPERATORS if not n.startswith('get_'))} only. Build MMCV's operators (a C++ "
+            "compiler, setuptools >= 77, PyTorch < 2.13: `MMCV_WITH_OPS=1 pip install --no-build-isolation "
+            "--no-binary onedl-mmcv onedl-mmcv`), or choose a model without this operator."
+        )
+
+    operator.__name__ = operator.__qualname__ = name
+    return operator
+
+
+class _StandInLoader(Loader):
+    """Fills the module that answers to ``mmcv._ext``."""
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return None
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__doc__ = __doc__
+        vars(module).update(OPERATORS)
+
+        def missing(name: str) -> Callable[..., NoReturn]:
+            # Python itself asks modules for dunder names; answering those with a function would break introspection.
+            if name.startswith("__"):
+                raise AttributeError(name)
+            return _missing(name)
+
+        vars(module)["__getattr__"] = missing
+
+
+class _StandInFinder(MetaPathFinder):
+    """Answers for ``mmcv._ext`` alone, after every other finder has said no."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname != MODULE:
+            return None
+        return ModuleSpec(fullname, _StandInLoader(), origin=__file__)
+
+
+def install() -> None:
+    """Makes ``import mmcv._ext`` work where MMCV was built without it. May be called again."""
+    if not any(isinstance(finder, _StandInFinder) for finder in sys.meta_path):
+        sys.meta_path.append(_StandInFinder())
+
+
+def is_stand_in() -> bool:
+    """Whether MMCV's operators come from this file rather than from compiled code.
+
+    Raises:
+        ModuleNotFoundError: MMCV is not installed.
+    """
+    spec = importlib.util.find_spec(MODULE)
+    return spec is not None and isinstance(spec.loader, _StandInLoader)
