@@ -1,5 +1,7 @@
 # The two commands: `make search` (digits to backbone, ten minutes) and `make test`.
-PYTHON ?= $(shell for p in python3.11 python3.12 python3.10; do command -v $$p && break; done)
+SUPPORTED := import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.10 python3; do \
+	$$p -c "$(SUPPORTED)" 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
 WORK_DIR ?= work_dirs/digits

@@ -1,5 +1,13 @@
-"""Everything is declared in pyproject.toml; this file serves tools that still call setup.py."""
+"""What pyproject.toml can't say: the configs at the top of the repository travel inside the wheel as ``nas/configs``."""
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
-setup()
+setup(
+    packages=[*find_packages(include=["gemnet", "gemnet.*", "nas", "nas.*"]), "nas.configs"],
+    package_dir={"nas.configs": "configs"},
+    package_data={
+        "gemnet": ["py.typed", "genomes/*.json", "weights/*"],
+        "nas": ["py.typed"],
+        "nas.configs": ["*.py", "*/*.py", "*/*/*.py"],
+    },
+)
