@@ -1,15 +1,28 @@
-"""mmengine's registry of our modules.
+"""mmengine's registries of our modules.
 
 Kept apart and free of other imports: mmengine imports this file when it resolves ``type='gemnet.X'``, and swallows
 whatever import errors happen then.
 """
 
+from mmengine.registry import DATASETS as MMENGINE_DATASETS
+from mmengine.registry import FUNCTIONS as MMENGINE_FUNCTIONS
+from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
 
 MODELS = Registry(
     "model",
     parent=MMENGINE_MODELS,
     scope="gemnet",
-    locations=["gemnet.detection.backbone", "gemnet.classification"],
+    locations=["gemnet.detection.backbone"],
 )
+HOOKS = Registry("hook", parent=MMENGINE_HOOKS, scope="gemnet", locations=["gemnet.detection.hooks"])
+TRANSFORMS = Registry(
+    "transform", parent=MMENGINE_TRANSFORMS, scope="gemnet", locations=["gemnet.detection.transforms"]
+)
+# Classification (`nas.classification`) fills these; configs import it by name, for gemnet knows nothing of nas.
+DATASETS = Registry("dataset", parent=MMENGINE_DATASETS, scope="gemnet")
+FUNCTIONS = Registry("function", parent=MMENGINE_FUNCTIONS, scope="gemnet")
+METRICS = Registry("metric", parent=MMENGINE_METRICS, scope="gemnet")

@@ -420,8 +420,7 @@ def _decode(
     if bad:
         rest = f" and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
         raise DataError(
-            f"{len(bad)} of {len(names)} images can't be read: {'; '.join(bad[:SHOWN])}{rest}. "
-            "Replace or delete them."
+            f"{len(bad)} of {len(names)} images can't be read: {'; '.join(bad[:SHOWN])}{rest}. Replace or delete them."
         )
     assert images is not None
     if other:
@@ -439,9 +438,7 @@ def _digest(images: Tensor, labels: Tensor, classes: Sequence[str]) -> str:
     return content.hexdigest()[:16]
 
 
-def _cached(
-    key: str, decode: Callable[[], Tensor], labels: Sequence[int], classes: tuple[str, ...] | None
-) -> ImageSet:
+def _cached(key: str, decode: Callable[[], Tensor], labels: Sequence[int], classes: tuple[str, ...] | None) -> ImageSet:
     """Maps the set from the cache, decoding it into there first where it is missing."""
     folder = cache_root() / "images" / key
     if not (folder / "set.json").is_file():

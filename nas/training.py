@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -334,7 +334,7 @@ def batches(
     Yields:
         Normalised float32 images (batch_size, channels, side, side) in channels_last, and labels (batch_size,).
     """
-    augment = Augmentation(data, recipe, device)
+    augment = Augmentation(data.mean, data.std, recipe.crop, recipe.flip, recipe.cutout, device)
     order = data.train[torch.randperm(len(data.train), generator=generator)]
     for index in order.split(batch_size):
         if len(index) == batch_size:
@@ -344,31 +344,40 @@ def batches(
 class Augmentation:
     """Random crops, mirror images and cutout on a whole batch of bytes, then normalisation.
 
-    Bytes are moved, not floats, and each step is one operation on the batch: on a CPU a batch takes about a millisecond.
+    Bytes are moved, not floats, and each step is one operation on the batch: on a CPU a batch takes a few milliseconds.
 
     Args:
-        data: gives the size and the mean and standard deviation.
-        recipe: gives ``crop``, ``flip`` and ``cutout``.
+        mean: of each channel, in [0, 1].
+        std: of each channel, in [0, 1].
+        crop: random crops after padding with the mean colour by this share of the side; 0 for none.
+        flip: whether images may be mirrored.
+        cutout: side of a square of the mean colour put over each image, as a share of its side; 0 for none.
         device: where the work is done.
     """
 
-    def __init__(self, data: TrainingData, recipe: Recipe, device: torch.device) -> None:
-        self.side = data.resolution
-        self.pad = round(recipe.crop * self.side)
-        self.flip = recipe.flip
-        self.cutout = round(recipe.cutout * self.side)
-        self.device = device
-        self.mean, self.std = _scale(data, device)
+    def __init__(
+        self,
+        mean: Sequence[float],
+        std: Sequence[float],
+        crop: float = 0.0,
+        flip: bool = False,
+        cutout: float = 0.0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.crop, self.flip, self.cutout = crop, flip, cutout
+        self.device = torch.device(device)
+        self.mean, self.std = on_byte_scale(mean, self.device), on_byte_scale(std, self.device)
         self.fill = torch.round(self.mean).to(torch.uint8)
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Augments uint8 images (n, channels, side, side); float32 in channels_last comes back."""
-        n, side = len(images), self.side
+        n, side = len(images), images.shape[2]
         images = images.to(self.device)
-        if self.pad:
-            wide = self.fill.expand(n, -1, side + 2 * self.pad, side + 2 * self.pad).clone()
-            wide[:, :, self.pad : -self.pad, self.pad : -self.pad] = images
-            corner = torch.randint(0, 2 * self.pad + 1, (2, n), generator=generator).to(self.device)
+        pad = round(self.crop * side)
+        if pad:
+            wide = self.fill.expand(n, -1, side + 2 * pad, side + 2 * pad).clone()
+            wide[:, :, pad:-pad, pad:-pad] = images
+            corner = torch.randint(0, 2 * pad + 1, (2, n), generator=generator).to(self.device)
             windows = wide.unfold(2, side, 1).unfold(3, side, 1)  # (n, channels, 2 pad + 1, 2 pad + 1, side, side)
             images = windows[torch.arange(n, device=self.device), :, corner[0], corner[1]]
         if self.flip:
@@ -376,9 +385,14 @@ class Augmentation:
             images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
         if self.cutout:
             centre = torch.randint(0, side, (2, n), generator=generator).to(self.device)
-            near = (torch.arange(side, device=self.device) - centre[..., None]).abs() * 2 < self.cutout  # (2, n, side)
-            images = torch.where((near[0, :, :, None] & near[1, :, None])[:, None], self.fill, images)
-        return _normalise(images, self.mean, self.std)
+            away = (torch.arange(side, device=self.device) - centre[..., None]).abs()  # (2, n, side)
+            inside = away * 2 < round(self.cutout * side)
+            images = torch.where((inside[0, :, :, None] & inside[1, :, None])[:, None], self.fill, images)
+        return self.normalise(images)
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """uint8 images as float32 in channels_last, less the mean, over the standard deviation."""
+        return normalised(images, self.mean, self.std)
 
 
 @torch.no_grad()
@@ -386,22 +400,21 @@ def measure(model: nn.Module, data: TrainingData, device: torch.device | str = "
     """Top-1 on the development images, in percent. The model is left in eval mode."""
     device = torch.device(device)
     model.eval()
-    mean, std = _scale(data, device)
+    mean, std = on_byte_scale(data.mean, device), on_byte_scale(data.std, device)
     correct = 0
     for index in data.dev.split(EVALUATION_BATCH):
-        logits = model(_normalise(data.images[index].to(device), mean, std))
+        logits = model(normalised(data.images[index].to(device), mean, std))
         correct += int((logits.argmax(1) == data.labels[index].to(device)).sum())
     return 100.0 * correct / len(data.dev)
 
 
-def _scale(data: TrainingData, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation on the scale of bytes, (1, channels, 1, 1)."""
-    mean = torch.tensor(data.mean, device=device)[None, :, None, None] * 255
-    std = torch.tensor(data.std, device=device)[None, :, None, None] * 255
-    return mean, std
+def on_byte_scale(values: Sequence[float], device: torch.device | str = "cpu") -> Tensor:
+    """A number a channel in [0, 1] as a tensor in [0, 255] that broadcasts over images; (1, channels, 1, 1)."""
+    return torch.tensor(values, device=device)[None, :, None, None] * 255
 
 
-def _normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+def normalised(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """uint8 images (n, channels, h, w) as float32 in channels_last, less ``mean``, over ``std`` (`on_byte_scale`)."""
     return images.to(torch.float32, memory_format=torch.channels_last).sub_(mean).div_(std)
 
 

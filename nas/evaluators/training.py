@@ -5,38 +5,35 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
 
 import torch
-from torch import nn
 
+from gemnet.cell_graph import CellGraph
+from gemnet.genome import Genome
+from gemnet.macs import macs as genome_macs
+from gemnet.network import GEMNet
 from nas.datasets import DataSpec
 from nas.evaluation import Evaluation, Fidelity, Proposal
-from nas.spaces.base import Candidate
+from nas.spaces.base import Candidate, Choice
 from nas.training import Recipe, TrainingData, TrainingFailed, at_fidelity, load_data, train
 
 EVALUATION_VERSION = 1  # raise it when a change of code changes results: old evaluations are then not reused
 KEPT_FIDELITIES = 2  # prepared data sets held in memory: the search's fidelity and one it is promoting to
 
 
-class Builder(Protocol):
-    """What turns a candidate into a network; a search space that trains is one."""
+class GenomeSpace(Protocol):
+    """A search space whose candidates are networks, such as `nas.spaces.gemnet.GEMNetSpace`."""
 
-    @property
-    def fingerprint(self) -> str:
-        """Changes whenever the same candidate would become another network."""
-        ...
+    vocabulary: tuple[str, ...]
+    macro_choices: Mapping[str, tuple[Choice, ...]]
 
-    def build(self, candidate: Candidate, num_classes: int, in_chans: int) -> nn.Module:
-        """A freshly initialised network; draws from torch's generator."""
-        ...
-
-    def costs(self, candidate: Candidate, num_classes: int, in_chans: int) -> tuple[float, float]:
-        """MACs at the input size of the network's final use, and parameters."""
+    def genome(self, candidate: Candidate) -> Genome:
+        """The candidate's network."""
         ...
 
 
@@ -48,7 +45,7 @@ class TrainingEvaluator:
 
     Args:
         data: which images.
-        builder: makes the networks.
+        space: says which network a candidate is.
         recipe: how they are trained.
         device: where.
         threads: of a training on the CPU; results are repeatable for one number of threads.
@@ -56,7 +53,7 @@ class TrainingEvaluator:
     """
 
     data: DataSpec
-    builder: Builder
+    space: GenomeSpace
     recipe: Recipe = field(default_factory=Recipe)
     device: str = "cpu"
     threads: int = 1
@@ -79,14 +76,14 @@ class TrainingEvaluator:
     def fingerprint(self) -> str:
         """16 hex digits of everything results depend on besides candidate, fidelity and seed.
 
-        That is: content and division of the images, the way candidates become networks, recipe, number of threads,
+        That is: content and division of the images, what the space puts around a cell, recipe, number of threads,
         kind of device, version of torch, and `EVALUATION_VERSION`. Not: where the data lie, the time limit.
         """
         parts = {
             "evaluation": EVALUATION_VERSION,
             "data": self.images.digest,
             "split": [self.data.dev_fraction, self.data.split_seed],
-            "builder": self.builder.fingerprint,
+            "network": [self._reference().fingerprint, self._reference().input_size],
             "recipe": asdict(self.recipe),
             "device": torch.device(self.device).type,
             "threads": self.threads if torch.device(self.device).type == "cpu" else 0,
@@ -109,9 +106,11 @@ class TrainingEvaluator:
         started = time.perf_counter()
         macs = params = None
         try:
-            macs, params = self.builder.costs(proposal.candidate, len(data.classes), data.channels)
+            genome = self.space.genome(proposal.candidate)
+            macs = float(genome_macs(genome, num_classes=len(data.classes), in_chans=data.channels))
             with limited_threads(self.threads):
-                model = self._build(proposal, data)
+                model = self.build(genome, proposal.training_seed)
+                params = float(sum(parameter.numel() for parameter in model.parameters()))
                 left = None if self.time_limit is None else self.time_limit - (time.perf_counter() - started)
                 result = train(
                     model, data, self.recipe, proposal.fidelity.epochs, proposal.training_seed, self.device, left
@@ -150,11 +149,16 @@ class TrainingEvaluator:
             self._prepared[key] = at_fidelity(self.images, *key)
         return self._prepared[key]
 
-    def _build(self, proposal: Proposal, data: TrainingData) -> nn.Module:
-        devices = [self.device] if torch.device(self.device).type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(proposal.training_seed)
-            return self.builder.build(proposal.candidate, len(data.classes), data.channels)
+    def build(self, genome: Genome, seed: int) -> GEMNet:
+        """A freshly initialised network for these images; the same seed gives the same weights."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return GEMNet(genome, num_classes=len(self.images.classes), in_chans=self.images.channels)
+
+    def _reference(self) -> Genome:
+        """The network of the plainest candidate: it shows everything the space puts around a cell."""
+        cell = CellGraph((self.space.vocabulary[0],), frozenset({(0, 1), (1, 2)}))
+        return self.space.genome(Candidate(cell, tuple((k, v[0]) for k, v in self.space.macro_choices.items())))
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what was read: a worker maps the data itself."""

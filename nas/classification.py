@@ -1,0 +1,255 @@
+"""Image classification for mmengine's Runner: data set, preprocessor, model and metric.
+
+Configs name this module (``custom_imports=dict(imports=['nas.classification'], allow_failed_imports=False)``) and its
+parts with the scope ``gemnet.``. Images are those of `nas.datasets`: decoded once, moved a batch at a time, augmented
+as one tensor where the model is. A batch's augmentation depends on the seed, the iteration and the rank only, so a
+resumed training sees what an uninterrupted one would have seen.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import timm
+import torch
+from mmengine.dist import get_rank
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import MessageHub
+from mmengine.model import BaseDataPreprocessor, BaseModel
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import Dataset
+
+import gemnet  # registers its networks with timm
+from gemnet.errors import GemnetError, nearest
+from gemnet.registry import DATASETS, FUNCTIONS, METRICS, MODELS
+from nas.datasets import DataSpec, load_train_images, open_test_images, resize, train_dev_split
+from nas.training import Augmentation
+
+SPLITS = ("train", "dev", "train+dev", "val")
+
+
+class ClassificationError(GemnetError):
+    """A classification config that can't be built."""
+
+
+@DATASETS.register_module()
+class ImageArrays(Dataset):
+    """Images of a data set as bytes; a batch is fetched at once.
+
+    Args:
+        source: ``digits``, ``cifar10``, an image folder or a timm name; see `nas.datasets.DataSpec`.
+        split: ``train``, ``dev`` (set aside from the training images), ``train+dev``, or ``val``, the official test
+            images, whose every opening is logged.
+        root: data root.
+        resolution: side in pixels; None keeps the images' own.
+        dev_fraction: share of the training images in ``dev``.
+        split_seed: draws that share.
+        subset: share of ``train`` to use, in (0, 1].
+        openings: file that takes a line when ``val`` is opened.
+        purpose: what that line says it is opened for.
+
+    Raises:
+        ClassificationError: there is no such split.
+        DataError: the data set can't be read.
+    """
+
+    def __init__(
+        self,
+        source: str = "cifar10",
+        split: str = "train",
+        root: str | None = None,
+        resolution: int | None = None,
+        dev_fraction: float = 0.1,
+        split_seed: int = 0,
+        subset: float = 1.0,
+        openings: str = "test_openings.jsonl",
+        purpose: str = "final figure",
+    ) -> None:
+        if split not in SPLITS:
+            raise ClassificationError(f"Unknown split {split!r}.{nearest(split, SPLITS)}")
+        if not 0 < subset <= 1:
+            raise ClassificationError(f"subset is a share of the training images in (0, 1], got {subset}.")
+        spec = DataSpec(source, root, None if source == "digits" else resolution, dev_fraction, split_seed)
+        if split == "val":
+            images = open_test_images(spec, openings if get_rank() == 0 else os.devnull, purpose)
+            index = np.arange(len(images))
+        else:
+            images = load_train_images(spec)
+            train, dev = train_dev_split(images.labels, images.classes, dev_fraction, split_seed)
+            train = train[: max(1, round(len(train) * subset))]
+            index = {"train": train, "dev": dev, "train+dev": np.sort(np.concatenate([train, dev]))}[split]
+        self.images = resize(images.images, resolution)
+        self.labels = images.labels
+        self.index = torch.from_numpy(index)
+        self.metainfo = {"classes": list(images.classes), "channels": images.channels, "digest": images.digest}
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, place: int) -> dict[str, Tensor]:
+        """One image: ``inputs`` uint8 (channels, side, side), ``labels`` int64 ()."""
+        return {"inputs": self.images[self.index[place]], "labels": self.labels[self.index[place]]}
+
+    def __getitems__(self, places: Sequence[int]) -> dict[str, Tensor]:
+        """A batch: ``inputs`` uint8 (n, channels, side, side), ``labels`` int64 (n,)."""
+        index = self.index[torch.as_tensor(places)]
+        return {"inputs": self.images[index], "labels": self.labels[index]}
+
+
+@FUNCTIONS.register_module()
+def whole_batch(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Collates what `ImageArrays` fetched: a batch already."""
+    return batch
+
+
+@MODELS.register_module()
+class BatchAugmentation(BaseDataPreprocessor):
+    """Augments (in training) and normalises a batch of bytes on the model's device; see `nas.training.Augmentation`.
+
+    Args:
+        mean: of each channel, in [0, 1]; None for what the network was made for.
+        std: likewise.
+        crop: padding of random crops, as a share of the side.
+        flip: whether images may be mirrored.
+        cutout: side of the covered square, as a share of the side.
+        seed: draws the augmentation; the tools fill in ``randomness.seed``.
+    """
+
+    def __init__(
+        self,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        crop: float = 0.125,
+        flip: bool = True,
+        cutout: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.mean, self.std = mean, std
+        self.options = {"crop": crop, "flip": flip, "cutout": cutout}
+        self.seed = seed
+        self._augment: Augmentation | None = None
+
+    def forward(self, data: Mapping[str, Any], training: bool = False) -> dict[str, Tensor]:
+        """``inputs`` as float32 in channels_last, ``labels`` on the device."""
+        augment = self._augment
+        if augment is None or augment.device != self.device:
+            if self.mean is None or self.std is None:
+                raise ClassificationError(
+                    "data_preprocessor has no mean and std, and the network names none. Set them."
+                )
+            augment = self._augment = Augmentation(self.mean, self.std, **self.options, device=self.device)
+        if training:
+            step = MessageHub.get_current_instance().get_info("iter", 0)
+            state = np.random.SeedSequence([self.seed, get_rank(), step]).generate_state(1, np.uint64)
+            inputs = augment(data["inputs"], torch.Generator().manual_seed(int(state[0] >> np.uint64(1))))
+        else:
+            inputs = augment.normalise(data["inputs"].to(self.device))
+        return {"inputs": inputs, "labels": data["labels"].to(self.device)}
+
+
+@MODELS.register_module()
+class ImageClassifier(BaseModel):
+    """Any timm network with a cross-entropy loss.
+
+    Args:
+        arch: a timm name, GEMNet's or another's.
+        genome: path or dict of a genome, in place of ``arch``.
+        num_classes: classes; the tools fill in the data set's.
+        in_chans: channels of the images; the tools fill in the data set's.
+        pretrained: start from the weights timm has for ``arch`` (with its tag).
+        label_smoothing: of the loss, in [0, 1).
+        options: further keyword arguments of the network, such as ``drop_path_rate``.
+        data_preprocessor: config of the preprocessor.
+        init_cfg: accepted for mmengine; networks initialise themselves.
+
+    Raises:
+        ClassificationError: no such network, or both ``arch`` and ``genome``.
+    """
+
+    def __init__(
+        self,
+        arch: str | None = None,
+        genome: Any = None,
+        num_classes: int | None = None,
+        in_chans: int = 3,
+        pretrained: bool = False,
+        label_smoothing: float = 0.0,
+        options: Mapping[str, Any] | None = None,
+        data_preprocessor: Any = None,
+        init_cfg: Any = None,
+    ) -> None:
+        super().__init__(data_preprocessor=data_preprocessor or {"type": "gemnet.BatchAugmentation"}, init_cfg=init_cfg)
+        if (arch is None) == (genome is None):
+            raise ClassificationError("The model needs either arch (a timm name) or genome (a path).")
+        arguments = dict(options or {})
+        if num_classes is not None:
+            arguments["num_classes"] = num_classes
+        if genome is not None:
+            arch, arguments["genome"] = "gemnet", genome
+        elif arch.split(".")[0] not in timm.list_models():  # type: ignore[union-attr]
+            raise ClassificationError(f"There is no network {arch!r}.{nearest(str(arch), timm.list_models())}")
+        try:
+            network = timm.create_model(arch, pretrained=pretrained, in_chans=in_chans, **arguments)
+        except (TypeError, RuntimeError) as error:
+            raise ClassificationError(f"Network {arch!r} can't be built with {arguments}: {error}") from None
+        self.network = network.to(memory_format=torch.channels_last)
+        self.label_smoothing = label_smoothing
+        preprocessor = self.data_preprocessor
+        if isinstance(preprocessor, BatchAugmentation) and preprocessor.mean is None:
+            made_for = getattr(network, "pretrained_cfg", {})
+            if in_chans == 3:
+                preprocessor.mean, preprocessor.std = made_for.get("mean"), made_for.get("std")
+            else:
+                preprocessor.mean, preprocessor.std = [0.5] * in_chans, [0.5] * in_chans
+
+    def init_weights(self) -> None:
+        """Does nothing: the network has initialised itself or loaded its weights."""
+
+    def forward(self, inputs: Tensor, labels: Tensor | None = None, mode: str = "tensor") -> Any:
+        """Logits (``tensor``), a dict with the loss (``loss``), or logits and labels for the metric (``predict``).
+
+        Args:
+            inputs: float32 (n, channels, side, side).
+            labels: int64 (n,).
+            mode: as mmengine calls it.
+        """
+        logits = self.network(inputs)
+        if mode == "tensor":
+            return logits
+        if mode == "loss":
+            return {"loss": F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)}
+        return [{"logits": logits, "labels": labels}]
+
+
+@METRICS.register_module()
+class Accuracy(BaseMetric):
+    """Share of images, in percent, whose label is among the k highest logits: ``accuracy/top1``.
+
+    Args:
+        topk: the ks. One larger than the number of classes is left out.
+        collect_device: as in mmengine.
+        prefix: before the names.
+    """
+
+    default_prefix = "accuracy"
+
+    def __init__(self, topk: Sequence[int] = (1,), collect_device: str = "cpu", prefix: str | None = None) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        self.topk = tuple(topk)
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict[str, Tensor]]) -> None:
+        """Takes what `ImageClassifier` predicts for a batch."""
+        for sample in data_samples:
+            largest = min(max(self.topk), sample["logits"].shape[1])
+            hits = sample["logits"].topk(largest, dim=1).indices == sample["labels"][:, None]
+            self.results += hits.cumsum(1).bool().tolist()  # hits[i][k - 1]: among the k highest
+
+    def compute_metrics(self, results: list[list[bool]]) -> dict[str, float]:
+        """Top-k accuracies of all images."""
+        table = np.asarray(results)
+        return {f"top{k}": 100.0 * float(table[:, k - 1].mean()) for k in self.topk if k <= table.shape[1]}
