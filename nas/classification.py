@@ -19,11 +19,12 @@ from mmengine.dist import get_rank
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MessageHub
 from mmengine.model import BaseDataPreprocessor, BaseModel
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-import gemnet  # registers its networks with timm
+import gemnet.models  # noqa: F401  (registers its networks with timm)
 from gemnet.errors import GemnetError, nearest
 from gemnet.registry import DATASETS, FUNCTIONS, METRICS, MODELS
 from nas.datasets import DataSpec, load_train_images, open_test_images, resize, train_dev_split
@@ -76,7 +77,7 @@ class ImageArrays(Dataset):
         spec = DataSpec(source, root, None if source == "digits" else resolution, dev_fraction, split_seed)
         if split == "val":
             images = open_test_images(spec, openings if get_rank() == 0 else os.devnull, purpose)
-            index = np.arange(len(images))
+            index: NDArray[np.int64] = np.arange(len(images))
         else:
             images = load_train_images(spec)
             train, dev = train_dev_split(images.labels, images.classes, dev_fraction, split_seed)
@@ -130,7 +131,7 @@ class BatchAugmentation(BaseDataPreprocessor):
     ) -> None:
         super().__init__()
         self.mean, self.std = mean, std
-        self.options = {"crop": crop, "flip": flip, "cutout": cutout}
+        self.crop, self.flip, self.cutout = crop, flip, cutout
         self.seed = seed
         self._augment: Augmentation | None = None
 
@@ -139,10 +140,8 @@ class BatchAugmentation(BaseDataPreprocessor):
         augment = self._augment
         if augment is None or augment.device != self.device:
             if self.mean is None or self.std is None:
-                raise ClassificationError(
-                    "data_preprocessor has no mean and std, and the network names none. Set them."
-                )
-            augment = self._augment = Augmentation(self.mean, self.std, **self.options, device=self.device)
+                raise ClassificationError("The network names no mean and std. Set them in data_preprocessor.")
+            augment = self._augment = Augmentation(self.mean, self.std, self.crop, self.flip, self.cutout, self.device)
         if training:
             step = MessageHub.get_current_instance().get_info("iter", 0)
             state = np.random.SeedSequence([self.seed, get_rank(), step]).generate_state(1, np.uint64)
@@ -222,6 +221,7 @@ class ImageClassifier(BaseModel):
         if mode == "tensor":
             return logits
         if mode == "loss":
+            assert labels is not None
             return {"loss": F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)}
         return [{"logits": logits, "labels": labels}]
 

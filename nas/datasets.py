@@ -31,8 +31,9 @@ from torch import Tensor
 from gemnet.errors import GemnetError, nearest
 
 IMAGE_EXTENSIONS = frozenset(
-    ".avif .bmp .gif .jp2 .jpeg .jpg .pgm .png .ppm .tif .tiff .webp".split()  # what Pillow decodes without plugins
+    (".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 )
+"""What Pillow decodes without plugins."""
 TIMM_PREFIXES = ("torch/", "hfds/", "hfids/", "tfds/", "wds/")
 SPLIT_FOLDERS = {"train": ("train", "training"), "val": ("val", "validation", "test")}
 CACHE_FORMAT = 1  # part of every cache key: raise it when decoding changes

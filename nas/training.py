@@ -33,8 +33,8 @@ class TrainingFailed(RuntimeError):
 class Recipe:
     """How a network is trained.
 
-    SGD with Nesterov momentum; the learning rate rises linearly to its peak and falls linearly to zero; decay on weights
-    of convolutions and linear layers only, not on norms, biases and edge weights.
+    SGD with Nesterov momentum; the learning rate rises linearly to its peak and falls linearly to zero; decay on
+    weights of convolutions and linear layers only, not on norms, biases and edge weights.
 
     Args:
         batch_size: images a step.
@@ -120,7 +120,13 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """One line of a training's history: epoch (from 1), mean loss, top-1 on the development images in percent or None."""
+    """One line of a training's history.
+
+    Args:
+        epoch: from 1.
+        loss: mean over the epoch.
+        accuracy: top-1 on the development images after it, in percent; None where not measured.
+    """
 
     epoch: int
     loss: float
@@ -254,7 +260,7 @@ def _train(
     on_epoch: Callable[[EpochRecord], None] | None,
     started: float,
 ) -> TrainingResult:
-    model.to(device, memory_format=torch.channels_last)
+    model.to(device).to(memory_format=torch.channels_last)
     optimizer = make_optimizer(model, recipe)
     average = _moving_average(model, recipe.ema)
     batch_size = min(recipe.batch_size, len(data.train))
@@ -305,7 +311,8 @@ def _train(
 def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
     """SGD that decays matrices and kernels, but no norms, biases, or what the model says not to decay."""
     skip: set[str] = model.no_weight_decay() if hasattr(model, "no_weight_decay") else set()  # type: ignore[operator]
-    decay, keep = [], []
+    decay: list[nn.Parameter] = []
+    keep: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             (keep if parameter.ndim <= 1 or name in skip else decay).append(parameter)

@@ -95,9 +95,9 @@ class TrainingEvaluator:
         """Trains the proposal's candidate at its fidelity.
 
         Returns:
-            Top-1 on the development images in percent, or a failure with its reason: a loss that is not finite, the time
-            limit, no memory, an error while the network is built or run. ``metrics`` holds the last epoch's ``loss`` and
-            ``images_per_second``.
+            Top-1 on the development images in percent, or a failure with its reason: a loss that is not finite, the
+            time limit, no memory, an error while the network is built or run. ``metrics`` holds the last epoch's
+            ``loss`` and ``images_per_second``.
 
         Raises:
             DataError: the data set can't be read: that is no candidate's fault.
