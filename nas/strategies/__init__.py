@@ -1,1 +1,87 @@
 """Search strategies, all behind the same ask and tell."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable
+from importlib import import_module
+from typing import Any
+
+from gemnet.errors import nearest
+from nas.evaluation import Fidelity
+from nas.score import Budget, EfficiencyScore
+from nas.spaces.base import SearchSpace
+from nas.strategies.base import Strategy
+from nas.strategies.history import HistoryStrategy, StrategyError
+
+# Module and class of each strategy; a module is imported when its strategy is made, so that random search needs no torch.
+STRATEGIES = {
+    "random": ("nas.strategies.random", "RandomSearch"),
+    "local_search": ("nas.strategies.local_search", "LocalSearch"),
+    "evolution": ("nas.strategies.evolution", "RegularizedEvolution"),
+    "bananas": ("nas.strategies.bananas", "Bananas"),
+    "wl_gp": ("nas.strategies.wl_gp", "WLGaussianProcess"),
+    "structural": ("nas.strategies.structural", "StructuralSearch"),
+    "nasgem": ("nas.strategies.nasgem", "Nasgem"),
+}
+
+__all__ = ["STRATEGIES", "HistoryStrategy", "Strategy", "StrategyError", "check_options", "make_strategy", "strategy_options"]
+
+
+def strategy_options(name: str) -> dict[str, Any]:
+    """Names and defaults of the options that `make_strategy` takes for a strategy.
+
+    Raises:
+        StrategyError: unknown strategy.
+    """
+    found: dict[str, Any] = {}
+    for base in _class(name).__mro__:
+        if issubclass(base, HistoryStrategy) and "__init__" in vars(base):
+            for parameter in inspect.signature(vars(base)["__init__"]).parameters.values():
+                if parameter.kind is parameter.KEYWORD_ONLY:
+                    found.setdefault(parameter.name, parameter.default)
+    return {key: value for key, value in found.items() if key not in ("fidelity", "score", "budget")}
+
+
+def make_strategy(
+    name: str,
+    space: SearchSpace,
+    seed: int,
+    *,
+    fidelity: Fidelity,
+    score: EfficiencyScore | None = None,
+    budget: Budget | None = None,
+    **options: Any,
+) -> HistoryStrategy:
+    """Builds a strategy by name.
+
+    Args:
+        name: one of `STRATEGIES`.
+        space: where to search.
+        seed: with the number of a proposal, the key of all randomness.
+        fidelity: how thoroughly proposals are to be evaluated.
+        score: what is maximised; None is the accuracy.
+        budget: hard limits on MACs and parameters.
+        options: the strategy's own, see `strategy_options`.
+
+    Raises:
+        StrategyError: unknown strategy or option.
+        BudgetError: limits no candidate meets.
+    """
+    check_options(name, options)
+    return _class(name)(space, seed, fidelity=fidelity, score=score, budget=budget, **options)
+
+
+def check_options(name: str, options: Iterable[str]) -> None:
+    """Raises `StrategyError` for an unknown strategy, or the first option that it doesn't have."""
+    known = strategy_options(name)
+    for option in options:
+        if option not in known:
+            raise StrategyError(f"Strategy {name!r} has no option {option!r}.{nearest(option, known)}")
+
+
+def _class(name: str) -> type[HistoryStrategy]:
+    if name not in STRATEGIES:
+        raise StrategyError(f"Unknown strategy {name!r}.{nearest(name, STRATEGIES)}")
+    module, kind = STRATEGIES[name]
+    return getattr(import_module(module), kind)

@@ -16,7 +16,6 @@ from nas.spaces.base import SearchSpace
 from nas.strategies.acquisition import upper_confidence
 from nas.strategies.model import ModelStrategy, best_first, normal_scores
 from nas.strategies.pool import Pool
-from nas.structure import structural_features
 
 
 class StructuralSearch(ModelStrategy):

@@ -1,0 +1,1 @@
+"""Benchmarks of predictors and searches on tables: protocols, statistics, plots."""

@@ -1,0 +1,261 @@
+"""The search benchmark: strategies against a table, query by query.
+
+Protocol: the first ``initial`` queries are random and the same for all strategies of a seed; then batches of ``batch``.
+Regret is the best value of all cells less the best found so far, in points. Runs of different strategies are paired by
+seed.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gemnet.errors import GemnetError
+from nas.benchmark.runs import Row, RunsFile, run_all
+from nas.benchmark.statistics import Interval, mean_interval, paired_difference
+from nas.evaluators.tabular import TabularEvaluator
+from nas.strategies import check_options, make_strategy
+from nas.tables.table import Table
+
+KEY = ("table", "fingerprint", "metric", "strategy", "options", "queries", "initial", "batch", "seed")
+COLUMNS = ("found_best", "found_near", "seconds", "slowest_ask", "regrets")
+
+
+class BenchmarkError(GemnetError):
+    """A benchmark that can't be run as asked."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One run.
+
+    Args:
+        metric: column of the table that is maximised.
+        strategy: its name.
+        seed: its seed.
+        queries: evaluations in all.
+        initial: random ones at the start.
+        batch: evaluations between two lessons.
+        near: values no further from the best than this count as near it, in points.
+        options: of the strategy.
+    """
+
+    metric: str
+    strategy: str
+    seed: int
+    queries: int = 200
+    initial: int = 10
+    batch: int = 5
+    near: float = 0.0
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def key(self, table: Table) -> dict[str, object]:
+        """What names this run in a results file."""
+        return {
+            "table": table.name,
+            "fingerprint": table.fingerprint,
+            "metric": self.metric,
+            "strategy": self.strategy,
+            "options": json.dumps(dict(self.options), sort_keys=True),
+            "queries": self.queries,
+            "initial": self.initial,
+            "batch": self.batch,
+            "seed": self.seed,
+        }
+
+
+def run_search(table: Table, task: Task) -> dict[str, object]:
+    """One search; returns the values of `COLUMNS`.
+
+    ``found_best`` and ``found_near`` are the number of the query that found the best of all cells, or one within
+    ``near`` of it; empty where none did. ``regrets`` is the step curve "query:regret;..." of the best so far.
+    """
+    started = time.perf_counter()
+    evaluator = TabularEvaluator(table, {1: task.metric})
+    strategy = make_strategy(
+        task.strategy, table.space, task.seed, fidelity=evaluator.fidelity, initial=task.initial, **task.options
+    )
+    values: list[float] = []
+    slowest = 0.0
+    while len(values) < task.queries:
+        wanted = min(task.initial - len(values) if len(values) < task.initial else task.batch, task.queries - len(values))
+        asked = time.perf_counter()
+        proposals = strategy.ask(wanted)
+        slowest = max(slowest, time.perf_counter() - asked)
+        if not proposals:
+            break
+        evaluations = [evaluator.evaluate(proposal) for proposal in proposals]
+        strategy.tell(evaluations)
+        values += [e.accuracy for e in evaluations if e.accuracy is not None]
+    regret = evaluator.best() - np.maximum.accumulate(values)
+    return {
+        "found_best": _first(regret <= 0),
+        "found_near": _first(regret <= task.near),
+        "seconds": f"{time.perf_counter() - started:.2f}",
+        "slowest_ask": f"{slowest:.3f}",
+        "regrets": steps_to_text(regret),
+    }
+
+
+def check_tasks(table: Table, tasks: Iterable[Task]) -> None:
+    """Raises where a task can't be run: unknown metric, strategy or option, more queries than cells."""
+    for task in tasks:
+        table.metric(task.metric)
+        check_options(task.strategy, task.options)
+        if task.queries > len(table):
+            raise BenchmarkError(
+                f"{task.queries} queries were asked for, but table {table.name!r} has {len(table)} cells. Lower --queries."
+            )
+        if task.queries < 1 or task.batch < 1 or not 1 <= task.initial <= task.queries:
+            raise BenchmarkError(
+                f"queries and batch are at least 1, and initial lies between 1 and queries; got queries={task.queries}, "
+                f"batch={task.batch}, initial={task.initial}."
+            )
+
+
+def run_tasks(
+    make_table: Callable[..., Table],
+    arguments: tuple[Any, ...],
+    table: Table,
+    tasks: Sequence[Task],
+    path: Path,
+    workers: int,
+    on_result: Callable[[Task], None],
+) -> list[Row]:
+    """Runs what is not finished yet and returns the rows of all tasks.
+
+    Args:
+        make_table: reads the table in each process, with ``arguments``.
+        arguments: see ``make_table``.
+        table: the same table in this process.
+        tasks: the runs wanted.
+        path: results file.
+        workers: processes.
+        on_result: called for each task that is finished, old ones first.
+    """
+    file = RunsFile(path, KEY, COLUMNS)
+    open_ = []
+    for task in tasks:
+        if file.find(task.key(table)) is None:
+            open_.append(task)
+        else:
+            on_result(task)
+    if open_:
+        for result in run_all(open_, _work, workers, _prepare, (make_table, arguments)):
+            task = result["task"]
+            assert isinstance(task, Task)
+            file.add({**task.key(table), **{name: result[name] for name in COLUMNS}})
+            on_result(task)
+    rows = [file.find(task.key(table)) for task in tasks]
+    return [row for row in rows if row is not None]
+
+
+_TABLE: list[Table] = []
+
+
+def _prepare(make_table: Callable[..., Table], arguments: tuple[Any, ...]) -> None:
+    _TABLE[:] = [make_table(*arguments)]
+
+
+def _work(task: Task) -> dict[str, object]:
+    return {"task": task, **run_search(_TABLE[0], task)}
+
+
+def _first(found: NDArray[np.bool_]) -> str:
+    return str(int(np.argmax(found)) + 1) if found.any() else ""
+
+
+def steps_to_text(regret: NDArray[np.float64]) -> str:
+    """A falling step curve as "query:value;...", one entry for each step."""
+    steps = np.flatnonzero(np.diff(regret, prepend=np.inf))
+    return ";".join(f"{k + 1}:{regret[k]:.6g}" for k in steps)
+
+
+def text_to_steps(text: str, queries: int) -> NDArray[np.float64]:
+    """What `steps_to_text` wrote, as one value for each query, (queries,)."""
+    curve = np.empty(queries)
+    for step in text.split(";"):
+        query, value = step.split(":")
+        curve[int(query) - 1 :] = float(value)
+    return curve
+
+
+@dataclass(frozen=True)
+class StrategySummary:
+    """All runs of one strategy on one metric.
+
+    Args:
+        metric, strategy: which.
+        curves: regret after each query, (seeds, queries).
+        seeds: seed of each curve.
+        regret: mean regret at the checkpoints.
+        found_best, found_near: query that found the best cell (or a near one), infinite where none did; (seeds,).
+        difference: paired difference of regret with the reference strategy at the checkpoints; empty for the reference.
+        seconds: mean time of a run.
+    """
+
+    metric: str
+    strategy: str
+    curves: NDArray[np.float64]
+    seeds: tuple[int, ...]
+    regret: Mapping[int, Interval]
+    found_best: NDArray[np.float64]
+    found_near: NDArray[np.float64]
+    difference: Mapping[int, Interval]
+    seconds: float
+
+
+def summarise(
+    rows: Sequence[Row], queries: int, checkpoints: Sequence[int], reference: str = "nasgem"
+) -> list[StrategySummary]:
+    """Statistics of each (metric, strategy), in the order of their first rows.
+
+    Args:
+        rows: finished runs, as `run_tasks` returns them.
+        queries: evaluations of each run.
+        checkpoints: queries at which regret is reported.
+        reference: strategy that the others are compared with; "other - reference", so positive means the reference is better.
+    """
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row["metric"], label(row)), []).append(row)
+    curves = {
+        group: {int(row["seed"]): text_to_steps(row["regrets"], queries) for row in members}
+        for group, members in groups.items()
+    }
+    result = []
+    for (metric, strategy), members in groups.items():
+        own = curves[metric, strategy]
+        rival = curves.get((metric, reference), {}) if strategy != reference else {}
+        shared = sorted(own.keys() & rival.keys())
+        result.append(
+            StrategySummary(
+                metric,
+                strategy,
+                np.array(list(own.values())),
+                tuple(own),
+                {k: mean_interval([curve[k - 1] for curve in own.values()]) for k in checkpoints},
+                np.array([float(row["found_best"] or np.inf) for row in members]),
+                np.array([float(row["found_near"] or np.inf) for row in members]),
+                {
+                    k: paired_difference([own[s][k - 1] for s in shared], [rival[s][k - 1] for s in shared])
+                    for k in checkpoints
+                    if shared
+                },
+                float(np.mean([float(row["seconds"]) for row in members])),
+            )
+        )
+    return result
+
+
+def label(row: Row) -> str:
+    """Name of a strategy with its options, for tables and plots."""
+    options = json.loads(row["options"])
+    return row["strategy"] + ("" if not options else " " + " ".join(f"{k}={v}" for k, v in options.items()))

@@ -1,0 +1,167 @@
+"""BANANAS: an ensemble of networks on the path encoding, and independent Thompson sampling.
+
+White, Neiswanger and Savani, "BANANAS: Bayesian Optimization with Neural Architectures for Neural Architecture Search",
+AAAI 2021. The path encoding has a bit for each sequence of operations, set where a path from input to output
+carries it; long sequences are rare in random cells and are cut off (their truncated encoding).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from gemnet.cell_graph import FIRST_OP_CODE, GraphBatch
+from nas.spaces.base import Candidate, CandidateBatch, SearchSpace
+from nas.strategies.acquisition import independent_thompson
+from nas.strategies.history import HistoryStrategy
+
+MOST_BITS = 1024  # of the path encoding; longer paths are cut off
+CHUNK = 1024  # graphs encoded at once
+
+
+class Bananas(HistoryStrategy):
+    """Trains an ensemble every ``n`` proposals and asks it about mutations of the best.
+
+    Args:
+        space, seed, options: see `HistoryStrategy`.
+        members: networks of the ensemble.
+        mutations: candidates of a round, children of the best.
+        parents: how many of the best have children.
+        epochs: training of each network, full batch.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        seed: int,
+        *,
+        members: int = 5,
+        mutations: int = 200,
+        parents: int = 10,
+        epochs: int = 200,
+        **options: Any,
+    ) -> None:
+        super().__init__(space, seed, **options)
+        self.members = members
+        self.mutations = mutations
+        self.parents = parents
+        self.epochs = epochs
+
+    def propose(
+        self, n: int, rng: np.random.Generator, taken: set[Hashable], pending: Sequence[Candidate]
+    ) -> list[Candidate]:
+        scores = self.scores()
+        children = self._children(np.argsort(-scores, kind="stable")[: self.parents], taken, rng)
+        if not children:
+            return []
+        known = self._encode(self.space.pack(self.candidates))
+        mean, deviation = self._predict(known, scores, self._encode(self.space.pack(children)), rng)
+        values = independent_thompson(mean, deviation, rng)
+        return [children[row] for row in np.argsort(-values, kind="stable")[:n]]
+
+    def _children(self, best: NDArray[np.intp], taken: set[Hashable], rng: np.random.Generator) -> list[Candidate]:
+        parents = self.space.pack([self.candidates[row] for row in best])
+        known, found = set(taken), []
+        for edits in (1, 1, 2, 3):
+            share = np.arange(self.mutations) % len(parents)
+            batch = self.admitted(self.space.mutate(parents.take(share), rng, edits=edits))
+            for row in range(len(batch)):
+                child = self.space.unpack(batch, row)
+                if self.is_new(child, known):
+                    known.add(self.key(child))
+                    found.append(child)
+            if len(found) >= self.mutations // 2:
+                break
+        return found
+
+    def _encode(self, batch: CandidateBatch) -> NDArray[np.float32]:
+        sizes = [len(values) for values in self.space.macro_choices.values()]
+        macro = [np.eye(size, dtype=np.float32)[batch.macro[:, k]] for k, size in enumerate(sizes)]
+        return np.concatenate([path_encoding(batch.graphs), *macro], axis=1)
+
+    def _predict(
+        self, known: NDArray[np.float32], scores: NDArray[np.float64], asked: NDArray[np.float32], rng: np.random.Generator
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
+        used = np.flatnonzero(known.any(axis=0) | asked.any(axis=0))
+        inputs, questions = torch.from_numpy(known[:, used]), torch.from_numpy(asked[:, used])
+        centre, spread = float(scores.mean()), float(scores.std()) or 1.0
+        targets = torch.from_numpy(((scores - centre) / spread).astype(np.float32))
+        ensemble = _Ensemble(self.members, len(used), generator)
+        optimiser = torch.optim.Adam(ensemble.parameters(), lr=0.01, betas=(0.9, 0.99), foreach=True)
+        for _ in range(self.epochs):
+            optimiser.zero_grad()
+            # The paper's loss divides by the target's distance from the optimum (MAPE); with standardised targets the
+            # absolute error is what is left of it.
+            loss = (ensemble(inputs) - targets).abs().mean(dim=1).sum()
+            loss.backward()
+            optimiser.step()
+        with torch.no_grad():
+            predictions = ensemble(questions).double().numpy() * spread + centre
+        return predictions.mean(axis=0), predictions.std(axis=0)
+
+
+class _Ensemble(nn.Module):
+    """Several small fully connected networks, computed together."""
+
+    WIDTHS = (20, 20, 20, 20, 20)
+
+    def __init__(self, members: int, inputs: int, generator: torch.Generator) -> None:
+        super().__init__()
+        widths = (inputs, *self.WIDTHS, 1)
+        self.weights = nn.ParameterList()
+        self.biases = nn.ParameterList()
+        for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True):
+            bound = (6 / fan_in) ** 0.5
+            weight = (torch.rand(members, fan_in, fan_out, generator=generator) * 2 - 1) * bound
+            self.weights.append(nn.Parameter(weight))
+            self.biases.append(nn.Parameter(torch.zeros(members, 1, fan_out)))
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """(n, inputs) -> (members, n)."""
+        x = inputs.expand(len(self.weights[0]), *inputs.shape)
+        for k, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            x = torch.baddbmm(bias, x, weight)
+            if k < len(self.weights) - 1:
+                x = torch.relu(x)
+        return x.squeeze(-1)
+
+
+def path_encoding(graphs: GraphBatch, most_bits: int = MOST_BITS) -> NDArray[np.float32]:
+    """Which sequences of operations occur on paths from input to output; 0/1, (n, bits).
+
+    Sequences are sorted by length; the longest length whose sequences all fit into ``most_bits`` is the last one kept.
+    """
+    labels = len(graphs.vocabulary)
+    length, bits = 0, 1
+    while length < graphs.width - 2 and bits + labels ** (length + 1) <= most_bits:
+        length += 1
+        bits += labels**length
+    parts = [_paths(graphs.take(slice(k, k + CHUNK)), length) for k in range(0, len(graphs), CHUNK)]
+    return np.concatenate(parts) if parts else np.zeros((0, bits), dtype=np.float32)
+
+
+def _paths(graphs: GraphBatch, longest: int) -> NDArray[np.float32]:
+    n, width = graphs.ops.shape
+    labels = len(graphs.vocabulary)
+    adjacency = graphs.adjacency()
+    last = graphs.sizes.astype(np.intp) - 1
+    rows = np.arange(n)
+    is_op = graphs.ops >= FIRST_OP_CODE
+    one_hot = graphs.ops[:, :, None] == FIRST_OP_CODE + np.arange(labels)
+    # reach[g, v, s]: a path from the input to v carries sequence s, v's own operation included; all of one length.
+    reach = np.zeros((n, width, 1), dtype=np.bool_)
+    reach[:, 0, 0] = True
+    found = []
+    for length in range(longest + 1):
+        into = np.matmul(adjacency.transpose(0, 2, 1).astype(np.float32), reach.astype(np.float32)) > 0
+        found.append(into[rows, last])
+        if length < longest:
+            into &= is_op[:, :, None]
+            reach = (into[:, :, :, None] & one_hot[:, :, None, :]).reshape(n, width, -1)
+    return np.concatenate(found, axis=1).astype(np.float32)
