@@ -1,0 +1,157 @@
+"""``python tools/search.py`` and ``gemnet-search``: search for a network."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from gemnet.errors import GemnetError
+
+DESCRIPTION = """\
+Searches for a small, accurate vision network: cells are proposed, trained for a short while on your images, and the best
+one becomes a network you can build with timm. Without a config it searches on the handwritten digits that come with
+scikit-learn, in less than ten minutes on two cores."""
+
+EXAMPLES = """\
+examples
+  the default search, on handwritten digits:
+    {program}
+  on CIFAR-10 (an image folder data/cifar10, or downloaded), for two hours' worth of candidates, on four workers:
+    {program} configs/search/cifar10.py --budget 100 --workers 4
+  on images of your own (photos/train/<class>/*.jpg), for a network of at most 20 million MACs:
+    {program} configs/search/cifar10.py --data photos --max-macs 20e6 --work-dir work_dirs/photos
+  go on after Ctrl-C, a crash or a power cut (nothing evaluated is lost or done twice):
+    {program} configs/search/cifar10.py --budget 100 --workers 4 --resume
+  any key of a config can be changed; a wrong one is named with the nearest right one:
+    {program} --cfg-options strategy.type=random final.epochs=20 workers.threads=2
+
+what you get, in the work folder (default work_dirs/<name of the config>)
+  best.json          the network as a genome: timm.create_model('gemnet', genome='.../best.json')
+  best.safetensors   its weights after a longer training
+  cell.png           the cell as a graph          search.png    how the search went
+  summary.json       the printed table            ledger.db     every evaluation (SQLite)
+  search.log         the log                      search.json   what search this is (for --resume)
+
+exit codes: 0 done, 2 something to be mended (one message says what), 130 interrupted
+docs: docs/search.md"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    program = _program()
+    options = _parser(program).parse_args(given)
+    # What takes seconds to import comes after --help and wrong arguments.
+    from rich.console import Console
+
+    from nas.report.console import ConsoleMonitor
+    from nas.search import run_search
+
+    console = Console(soft_wrap=True)
+    monitor = ConsoleMonitor(console)
+    folder: Path | None = None
+    try:
+        config, folder = _read(options)
+        monitor.note(f"Work folder: {folder}")
+        result = run_search(config, folder, options.resume, monitor)
+    except GemnetError as error:
+        monitor.close()
+        print(f"{program}: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        monitor.close()
+        command = [*given, *(() if options.resume else ("--resume",))]
+        print(f"\nInterrupted. To go on: {program} {shlex.join(command)}", file=sys.stderr)
+        return 130
+    from nas.report.ending import print_ending
+
+    print_ending(console, config, result)
+    monitor.close()
+    return 0
+
+
+def _program() -> str:
+    name = Path(sys.argv[0]).name
+    return name if name.startswith("gemnet-") else "python tools/search.py"
+
+
+def _read(options: argparse.Namespace) -> tuple[Any, Path]:
+    """Config and work folder from the arguments."""
+    from nas.config import find_config, load_config, read_config
+    from nas.work_folder import read_identity
+
+    changes = dict(options.cfg_options or {})
+    for name, key in (
+        ("budget", "search.evaluations"),
+        ("seed", "search.seed"),
+        ("workers", "workers.count"),
+        ("data", "data.source"),
+        ("max_macs", "limits.max_macs"),
+        ("max_params", "limits.max_params"),
+        ("target_macs", "score.target_macs"),
+    ):
+        if getattr(options, name) is not None:
+            changes[key] = getattr(options, name)
+    folder = Path(options.work_dir) if options.work_dir else None
+    if options.config is None and options.resume and folder is not None and (folder / "search.json").is_file():
+        return read_config(_with(read_identity(folder)["config"], changes)), folder
+    file = find_config(options.config or "default")
+    return load_config(file, changes), folder or Path("work_dirs") / file.stem
+
+
+def _with(config: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    from mmengine.config import Config
+
+    merged = Config(config)
+    merged.merge_from_dict(changes)
+    return merged.to_dict()
+
+
+def _parser(program: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=program,
+        description=DESCRIPTION,
+        epilog=EXAMPLES.replace("{program}", program),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "config", nargs="?", help="config file, or the name of one of ours (default: 'default', digits)"
+    )
+    parser.add_argument("--work-dir", metavar="D", help="folder for everything the search writes")
+    parser.add_argument("--budget", metavar="N", type=int, help="candidates to evaluate")
+    parser.add_argument("--seed", metavar="S", type=int, help="seed of the strategy")
+    parser.add_argument(
+        "--workers", metavar="N", type=int, help="worker processes (default: one a GPU, else one a core; 0: none)"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on with the search in the work folder")
+    parser.add_argument(
+        "--data", metavar="SOURCE", help="image folder (SOURCE/train/<class>/*), timm data set name, cifar10 or digits"
+    )
+    parser.add_argument("--max-macs", metavar="X", type=float, help="hard limit on multiply-adds, such as 20e6")
+    parser.add_argument("--max-params", metavar="X", type=float, help="hard limit on parameters")
+    parser.add_argument("--target-macs", metavar="X", type=float, help="MACs at which the score charges nothing")
+    parser.add_argument(
+        "--cfg-options", metavar="KEY=VALUE", nargs="+", action=_options_action(), help="values put over the config's"
+    )
+    return parser
+
+
+def _options_action() -> Any:
+    """mmengine's reading of ``a.b=1 c=[1,2]``; an argument without ``=`` is an error of the arguments, not a crash."""
+    from mmengine.config import DictAction
+
+    class OptionsAction(DictAction):
+        def __call__(
+            self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: Any = None
+        ) -> None:
+            for value in values:
+                if "=" not in value:
+                    parser.error(f"--cfg-options takes KEY=VALUE, such as search.seed=1; got {value!r}.")
+            super().__call__(parser, namespace, values, option_string)
+
+    return OptionsAction

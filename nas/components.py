@@ -1,0 +1,151 @@
+"""From a config's names to the parts of a search: space, evaluator, strategy, executor."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gemnet.errors import nearest
+from nas.baselines import BLOCKS
+from nas.config import ConfigError, SearchConfig, check_options, keyword_names, make, read_config
+from nas.datasets import DataSpec
+from nas.evaluation import Evaluator, Fidelity
+from nas.evaluators.tabular import TabularEvaluator
+from nas.evaluators.training import TrainingEvaluator
+from nas.executors import Executor, LocalExecutor, SerialExecutor
+from nas.final_training import NetworkTrainer
+from nas.spaces.base import SearchSpace
+from nas.spaces.gemnet import GEMNetSpace
+from nas.strategies import make_strategy, strategy_options
+from nas.strategies.base import Strategy
+from nas.tables.read import find_table, read_table
+from nas.training import Recipe, load_data
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a search works with.
+
+    Args:
+        space: where it searches.
+        evaluator: what measures.
+    """
+
+    space: SearchSpace
+    evaluator: Evaluator
+
+
+def build_parts(config: SearchConfig) -> Parts:
+    """Space and evaluator of a config.
+
+    Raises:
+        ConfigError: a name or option that does not exist.
+        DataError, TableError: the images or the table can't be used.
+        SpaceError: the space's options make no sense.
+    """
+    builders = {"training": _training_parts, "tabular": _tabular_parts}
+    kind = config.evaluator.type
+    if kind not in builders:
+        raise ConfigError(f"evaluator.type is {kind!r}.{nearest(kind, builders)}")
+    return builders[kind](config)
+
+
+def _training_parts(config: SearchConfig) -> Parts:
+    check_options((), config.evaluator.options, "evaluator")
+    if config.space.type != GEMNetSpace.name:
+        raise ConfigError(
+            f"space.type is {config.space.type!r}, but evaluator 'training' builds networks of space 'gemnet' only. "
+            "Use evaluator 'tabular' for a benchmark's table."
+        )
+    known = [name for name in keyword_names(GEMNetSpace) if name not in ("num_classes", "in_chans")]
+    check_options(known, config.space.options, "space")
+    data = make(DataSpec, config.data, "data")
+    recipe = make(Recipe, config.recipe, "recipe")
+    images = load_data(data)
+    options = {"input_size": images.resolution, **config.space.options}
+    space = GEMNetSpace(**options, num_classes=len(images.classes), in_chans=images.channels)
+    evaluator = TrainingEvaluator(
+        data,
+        space,
+        recipe,
+        device="cuda" if torch.cuda.is_available() else "cpu",
+        threads=config.workers.threads,
+        time_limit=config.time_limit,
+    )
+    return Parts(space, NetworkTrainer(evaluator))
+
+
+def _tabular_parts(config: SearchConfig) -> Parts:
+    for key in ("data", "recipe"):
+        if getattr(config, key):
+            raise ConfigError(f"{key} is given, but evaluator 'tabular' trains nothing. Remove it.")
+    check_options((), config.space.options, "space")
+    known = [name for name in keyword_names(_table) if name not in ("space", "fidelity")]
+    check_options(known, config.evaluator.options, "evaluator")
+    return _table(config.space.type, config.fidelity, **config.evaluator.options)
+
+
+def _table(
+    space: str,
+    fidelity: Fidelity,
+    *,
+    accuracy: str,
+    path: str | None = None,
+    seconds: str | None = None,
+    extra: tuple[str, ...] = (),
+) -> Parts:
+    table = read_table(find_table(space, path), space)
+    return Parts(table.space, TabularEvaluator(table, {fidelity.epochs: accuracy}, seconds=seconds, extra=tuple(extra)))
+
+
+def check_config(config: SearchConfig) -> None:
+    """Checks the names and options of a config, before anything is read or trained.
+
+    Raises:
+        ConfigError, StrategyError: one that does not exist.
+    """
+    check_options(strategy_options(config.strategy.type), config.strategy.options, "strategy")
+    for block in config.comparison.blocks if config.comparison is not None else ():
+        if block not in BLOCKS:
+            raise ConfigError(f"comparison.blocks names {block!r}.{nearest(block, BLOCKS)}")
+    if config.evaluator.type == "tabular" and config.final is not None:
+        raise ConfigError("final is given, but evaluator 'tabular' trains nothing. Set final=None.")
+
+
+def build_strategy(config: SearchConfig, space: SearchSpace) -> Strategy:
+    """The strategy of a config; it may train or load an encoder."""
+    return make_strategy(
+        config.strategy.type,
+        space,
+        config.search.seed,
+        fidelity=config.fidelity,
+        score=config.score,
+        budget=config.limits,
+        **config.strategy.options,
+    )
+
+
+def build_executor(config: SearchConfig, parts: Parts, worker_log: Path | None) -> Executor:
+    """The workers of a config; they start with the first call."""
+    count, gpus = config.workers.count, torch.cuda.device_count()
+    if count == 0 or (count is None and config.evaluator.type == "tabular"):
+        return SerialExecutor(lambda: parts.evaluator)
+    if count is None:
+        count = gpus or max(1, available_cores() // config.workers.threads)
+    build = partial(_evaluator_in_worker, config.to_dict())
+    return LocalExecutor(build, count, config.workers.threads, range(gpus), worker_log)
+
+
+def _evaluator_in_worker(config: Mapping[str, Any]) -> Evaluator:
+    return build_parts(read_config(config)).evaluator
+
+
+def available_cores() -> int:
+    """CPU cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,110 @@
+"""Longer trainings of whole networks: the found one, and those it is compared with."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from gemnet.genome import Genome
+from gemnet.macs import macs
+from gemnet.network import GEMNet
+from nas.datasets import open_test_images
+from nas.evaluation import Evaluation, Fidelity, Proposal
+from nas.evaluators.training import TrainingEvaluator, failure_reason, limited_threads
+from nas.spaces.base import Candidate
+from nas.training import TrainingData, measure, train
+
+
+def network_proposal(genome: Genome, epochs: int, seed: int) -> Proposal:
+    """A training of a whole network as the ledger records it: under its main cell's hash and its own fingerprint."""
+    main = genome.cells[genome.stages[-1].cell].graph
+    return Proposal(-1, Candidate(main, (("network", genome.fingerprint),)), Fidelity(epochs), seed)
+
+
+class NetworkTrainer:
+    """What worker processes of a training search do: evaluate candidates, train whole networks.
+
+    Args:
+        evaluator: evaluates candidates; its data, recipe, device and threads serve for both.
+    """
+
+    def __init__(self, evaluator: TrainingEvaluator) -> None:
+        self.evaluator = evaluator
+
+    @property
+    def fingerprint(self) -> str:
+        """The evaluator's."""
+        return self.evaluator.fingerprint
+
+    def evaluate(self, proposal: Proposal) -> Evaluation:
+        """A candidate's short training; see `TrainingEvaluator.evaluate`."""
+        return self.evaluator.evaluate(proposal)
+
+    def train_network(
+        self, genome: Genome, epochs: int, seed: int, weights: Path | None = None, test_log: Path | None = None
+    ) -> Evaluation:
+        """Trains a network on the training images of the split, with the search's recipe.
+
+        Args:
+            genome: the network.
+            epochs: how long.
+            seed: of everything random in it.
+            weights: safetensors file to keep the trained weights in, or None.
+            test_log: where the opening of the official test images is logged; None leaves them closed.
+
+        Returns:
+            Top-1 on the development images, and ``metrics["test_accuracy"]`` on the test images where they were opened;
+            a failure with its reason where the training came to nothing.
+        """
+        proposal = network_proposal(genome, epochs, seed)
+        data = self.evaluator.at(proposal.fidelity)
+        started = time.perf_counter()
+        cost = float(macs(genome, num_classes=len(data.classes), in_chans=data.channels))
+        size = None
+        try:
+            with limited_threads(self.evaluator.threads):
+                model = self.evaluator.build(genome, seed)
+                size = float(sum(parameter.numel() for parameter in model.parameters()))
+                result = train(model, data, self.evaluator.recipe, epochs, seed, self.evaluator.device)
+                metrics = {"images_per_second": result.images_per_second}
+                if test_log is not None:
+                    metrics["test_accuracy"] = self._test_accuracy(model, data, test_log)
+                if weights is not None:
+                    save_weights(model, weights, {"accuracy": f"{result.accuracy:.2f}", "epochs": str(epochs)})
+        except Exception as error:
+            seconds = time.perf_counter() - started
+            return Evaluation(proposal, "failed", None, cost, size, seconds, failure_reason(error))
+        return Evaluation(proposal, "ok", result.accuracy, cost, size, time.perf_counter() - started, metrics=metrics)
+
+    def _test_accuracy(self, model: GEMNet, data: TrainingData, log: Path) -> float:
+        test = open_test_images(self.evaluator.data, log, "final figure of a network of a search")
+        return measure(
+            model,
+            replace(data, images=test.images, labels=test.labels, dev=torch.arange(len(test))),
+            self.evaluator.device,
+        )
+
+
+def save_weights(model: GEMNet, path: Path, about: dict[str, str]) -> None:
+    """Writes a network's weights as safetensors; through a neighbouring file, so that a crash leaves no half file.
+
+    Args:
+        model: the network.
+        path: the file.
+        about: texts for the file's metadata, beside the genome's fingerprint and the number of channels and classes.
+    """
+    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    known = {
+        "format": "pt",
+        "genome": model.genome.fingerprint,
+        "num_classes": str(model.num_classes),
+        "in_chans": str(model.in_chans),
+    }
+    draft = path.with_name(f"{path.name}.{os.getpid()}.draft")
+    save_file(state, draft, metadata={**about, **known})
+    os.replace(draft, path)

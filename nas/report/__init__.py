@@ -1,0 +1,1 @@
+"""What a search shows: progress, table and pictures."""

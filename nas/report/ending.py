@@ -1,0 +1,80 @@
+"""What a search says when it is done: what was found, how it compares, what to type next."""
+
+from __future__ import annotations
+
+import shlex
+
+from rich.console import Console
+
+from nas.config import SearchConfig
+from nas.report.comparison_table import comparison_table, spread
+from nas.report.console import duration
+from nas.search import SearchResult, bookkeeping_share
+from nas.spaces.nasbench201 import NASBench201, arch_from_cell
+
+
+def print_ending(console: Console, config: SearchConfig, result: SearchResult) -> None:
+    """Prints the end of a search.
+
+    Args:
+        console: where to.
+        config: the search.
+        result: what it found.
+    """
+
+    def say(text: str = "") -> None:
+        console.print(text, highlight=False, markup=False)
+
+    chosen, folder = result.chosen, result.folder
+    candidate = chosen.found.proposal.candidate
+    failed = sum(evaluation.status == "failed" for evaluation in result.evaluations)
+    say()
+    say(
+        f"Chosen: no. {chosen.found.proposal.number} of {len(result.evaluations)}"
+        + (f" ({failed} failed)" if failed else "")
+        + f", {len(candidate.cell.ops)} nodes, {len(candidate.cell.edges)} edges"
+        + "".join(f", {name} {value}" for name, value in candidate.macro)
+    )
+    if config.evaluator.type == "tabular":
+        say(f"  accuracy {chosen.found.accuracy:.2f} %")
+        if config.space.type == NASBench201.name:
+            say(f"  {arch_from_cell(candidate.cell)}")
+    elif chosen.fresh:
+        fresh = [each.accuracy for each in chosen.fresh if each.accuracy is not None]
+        say(f"  {chosen.found.accuracy:.2f} % in the search, {spread(fresh)} % with {len(fresh)} fresh seeds")
+    if result.rows and config.final is not None:
+        say()
+        console.print(comparison_table(result.rows, config.final.epochs))
+    seconds = result.seconds
+    evaluated = sum(evaluation.seconds for evaluation in result.evaluations)
+    say()
+    say(
+        f"This run took {duration(seconds['total'])}; bookkeeping (strategy, encoder, ledger, pictures) "
+        f"{seconds['total'] * bookkeeping_share(seconds):.1f} s or {100 * bookkeeping_share(seconds):.1f} %."
+    )
+    if config.evaluator.type == "training" and evaluated:
+        say(f"An evaluation took {evaluated / len(result.evaluations):.1f} s of one worker.")
+    say(f"Everything is in {folder}: {', '.join(sorted(item.name for item in folder.glob('[!.]*')))}")
+    if result.genome is not None:
+        _next_commands(console, config, result)
+
+
+def _next_commands(console: Console, config: SearchConfig, result: SearchResult) -> None:
+    folder = shlex.quote(str(result.folder))
+    channels = ""
+    if result.in_chans != 3:
+        channels = f", in_chans={result.in_chans}"
+    weights = f", checkpoint_path='{result.folder}/best.safetensors'" if result.rows else ""
+    lines = [
+        "",
+        "Next, build it with timm:",
+        f"  python -c \"import gemnet, timm; print(timm.create_model('gemnet', genome='{result.folder}/best.json'"
+        f'{channels}{weights}))"',
+        "give it a name of its own in timm and mmdet:",
+        f"  python tools/export.py {folder} --name mynet",
+        "search longer from here, or on your own images:",
+        f"  python tools/search.py --work-dir {folder} --resume --budget {2 * config.search.evaluations}",
+        "  python tools/search.py configs/search/cifar10.py --data path/to/images",
+    ]
+    for line in lines:
+        console.print(line, highlight=False, markup=False)

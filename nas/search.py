@@ -1,0 +1,375 @@
+"""A search from beginning to end: explore, confirm, train the found network, compare it.
+
+This is the method section of the paper as code. Each part lives in a module of its own; what they have in common is the
+ledger, which remembers every evaluation, so that each part can be begun again at any moment and does only what is
+missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gemnet.errors import GemnetError
+from gemnet.genome import Genome
+from gemnet.macs import macs
+from nas.baselines import BLOCKS, block_genome, fit_width, random_candidates
+from nas.components import Parts, build_executor, build_parts, build_strategy, check_config
+from nas.config import SearchConfig
+from nas.evaluation import Evaluation, Proposal
+from nas.executors import Call, Executor
+from nas.exploration import Exploration
+from nas.final_training import network_proposal
+from nas.ledger import Ledger
+from nas.limits import check_limits
+from nas.monitor import Monitor, Stopwatch
+from nas.report.cell_picture import draw_cell
+from nas.report.search_picture import draw_search
+from nas.spaces.gemnet import GEMNetSpace
+from nas.work_folder import WorkFolder, open_work_folder, write_json
+
+BOOKKEEPING = ("strategy", "ask", "tell", "ledger", "pictures")
+FOUND, RANDOM_CELLS = "found network", "random cells"
+
+
+class SearchError(GemnetError):
+    """A search that came to nothing."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The candidate a search ends with.
+
+    Args:
+        found: its evaluation during the search.
+        fresh: its re-evaluations with fresh seeds; empty where none were asked for.
+        score: mean efficiency score of the fresh ones (of the search's own without them).
+    """
+
+    found: Evaluation
+    fresh: tuple[Evaluation, ...]
+    score: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the comparison.
+
+    Args:
+        name: what was trained.
+        accuracies: top-1 on the development images in percent, one for each training.
+        test_accuracies: top-1 on the official test images, where these were opened.
+        macs: multiply-adds (the mean, where the line stands for several networks).
+        params: parameters (likewise).
+        failed: trainings that came to nothing.
+    """
+
+    name: str
+    accuracies: tuple[float, ...]
+    test_accuracies: tuple[float, ...]
+    macs: float
+    params: float
+    failed: int = 0
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What a search hands back.
+
+    Args:
+        folder: the work folder's path.
+        evaluations: every evaluation of the exploration, by number.
+        chosen: the candidate it ends with.
+        genome: its network; None for tables.
+        in_chans: channels of the images; None for tables.
+        rows: the comparison, the found network first; empty where nothing was trained longer.
+        seconds: time spent in each part of the bookkeeping, and in ``total``.
+    """
+
+    folder: Path
+    evaluations: tuple[Evaluation, ...]
+    chosen: Chosen
+    genome: Genome | None
+    in_chans: int | None
+    rows: tuple[Row, ...]
+    seconds: dict[str, float]
+
+
+def run_search(config: SearchConfig, path: Path, resume: bool = False, monitor: Monitor | None = None) -> SearchResult:
+    """Runs a search, or what is left of it.
+
+    Args:
+        config: the search.
+        path: its work folder.
+        resume: whether the folder may hold this search, begun before.
+        monitor: hears how it goes.
+
+    Raises:
+        GemnetError: a name, option, data set, limit or folder that can't be used, before anything is evaluated or
+            written; `SearchError` where every evaluation failed.
+    """
+    monitor, stopwatch = monitor or Monitor(), Stopwatch()
+    check_config(config)
+    parts = build_parts(config)
+    check_limits(parts.space, config.limits)
+    fingerprint = parts.evaluator.fingerprint
+    with open_work_folder(path, config, fingerprint, resume) as folder:
+        monitor.log_to(folder.log)
+        with Ledger(config.ledger or folder.ledger) as ledger:
+            with build_executor(config, parts, folder.worker_log) as executor:
+                search = _Search(config, parts, folder, ledger, executor, monitor, stopwatch)
+                evaluations = search.explore()
+                chosen = search.choose(evaluations)
+                genome = search.keep(chosen, evaluations)
+                rows = search.compare(genome) if genome is not None and config.final is not None else ()
+            result = SearchResult(
+                folder.path,
+                tuple(evaluations),
+                chosen,
+                genome,
+                parts.space.in_chans if isinstance(parts.space, GEMNetSpace) else None,
+                tuple(rows),
+                {**stopwatch.seconds, "total": stopwatch.total},
+            )
+            write_json(folder.summary, summary(result))
+            return result
+
+
+class _Search:
+    """The parts of one run; each method is one paragraph of the method section."""
+
+    def __init__(
+        self,
+        config: SearchConfig,
+        parts: Parts,
+        folder: WorkFolder,
+        ledger: Ledger,
+        executor: Executor,
+        monitor: Monitor,
+        stopwatch: Stopwatch,
+    ) -> None:
+        self.config, self.parts, self.folder = config, parts, folder
+        self.ledger, self.executor = ledger, executor
+        self.monitor, self.stopwatch = monitor, stopwatch
+        self.fingerprint = parts.evaluator.fingerprint
+        self.best: tuple[float, Evaluation] | None = None
+
+    def explore(self) -> list[Evaluation]:
+        """Asks the strategy, evaluates, tells, until the budget of evaluations is used up."""
+        options = self.config.search
+        with self.stopwatch("strategy"):
+            strategy = build_strategy(self.config, self.parts.space)
+        self.exploration = Exploration(
+            self.folder.search_id,
+            strategy,
+            self.executor,
+            self.ledger,
+            self.fingerprint,
+            self.config.time_limit,
+            self.stopwatch,
+        )
+        self.monitor.begin("search", options.evaluations)
+        evaluations = self.exploration.run(options.evaluations, options.batch, options.ahead, self._on_result)
+        self.monitor.end()
+        if len(evaluations) < options.evaluations:
+            self.monitor.note(f"The space has no more than {len(evaluations)} candidates within the limits.")
+        if self.best is None:
+            reason = f" The first one: {evaluations[0].reason}" if evaluations else ""
+            raise SearchError(f"All {len(evaluations)} evaluations failed.{reason} See {self.folder.log}.")
+        return evaluations
+
+    def choose(self, evaluations: Sequence[Evaluation]) -> Chosen:
+        """Evaluates the best again, with fresh seeds, and chooses by these alone: the old figures are flattered."""
+        options = self.config.confirm
+        scores = self._scores(evaluations)
+        order = sorted(np.flatnonzero(np.isfinite(scores)).tolist(), key=lambda k: (-scores[k], k))
+        if options.top == 0:
+            return Chosen(evaluations[order[0]], (), float(scores[order[0]]))
+        finalists = [evaluations[k] for k in order[: options.top]]
+        fidelity = self.config.fidelity
+        fidelity = replace(fidelity, epochs=options.epochs or fidelity.epochs)
+        proposals = [
+            Proposal(
+                number=len(evaluations) + place * options.seeds + seed,
+                candidate=finalist.proposal.candidate,
+                fidelity=fidelity,
+                training_seed=finalist.proposal.training_seed + 1 + seed,
+            )
+            for place, finalist in enumerate(finalists)
+            for seed in range(options.seeds)
+        ]
+        self.monitor.begin("confirm", len(proposals))
+        fresh = self.exploration.evaluate(proposals, self._on_confirmation)
+        self.monitor.end()
+        choices = []
+        for place, finalist in enumerate(finalists):
+            own = tuple(fresh[place * options.seeds : (place + 1) * options.seeds])
+            values = self._scores(own)
+            if np.isfinite(values).all():
+                choices.append(Chosen(finalist, own, float(values.mean())))
+        if not choices:
+            raise SearchError(
+                f"Each of the best {len(finalists)} candidates failed when trained again. See {self.folder.log}."
+            )
+        return max(choices, key=lambda choice: (choice.score, -choice.found.proposal.number))
+
+    def keep(self, chosen: Chosen, evaluations: Sequence[Evaluation]) -> Genome | None:
+        """Writes the genome of the chosen candidate, and the pictures."""
+        candidate = chosen.found.proposal.candidate
+        genome = None
+        if isinstance(self.parts.space, GEMNetSpace):
+            source = self.config.data.get("source", "digits")
+            origin = (
+                f"{self.config.strategy.type} search on {source}: best of {len(evaluations)} candidates, "
+                f"seed {self.config.search.seed}"
+            )
+            genome = self.parts.space.genome(candidate, name="best", origin=origin)
+            genome.save(self.folder.genome)
+        with self.stopwatch("pictures"):
+            macro = ", ".join(f"{name} {value}" for name, value in candidate.macro)
+            title = f"{len(candidate.cell.ops)} nodes, {len(candidate.cell.edges)} edges"
+            draw_cell(candidate.cell.canonical(), self.folder.cell_picture, f"{title}; {macro}" if macro else title)
+            draw_search(
+                evaluations, self.config.score, self.folder.search_picture, chosen.found, self.config.limits.max_macs
+            )
+        return genome
+
+    def compare(self, genome: Genome) -> list[Row]:
+        """Trains the found network longer, and beside it random cells and hand-made blocks at no more than its MACs."""
+        final, options = self.config.final, self.config.comparison
+        assert final is not None
+        entries: list[tuple[str, Genome, int]] = [(FOUND, genome, 0)]
+        if options is not None:
+            entries += [(FOUND, genome, seed) for seed in range(1, options.seeds)]
+            entries += [(name, rival, seed) for name, rival, seeds in self._rivals(genome) for seed in range(seeds)]
+        test_log = self.folder.test_log if options is not None and options.test else None
+        calls = [
+            Call(
+                number,
+                "train_network",
+                (network, final.epochs, seed, self.folder.weights if number == 0 else None, test_log),
+                final.time_limit,
+            )
+            for number, (_, network, seed) in enumerate(entries)
+        ]
+        done = self._train(calls, [name for name, _, _ in entries])
+        names = list(dict.fromkeys(name for name, _, _ in entries))
+        rows = [_row(name, [done[k] for k, entry in enumerate(entries) if entry[0] == name]) for name in names]
+        if not rows[0].accuracies:
+            raise SearchError(f"The found network's longer training failed: {done[0].reason} See {self.folder.log}.")
+        return rows
+
+    def _rivals(self, genome: Genome) -> list[tuple[str, Genome, int]]:
+        """(line, network, trainings) of everything the found network is compared with."""
+        space, options = self.parts.space, self.config.comparison
+        assert isinstance(space, GEMNetSpace)
+        assert options is not None
+        limit = float(macs(genome, in_chans=space.in_chans))
+        batch = random_candidates(space, options.random_cells, limit, self.config.search.seed)
+        cells = [space.genome(space.unpack(batch, row)) for row in range(len(batch))]
+        rivals = [(RANDOM_CELLS, fit_width(cell, limit, space.in_chans), 1) for cell in cells]
+        for block in options.blocks:
+            network = fit_width(block_genome(block, genome), limit, space.in_chans)
+            rivals.append((BLOCKS[block][2], network, options.seeds))
+        return rivals
+
+    def _train(self, calls: Sequence[Call], names: Sequence[str]) -> list[Evaluation]:
+        """Trains whole networks; what the ledger knows is not trained again (unless its weights are gone)."""
+        done: dict[int, Evaluation] = {}
+        self.monitor.begin("train", len(calls))
+        for call in calls:
+            genome, epochs, seed, weights, _ = call.args
+            known = self.ledger.find(network_proposal(genome, epochs, seed), self.fingerprint)
+            if known is not None and (known.status == "failed" or weights is None or weights.is_file()):
+                done[call.number] = known
+                self.monitor.step(_describe_training(names[call.number], known))
+            else:
+                self.executor.submit(call)
+        while len(done) < len(calls):
+            for outcome in self.executor.wait():
+                genome, epochs, seed = outcome.call.args[:3]
+                evaluation = outcome.value
+                if outcome.failure:
+                    proposal = network_proposal(genome, epochs, seed)
+                    evaluation = Evaluation(proposal, "failed", None, seconds=outcome.seconds, reason=outcome.failure)
+                done[outcome.call.number] = self.ledger.record(evaluation, self.fingerprint)
+                self.monitor.step(_describe_training(names[outcome.call.number], evaluation))
+        self.monitor.end()
+        return [done[number] for number in range(len(calls))]
+
+    def _scores(self, evaluations: Sequence[Evaluation]) -> NDArray[np.float64]:
+        return np.array([self._score(evaluation) for evaluation in evaluations], dtype=np.float64)
+
+    def _score(self, evaluation: Evaluation) -> float:
+        """Efficiency score; minus infinity for a failed evaluation."""
+        if evaluation.status != "ok" or evaluation.accuracy is None:
+            return -np.inf
+        return float(self.config.score(evaluation.accuracy, evaluation.macs))
+
+    def _on_result(self, evaluation: Evaluation, known: bool) -> None:
+        score = self._score(evaluation)
+        if np.isfinite(score) and (self.best is None or score > self.best[0]):
+            self.best = (score, evaluation)
+        best = ""
+        if self.best is not None:
+            best = f"best {_figures(self.best[1])} (no. {self.best[1].proposal.number})"
+        text = f"no. {evaluation.proposal.number} {_figures(evaluation)}"
+        self.monitor.step(f"{text} (from the ledger)" if known else text, best)
+
+    def _on_confirmation(self, evaluation: Evaluation, known: bool) -> None:
+        proposal = evaluation.proposal
+        self.monitor.step(f"{proposal.candidate.cell.canonical_hash()[:8]} {_figures(evaluation)}")
+
+
+def summary(result: SearchResult) -> dict[str, Any]:
+    """The result as JSON holds it: the comparison, what was chosen and where the time went."""
+    chosen = result.chosen
+    return {
+        "evaluations": len(result.evaluations),
+        "failed": sum(evaluation.status == "failed" for evaluation in result.evaluations),
+        "chosen": {
+            "number": chosen.found.proposal.number,
+            "candidate": chosen.found.proposal.candidate.to_json(),
+            "accuracy": chosen.found.accuracy,
+            "macs": chosen.found.macs,
+            "params": chosen.found.params,
+            "fresh_accuracies": [evaluation.accuracy for evaluation in chosen.fresh],
+            "score": chosen.score,
+        },
+        "comparison": [asdict(row) for row in result.rows],
+        "seconds": {part: round(seconds, 3) for part, seconds in result.seconds.items()},
+        "bookkeeping_share": round(bookkeeping_share(result.seconds), 4),
+    }
+
+
+def bookkeeping_share(seconds: Mapping[str, float]) -> float:
+    """Share of a search's wall-clock time that went into anything but evaluating."""
+    return sum(seconds.get(part, 0.0) for part in BOOKKEEPING) / max(seconds["total"], 1e-9)
+
+
+def _row(name: str, evaluations: Sequence[Evaluation]) -> Row:
+    good = [each for each in evaluations if each.accuracy is not None]
+    return Row(
+        name=name,
+        accuracies=tuple(float(each.accuracy or 0.0) for each in good),
+        test_accuracies=tuple(each.metrics["test_accuracy"] for each in good if "test_accuracy" in each.metrics),
+        macs=float(np.mean([each.macs or np.nan for each in good])) if good else float("nan"),
+        params=float(np.mean([each.params or np.nan for each in good])) if good else float("nan"),
+        failed=len(evaluations) - len(good),
+    )
+
+
+def _figures(evaluation: Evaluation) -> str:
+    if evaluation.accuracy is None:
+        return f"failed: {evaluation.reason}"
+    macs = f" at {evaluation.macs / 1e6:.3g} M MACs" if evaluation.macs else ""
+    return f"{evaluation.accuracy:.2f} %{macs}"
+
+
+def _describe_training(name: str, evaluation: Evaluation) -> str:
+    return f"{name} {_figures(evaluation)}"

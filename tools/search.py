@@ -1,0 +1,11 @@
+"""Searches for a network; see ``python tools/search.py --help``."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from nas.commands.search import main
+
+if __name__ == "__main__":
+    sys.exit(main())
