@@ -4,8 +4,6 @@ stem -> stages -> head -> global pool -> classifier. Stem and stages are top-lev
 taken without hooks.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 
