@@ -9,8 +9,9 @@ coefficients.
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from gemnet.cell import lay_out, reads_input_itself, squeeze_cost
 from gemnet.cell_graph import FIRST_OP_CODE, MAX_INNER_NODES, CellGraph, GraphBatch
 from gemnet.errors import GemnetError
 from gemnet.genome import Block, CellSpec, Genome, LayerSpec
-from gemnet.operations import Cost, Operation, parse_operation
+from gemnet.operations import Cost, parse_operation
 
 Size = tuple[int, int]
 
@@ -234,12 +235,13 @@ class CostModel:
         frame = _frame(genome, input_size, num_classes, in_chans)
         linear = np.zeros((2, 2 * kinds + 4), dtype=np.int64)
         tail = np.zeros((2, MAX_INNER_NODES + 1), dtype=np.int64)
-        tail += np.array(frame.fixed, dtype=np.int64)[:, None]
-        for block, size in frame.blocks:
+        tail += _as_array(frame.fixed)[:, None]
+        repeated = Counter((replace(block, stage=0), size) for block, size in frame.blocks)
+        for (block, size), times in repeated.items():
             spec = genome.cells[block.cell]
             layout = lay_out(spec, block.in_channels, block.width, block.stride)
             if block.cell != cell:
-                tail += np.array(layout.cost(size), dtype=np.int64)[:, None]
+                tail += times * _as_array(layout.cost(size))[:, None]
                 continue
             inside = _shrunk(size, block.stride)
             strides, widens = block.stride != 1, layout.raw_channels != layout.inner
@@ -247,19 +249,22 @@ class CostModel:
                 if operation.is_none:
                     continue
                 usual = _as_array(operation.cost(layout.inner, layout.inner, inside))
-                linear[:, k] += usual
+                linear[:, k] += times * usual
                 if (strides or widens) and reads_input_itself(operation, strides, widens):
                     own = operation.cost(layout.raw_channels, layout.inner, size, block.stride)
-                    linear[:, kinds + k] += _as_array(own) - usual
+                    linear[:, kinds + k] += times * (_as_array(own) - usual)
             if widens:
                 adapter = parse_operation("conv1x1_bn").cost(layout.raw_channels, layout.inner, inside)
-                linear[:, 2 * kinds + strides] += _as_array(adapter)
+                linear[:, 2 * kinds + strides] += times * _as_array(adapter)
             if spec.aggregate == "sigmoid_weighted":
-                linear[1, 2 * kinds + 2] += 1
+                linear[1, 2 * kinds + 2] += times
             if spec.output == "sigmoid_weighted":
-                linear[1, 2 * kinds + 3] += 1
-            for reads in range(1, MAX_INNER_NODES + 2):
-                tail[:, reads - 1] += self._around(spec, block, layout.inner, layout.shortcut, size, reads)
+                linear[1, 2 * kinds + 3] += times
+            if spec.output == "concat":
+                for reads in range(1, MAX_INNER_NODES + 2):
+                    tail[:, reads - 1] += times * self._around(spec, block, layout.inner, layout.shortcut, size, reads)
+            else:
+                tail += times * self._around(spec, block, layout.inner, layout.shortcut, size, 1)[:, None]
         return linear, tail
 
     @staticmethod
