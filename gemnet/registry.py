@@ -9,7 +9,6 @@ from mmengine.registry import FUNCTIONS as MMENGINE_FUNCTIONS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
-from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
 
 MODELS = Registry(
@@ -19,10 +18,8 @@ MODELS = Registry(
     locations=["gemnet.detection.backbone"],
 )
 HOOKS = Registry("hook", parent=MMENGINE_HOOKS, scope="gemnet", locations=["gemnet.detection.hooks"])
-TRANSFORMS = Registry(
-    "transform", parent=MMENGINE_TRANSFORMS, scope="gemnet", locations=["gemnet.detection.transforms"]
-)
-# Classification (`nas.classification`) fills these; configs import it by name, for gemnet knows nothing of nas.
+# Filled by `nas.classification` and `gemnet.detection.dataset`. Configs import those by name: gemnet knows nothing of
+# nas, and classification needs no mmdet.
 DATASETS = Registry("dataset", parent=MMENGINE_DATASETS, scope="gemnet")
 FUNCTIONS = Registry("function", parent=MMENGINE_FUNCTIONS, scope="gemnet")
 METRICS = Registry("metric", parent=MMENGINE_METRICS, scope="gemnet")

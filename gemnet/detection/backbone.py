@@ -137,7 +137,7 @@ class GEMNet(BaseModule):
         x = self.stem(x)
         levels = []
         for number, stage in enumerate(self.stages):
-            for block in stage:
+            for block in stage.children():
                 if self.with_cp and self.training and torch.is_grad_enabled():
                     x = checkpoint(block, x, use_reentrant=False, context_fn=partial(_recompute_contexts, block))
                 else:

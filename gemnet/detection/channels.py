@@ -1,0 +1,131 @@
+"""What a detector's config must take from its backbone: the neck's channels, and strides that fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from typing import Any
+
+from gemnet.detection.backbone import check_levels, resolve_genome
+from gemnet.errors import GemnetError
+from gemnet.genome import Genome
+
+BACKBONE = "gemnet.GEMNet"
+DEFAULT_LEVELS = (0, 1, 2, 3)
+
+
+class DetectorConfigError(GemnetError):
+    """A detector's config that doesn't fit its backbone or its data."""
+
+
+def fill_channels(model: Any) -> bool:
+    """Writes what follows from a GEMNet backbone into a detector's config, in place.
+
+    The neck's ``in_channels`` (or, without a neck, the head's) become those of the levels the backbone returns,
+    whatever they were. A genome given as a path is replaced by its contents, so that a dumped config and the checkpoint
+    that carries it stand alone.
+
+    Args:
+        model: the ``model`` part of an MMDetection config; a ``ConfigDict`` or plain dict.
+
+    Returns:
+        Whether there was a GEMNet backbone; other models are left as they are.
+
+    Raises:
+        DetectorConfigError: the neck or heads need other strides than the backbone has.
+        GemnetError: no such architecture, genome or level.
+    """
+    backbone = model.get("backbone")
+    if not isinstance(backbone, MutableMapping) or backbone.get("type") != BACKBONE:
+        return False
+    given = backbone.get("genome")
+    genome = resolve_genome(backbone.get("arch"), _plain(given) if isinstance(given, Mapping) else given)
+    levels = check_levels(genome, backbone.get("out_indices", DEFAULT_LEVELS))
+    if given is not None:
+        backbone["genome"] = genome.to_dict()
+    widths = [genome.levels[index].width for index in levels]
+    neck = model.get("neck")
+    first = neck[0] if isinstance(neck, Sequence) and neck else neck
+    if first:
+        _fill(first, widths, "neck")
+    elif model.get("bbox_head"):
+        _fill(model["bbox_head"], widths, "bbox_head")
+    _check_strides(model, first, genome, levels)
+    return True
+
+
+def _plain(value: Any) -> Any:
+    """A ConfigDict as dicts and lists all the way down."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _fill(part: Any, widths: list[int], where: str) -> None:
+    before = part.get("in_channels")
+    if isinstance(before, int) and not isinstance(before, bool):
+        if len(widths) != 1:
+            raise DetectorConfigError(
+                f"{where} ({part.get('type')}) reads one level (in_channels={before}), but the backbone returns "
+                f"{len(widths)}. Set model.backbone.out_indices to one level, such as (3,)."
+            )
+        part["in_channels"] = widths[0]
+    else:
+        part["in_channels"] = list(widths)
+
+
+def _check_strides(model: Any, neck: Any, genome: Genome, levels: tuple[int, ...]) -> None:
+    """Compares the strides that heads are configured for with those the neck makes of the backbone's."""
+    made = [genome.levels[index].reduction for index in levels]
+    source = f"the backbone's levels have strides {_listed(made)}"
+    if neck:
+        start = neck.get("start_level", 0)
+        end = neck.get("end_level", -1)
+        used = made[start:] if end in (-1, len(made) - 1) else made[start : end + 1]
+        if not used:
+            raise DetectorConfigError(
+                f"neck.start_level is {start}, but the backbone returns {len(made)} levels. Give it more out_indices."
+            )
+        count = neck.get("num_outs", len(used))
+        if count < len(used):
+            raise DetectorConfigError(
+                f"neck.num_outs is {count}, but {source} and from start_level {start} on there are {len(used)}. Raise "
+                "num_outs or choose fewer out_indices."
+            )
+        made = used + [used[-1] * 2 ** (extra + 1) for extra in range(count - len(used))]
+        source += f", of which the neck makes {_listed(made)}"
+    for where, wanted in _wanted_strides(model):
+        if wanted != made[: len(wanted)]:
+            raise DetectorConfigError(
+                f"{where} is {_listed(wanted)}, but {source}. Choose a network of the ImageNet form (strides 4, 8, 16, "
+                "32), other out_indices or another start_level, or set these strides."
+            )
+
+
+def _wanted_strides(model: Any) -> Iterator[tuple[str, list[int]]]:
+    for name in ("rpn_head", "bbox_head"):
+        head = model.get(name)
+        if not isinstance(head, Mapping):
+            continue
+        for key in ("anchor_generator", "prior_generator"):
+            generator = head.get(key)
+            if isinstance(generator, Mapping) and generator.get("strides"):
+                yield f"{name}.{key}.strides", _sides(generator["strides"])
+        if head.get("strides"):
+            yield f"{name}.strides", _sides(head["strides"])
+    roi = model.get("roi_head")
+    for name in ("bbox_roi_extractor", "mask_roi_extractor"):
+        extractor = roi.get(name) if isinstance(roi, Mapping) else None
+        for one in extractor if isinstance(extractor, list | tuple) else [extractor]:
+            if isinstance(one, Mapping) and one.get("featmap_strides"):
+                yield f"roi_head.{name}.featmap_strides", _sides(one["featmap_strides"])
+
+
+def _sides(strides: Sequence[Any]) -> list[int]:
+    """Strides as integers; a generator may hold (width, height) pairs."""
+    return [stride[0] if isinstance(stride, list | tuple) else stride for stride in strides]
+
+
+def _listed(strides: Sequence[int]) -> str:
+    return ", ".join(str(stride) for stride in strides)

@@ -1,0 +1,190 @@
+"""COCO-style data that says what is wrong with it: ``dataset=dict(type='gemnet.CocoDataset', ...)``.
+
+Import it by name in a config's ``custom_imports``; it needs MMDetection.
+
+MMDetection's own reader drops unknown class names and bad boxes without a word, numbers the classes in the order of the
+file while naming them in the order of the config, and trains on the grey rest of a truncated JPEG.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mmdet.datasets import CocoDataset as MMDetCocoDataset
+from mmengine.logging import print_log
+
+from gemnet.errors import GemnetError, nearest
+from gemnet.registry import DATASETS
+
+# A JPEG ends with this marker; some writers pad after it.
+_JPEG_START, _JPEG_END, _PADDING = b"\xff\xd8", b"\xff\xd9", 4096
+
+
+class DataError(GemnetError):
+    """Images or annotations that can't be trained or tested on."""
+
+    def __init__(self, message: str) -> None:
+        # A DataLoader's worker hands an error on as its type and the text of its traceback: keep the sentence.
+        super().__init__(message.rsplit(f"{type(self).__name__}: ", 1)[-1].strip())
+
+
+@DATASETS.register_module()
+class CocoDataset(MMDetCocoDataset):
+    """MMDetection's ``CocoDataset``, with every mistake in the data named.
+
+    Own data take three lines in a config: ``metainfo=dict(classes=(...))``, ``ann_file`` and ``data_prefix``. The
+    classes may be some of the file's categories.
+
+    Raises:
+        DataError: an annotation file that is missing or malformed, classes that it lacks, an image that is not there
+            or truncated.
+    """
+
+    def load_data_list(self) -> list[dict[str, Any]]:
+        """Reads the annotation file, having checked it; logs how many boxes are left out."""
+        content = read_annotations(self.ann_file)
+        check_classes(content["categories"], self.metainfo.get("classes") or (), self.ann_file)
+        check_images(content["images"], self.data_prefix.get("img", ""), self.ann_file)
+        bad = count_bad_boxes(content)
+        if bad:
+            print_log(
+                f"{self.ann_file}: {bad} boxes are outside their image or less than a pixel wide; left out.", "current"
+            )
+        return super().load_data_list()
+
+    def prepare_data(self, idx: int) -> Any:
+        """One image through the pipeline.
+
+        Raises:
+            DataError: its file is not there, truncated, or no image.
+        """
+        path = self.get_data_info(idx)["img_path"]
+        check_image_file(path)
+        try:
+            return super().prepare_data(idx)
+        except AssertionError as error:
+            if "failed to load image" not in str(error):
+                raise
+            raise DataError(f"{path}: can't be decoded as an image. Restore it, or leave it out.") from None
+
+
+def read_annotations(path: str) -> dict[str, Any]:
+    """A COCO annotation file, checked for what a detector reads from it.
+
+    Raises:
+        DataError: no such file, not JSON, a part missing, or a box that is none.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            content = json.load(file)
+    except OSError as error:
+        raise DataError(
+            f"{path}: can't be read ({error.strerror}). Set data_root and ann_file, or put the data there."
+        ) from None
+    except ValueError as error:
+        raise DataError(f"{path}: not JSON ({error}). Is the file complete?") from None
+    if not isinstance(content, dict):
+        raise DataError(
+            f"{path}: holds a {type(content).__name__}; expected an object with images, annotations, categories."
+        )
+    for part, keys in (
+        ("images", ("id", "file_name", "width", "height")),
+        ("annotations", ("id", "image_id", "category_id", "bbox")),
+        ("categories", ("id", "name")),
+    ):
+        if not isinstance(content.get(part), list):
+            raise DataError(
+                f"{path}: {part} is missing. A COCO annotation file has images, annotations and categories."
+            )
+        for place, entry in enumerate(content[part]):
+            lacking = [key for key in keys if not isinstance(entry, dict) or key not in entry]
+            if lacking:
+                raise DataError(f"{path}: {part}[{place}] has no {lacking[0]!r}.")
+    images = {image["id"] for image in content["images"]}
+    for place, entry in enumerate(content["annotations"]):
+        box = entry["bbox"]
+        if not (isinstance(box, list) and len(box) == 4 and all(isinstance(v, int | float) for v in box)):
+            raise DataError(f"{path}: annotations[{place}].bbox is {box!r}; expected [x, y, width, height].")
+        if entry["image_id"] not in images:
+            raise DataError(f"{path}: annotations[{place}].image_id is {entry['image_id']!r}, which no image has.")
+        entry.setdefault("area", box[2] * box[3])
+    return content
+
+
+def check_classes(categories: Sequence[Mapping[str, Any]], classes: Sequence[str], path: str) -> None:
+    """Whether a config's classes are categories of the file, in its order.
+
+    Raises:
+        DataError: a class that the file lacks, or another order, in which names would be swapped.
+    """
+    names = [category["name"] for category in categories]
+    for name in classes:
+        if name not in names:
+            raise DataError(
+                f"{path}: there is no category {name!r}.{nearest(name, names)} Set metainfo=dict(classes=(...)) of the "
+                "data sets and num_classes of the heads to this file's categories or some of them."
+            )
+    ordered = [name for name in names if name in set(classes)]
+    if list(classes) != ordered:
+        raise DataError(
+            f"{path}: classes are numbered in the order of the file's categories, so metainfo.classes must be in that "
+            f"order too: ({', '.join(repr(name) for name in ordered)})."
+        )
+
+
+def check_images(images: Sequence[Mapping[str, Any]], folder: str, path: str) -> None:
+    """Whether every image that the file lists is in its folder.
+
+    Raises:
+        DataError: the folder or images are missing.
+    """
+    if "://" in folder:
+        return
+    if not os.path.isdir(folder or "."):
+        raise DataError(f"{folder}: there is no such folder of images. Set data_root and data_prefix=dict(img=...).")
+    listed = {image["file_name"] for image in images}
+    there = set(os.listdir(folder or "."))
+    missing = sorted(
+        name for name in listed - there if not ("/" in name and os.path.isfile(os.path.join(folder, name)))
+    )
+    if missing:
+        raise DataError(
+            f"{os.path.join(folder, missing[0])}: there is no such image, though {path} lists it; {len(missing)} of "
+            f"{len(listed)} are missing. Complete the folder, or remove their entries."
+        )
+
+
+def count_bad_boxes(content: Mapping[str, Any]) -> int:
+    """How many boxes a detector can't learn from: outside their image, or less than a pixel wide or high."""
+    sizes = {image["id"]: (image["width"], image["height"]) for image in content["images"]}
+    bad = 0
+    for entry in content["annotations"]:
+        x, y, w, h = entry["bbox"]
+        width, height = sizes[entry["image_id"]]
+        bad += w < 1 or h < 1 or x >= width or y >= height or x + w <= 0 or y + h <= 0
+    return bad
+
+
+def check_image_file(path: str) -> None:
+    """Whether an image file is there and, if a JPEG, complete.
+
+    Raises:
+        DataError: it is not.
+    """
+    if "://" in path:
+        return
+    try:
+        with open(path, "rb") as file:
+            start = file.read(2)
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - _PADDING))
+            end = file.read()
+    except OSError as error:
+        raise DataError(f"{path}: can't be read ({error.strerror}). Restore it, or remove its entry.") from None
+    if not end:
+        raise DataError(f"{path}: the image file is empty. Restore it, or remove its entry.")
+    if start == _JPEG_START and _JPEG_END not in end:
+        raise DataError(f"{path}: the JPEG is truncated (it has no end marker). Restore it, or remove its entry.")
