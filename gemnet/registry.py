@@ -6,7 +6,6 @@ whatever import errors happen then.
 
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import FUNCTIONS as MMENGINE_FUNCTIONS
-from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import Registry
@@ -17,7 +16,6 @@ MODELS = Registry(
     scope="gemnet",
     locations=["gemnet.detection.backbone"],
 )
-HOOKS = Registry("hook", parent=MMENGINE_HOOKS, scope="gemnet", locations=["gemnet.detection.hooks"])
 # Filled by `nas.classification` and `gemnet.detection.dataset`. Configs import those by name: gemnet knows nothing of
 # nas, and classification needs no mmdet.
 DATASETS = Registry("dataset", parent=MMENGINE_DATASETS, scope="gemnet")
