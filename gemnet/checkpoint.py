@@ -48,7 +48,9 @@ def load_checkpoint(path: str | os.PathLike[str], map_location: Any = "cpu") -> 
         with torch.serialization.safe_globals(_harmless_types()):
             loaded = torch.load(name, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = str(error).split("WeightsUnpickler error:")[-1].strip().splitlines()[0]
+        # torch wraps the reason in advice to load the file unsafely
+        reason = str(error.__context__ or error).split("WeightsUnpickler error:")[-1]
+        reason = reason.split(" Please use")[0].strip().splitlines()[0]
         raise CheckpointError(
             f"{name}: refused, because it holds more than tensors and plain data: {reason} Nothing of it was run. If "
             "you trust the file, load it yourself with torch.load and save its 'state_dict' alone."
@@ -140,7 +142,21 @@ def _harmless_types() -> list[Any]:
 
     dtypes = [type(np.dtype(kind)) for kind in (np.bool_, np.int32, np.int64, np.uint32, np.float32, np.float64)]
     multiarray = np._core.multiarray if hasattr(np, "_core") else np.core.multiarray  # type: ignore[attr-defined]
-    return [HistoryBuffer, np.ndarray, np.dtype, multiarray._reconstruct, multiarray.scalar, slice, *dtypes]
+    lookups = [(_history_method, f"{module}.getattr") for module in ("builtins", "__builtin__")]
+    return [HistoryBuffer, np.ndarray, np.dtype, multiarray._reconstruct, multiarray.scalar, slice, *dtypes, *lookups]
+
+
+def _history_method(owner: Any, name: str) -> Any:
+    """What ``getattr`` is inside a checkpoint: log histories refer to their own statistics by it, and nothing else may.
+
+    Raises:
+        UnpicklingError: anything else is looked up.
+    """
+    from mmengine.logging.history_buffer import HistoryBuffer
+
+    if owner is not HistoryBuffer or name not in ("min", "max", "current", "mean"):
+        raise pickle.UnpicklingError(f"getattr of {owner!r}, {name!r}")
+    return getattr(owner, name)
 
 
 def _without_code(checkpoint: dict[str, Any]) -> dict[str, Any]:

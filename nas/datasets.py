@@ -16,10 +16,11 @@ import subprocess
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -139,18 +140,19 @@ def open_test_images(spec: DataSpec, log: str | os.PathLike[str], purpose: str) 
         DataError: as `load_train_images`, or the data set has no test images.
     """
     images = _load(spec, "val")
-    entry = {
-        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "commit": code_version(),
-        "source": spec.source,
-        "images": len(images),
-        "digest": images.digest,
-        "purpose": purpose,
-    }
+    log_opening(log, spec.source, purpose, {"images": len(images), "digest": images.digest})
+    return images
+
+
+def log_opening(
+    log: str | os.PathLike[str], source: str, purpose: str, about: Mapping[str, Any] = MappingProxyType({})
+) -> None:
+    """Appends one JSON line that says which test images were opened, when, by which commit and what for."""
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    entry = {"time": now, "commit": code_version(), "source": source, **about, "purpose": purpose}
     Path(log).parent.mkdir(parents=True, exist_ok=True)
     with open(log, "a", encoding="utf-8") as file:
         file.write(json.dumps(entry) + "\n")
-    return images
 
 
 def code_version() -> str:

@@ -1,0 +1,30 @@
+"""What the command lines have in common."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def program_name(tool: str) -> str:
+    """How the user called a tool: the wheel's console command, or the file in ``tools/``."""
+    name = Path(sys.argv[0]).name
+    return name if name.startswith("gemnet-") else f"python tools/{tool}.py"
+
+
+def options_action() -> Any:
+    """mmengine's reading of ``a.b=1 c=[1,2]``; an argument without ``=`` is an error of the arguments, not a crash."""
+    from mmengine.config import DictAction
+
+    class OptionsAction(DictAction):
+        def __call__(
+            self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: Any = None
+        ) -> None:
+            for value in values:
+                if "=" not in value:
+                    parser.error(f"--cfg-options takes KEY=VALUE, such as a.b=1; got {value!r}.")
+            super().__call__(parser, namespace, values, option_string)
+
+    return OptionsAction

@@ -1,0 +1,68 @@
+"""``python tools/test.py`` and ``gemnet-test``: measure a checkpoint."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from gemnet.errors import GemnetError
+from nas.commands.options import options_action, program_name
+
+DESCRIPTION = """\
+Measures a checkpoint on the config's development images (val_dataloader). With --final it is measured on the official
+test images (test_dataloader) instead, and the opening is written down with the commit: a figure one has tuned for is no
+figure."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit code."""
+    program = program_name("test")
+    options = _parser(program).parse_args(arguments)
+    import torch
+
+    from nas.runner import find_runner_config, load_runner_config, make_runner, measure, select_images
+
+    try:
+        file = find_runner_config(options.config)
+        config = load_runner_config(file, options.cfg_options)
+        work_dir = Path(options.work_dir or config.get("work_dir") or Path("work_dirs") / file.stem)
+        purpose = f"{file.stem}, {options.checkpoint}" if options.final else None
+        select_images(config, work_dir, purpose)
+        runner = make_runner(config, work_dir, options.launcher, load_from=options.checkpoint, exact=True)
+        metrics = measure(runner, final=options.final)
+    except GemnetError as error:
+        print(f"{program}: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+    figures = {key: float(value) for key, value in metrics.items()}
+    if options.out:
+        Path(options.out).write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    print(("test images: " if options.final else "development images: ") + json.dumps(figures))
+    return 0
+
+
+def _parser(program: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=program,
+        description=DESCRIPTION,
+        epilog="exit codes: 0 done, 2 something to be mended (one message says what), 130 interrupted",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("config", help="config file, or the name of one of ours")
+    parser.add_argument("checkpoint", help="checkpoint of tools/train.py (.pth), or weights (.safetensors)")
+    parser.add_argument("--final", action="store_true", help="measure on the official test images; this is logged")
+    parser.add_argument("--work-dir", metavar="D", help="folder for logs (default: work_dirs/<config>)")
+    parser.add_argument("--out", metavar="FILE", help="write the figures to this JSON file, too")
+    parser.add_argument("--launcher", choices=("none", "pytorch", "slurm"), default="none", help="who started this")
+    parser.add_argument(
+        "--cfg-options", metavar="KEY=VALUE", nargs="+", action=options_action(), help="values put over the config's"
+    )
+    return parser

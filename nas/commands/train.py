@@ -1,0 +1,97 @@
+"""``python tools/train.py`` and ``gemnet-train``: train a network, classifier or detector, with mmengine."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from gemnet.errors import GemnetError
+from nas.commands.options import options_action, program_name
+
+DESCRIPTION = "Trains what a config describes: a classifier of ours, a detector, or anything else mmengine runs."
+
+EXAMPLES = """\
+examples
+  a network of ours on CIFAR-10 (an image folder data/cifar10, or downloaded):
+    {program} configs/classification/gemnet_b_cifar_cifar10.py
+  the network that a search found:
+    {program} configs/classification/gemnet_b_cifar_cifar10.py \\
+        --cfg-options model.arch=None model.genome=work_dirs/cifar10/best.json
+  go on after an interruption:
+    {program} configs/classification/gemnet_b_cifar_cifar10.py --resume
+  on two GPUs (or two CPU processes):
+    torchrun --nproc-per-node 2 tools/train.py configs/classification/gemnet_b_cifar_cifar10.py --launcher pytorch
+
+Curves: tensorboard --logdir work_dirs
+exit codes: 0 done, 1 the loss is no longer finite, 2 something to be mended (one message says what), 130 interrupted"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit code."""
+    program = program_name("train")
+    options = _parser(program).parse_args(arguments)
+    import torch
+
+    from nas.runner import (
+        LossError,
+        RunnerError,
+        build_for_training,
+        find_runner_config,
+        latest_checkpoint,
+        load_runner_config,
+        make_runner,
+    )
+
+    try:
+        file = find_runner_config(options.config)
+        config = load_runner_config(file, options.cfg_options)
+        work_dir = Path(options.work_dir or config.get("work_dir") or Path("work_dirs") / file.stem)
+        if not options.resume and latest_checkpoint(work_dir) is not None:
+            raise RunnerError(
+                f"{work_dir} holds a training already. Go on with it by --resume, or choose another --work-dir."
+            )
+        resume = True if options.resume == "auto" else options.resume or False
+        runner = make_runner(config, work_dir, options.launcher, options.amp, options.auto_scale_lr, resume)
+        build_for_training(runner)
+        runner.train()
+    except GemnetError as error:
+        print(f"{program}: error: {error}", file=sys.stderr)
+        return 2
+    except LossError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"\nInterrupted. To go on: the same command with --resume ({program}).", file=sys.stderr)
+        return 130
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+    return 0
+
+
+def _parser(program: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=program,
+        description=DESCRIPTION,
+        epilog=EXAMPLES.replace("{program}", program),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("config", help="config file, or the name of one of ours")
+    parser.add_argument("--work-dir", metavar="D", help="folder for checkpoints and logs (default: work_dirs/<config>)")
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const="auto",
+        metavar="FILE",
+        help="go on from the latest checkpoint in the work folder, or from FILE",
+    )
+    parser.add_argument("--amp", action="store_true", help="mixed precision (GPU)")
+    parser.add_argument("--auto-scale-lr", action="store_true", help="scale the learning rate with the batch size")
+    parser.add_argument("--launcher", choices=("none", "pytorch", "slurm"), default="none", help="who started this")
+    parser.add_argument(
+        "--cfg-options", metavar="KEY=VALUE", nargs="+", action=options_action(), help="values put over the config's"
+    )
+    return parser

@@ -1,0 +1,259 @@
+"""`tools/train.py` and `tools/test.py`, on digits: training, resuming, measuring, and every way to be given the wrong thing."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from nas.commands import test as test_command
+from nas.commands import train as train_command
+from nas.runner import FiniteLoss
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+CONFIG = str(REPOSITORY / "configs/classification/gemnet_a_cifar_cifar10.py")
+TINY = [
+    *(
+        f"{kind}_dataloader.dataset.{key}"
+        for kind in ("train", "val", "test")
+        for key in ("source=digits", "resolution=8")
+    ),
+    "train_dataloader.dataset.subset=0.25",
+    "train_dataloader.batch_size=32",
+    "train_cfg.max_epochs=3",
+    "param_scheduler.0.end=4",
+    "param_scheduler.1.T_max=3",
+    "model.data_preprocessor.flip=False",
+    "model.options.drop_rate=0.0",
+]
+_runs = iter(range(1000))
+
+
+@pytest.fixture(autouse=True)
+def _isolated(tmp_path, monkeypatch):
+    monkeypatch.setenv("GEMNET_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def train(work_dir, *options, flags=()):
+    # mmengine names its per-run singletons by the second; several runs a second need names of their own
+    name = f"experiment_name=run{next(_runs)}"
+    return train_command.main([CONFIG, "--work-dir", str(work_dir), *flags, "--cfg-options", name, *TINY, *options])
+
+
+def measure(work_dir, checkpoint, *options, flags=()):
+    name = f"experiment_name=run{next(_runs)}"
+    return test_command.main(
+        [CONFIG, str(checkpoint), "--work-dir", str(work_dir), *flags, "--cfg-options", name, *TINY, *options]
+    )
+
+
+def refused(capsys, code, *words):
+    """Asserts exit code 2 and one message with these words; returns the message."""
+    assert code == 2
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "error: " in message
+    for word in words:
+        assert word in message, message
+    return message
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A finished training of three epochs."""
+    folder = tmp_path_factory.mktemp("trained")
+    os.environ.setdefault("GEMNET_CACHE", str(folder / "cache"))
+    torch.set_num_threads(1)
+    assert train(folder) == 0
+    return folder
+
+
+def test_training_learns_and_leaves_checkpoints_and_curves(trained):
+    records = [json.loads(line) for file in trained.glob("*/vis_data/scalars.json") for line in file.open()]
+    losses = [record["loss"] for record in records if "loss" in record]
+    accuracies = [record["accuracy/top1"] for record in records if "accuracy/top1" in record]
+    assert losses[-1] < losses[0]
+    assert accuracies[-1] > 20
+    assert (trained / "epoch_3.pth").is_file()
+    assert list(trained.glob("*/vis_data/events.out.tfevents*")), "no TensorBoard file"
+
+
+def test_resumed_training_equals_uninterrupted_one(trained, tmp_path, capsys, monkeypatch):
+    def interrupt(hook, runner, **_):
+        if runner.iter == 20:  # in the third epoch of eight iterations
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FiniteLoss, "after_train_iter", interrupt)
+        assert train(tmp_path / "run") == 130
+    assert not (tmp_path / "run/epoch_3.pth").exists()
+    assert train(tmp_path / "run", flags=["--resume"]) == 0
+    whole = torch.load(trained / "epoch_3.pth", weights_only=False)
+    parts = torch.load(tmp_path / "run/epoch_3.pth", weights_only=False)
+    assert parts["meta"]["epoch"] == 3
+    assert parts["meta"]["iter"] == whole["meta"]["iter"]
+    assert parts["optimizer"]["param_groups"][0]["lr"] == whole["optimizer"]["param_groups"][0]["lr"]
+    for kind in ("state_dict", "ema_state_dict"):
+        for key, value in whole[kind].items():
+            assert torch.equal(value, parts[kind][key]), (kind, key)
+    assert "resumed epoch: 2" in capsys.readouterr().out + "".join(
+        file.read_text() for file in (tmp_path / "run").glob("*/*.log")
+    )
+
+
+def test_checkpoint_measures_as_the_training_did_and_final_test_is_logged(trained, tmp_path, capsys):
+    records = [json.loads(line) for file in trained.glob("*/vis_data/scalars.json") for line in file.open()]
+    expected = [record["accuracy/top1"] for record in records if "accuracy/top1" in record][-1]
+    assert measure(tmp_path / "t", trained / "epoch_3.pth", flags=["--out", "figures.json"]) == 0
+    assert json.loads(Path("figures.json").read_text())["accuracy/top1"] == pytest.approx(expected)
+    assert not (tmp_path / "t/test_openings.jsonl").exists()
+
+    assert measure(tmp_path / "t", trained / "epoch_3.pth", flags=["--final"]) == 0
+    assert capsys.readouterr().out.strip().splitlines()[-1].startswith("test images: ")
+    lines = (tmp_path / "t/test_openings.jsonl").read_text().splitlines()
+    assert len(lines) == 1
+    entry = json.loads(lines[0])
+    assert entry["images"] == 359
+    assert entry["commit"]
+    assert "epoch_3.pth" in entry["purpose"]
+
+
+def test_bare_weights_of_the_network_are_measured_too(trained, tmp_path, capsys):
+    weights = torch.load(trained / "epoch_3.pth", weights_only=False)["state_dict"]
+    bare = {key.removeprefix("network."): value.contiguous() for key, value in weights.items()}
+    save_file(bare, tmp_path / "weights.safetensors")
+    assert measure(tmp_path / "t", tmp_path / "weights.safetensors", flags=["--out", "a.json"]) == 0
+    assert measure(tmp_path / "t", trained / "epoch_3.pth", flags=["--out", "b.json"]) == 0
+    assert Path("a.json").read_text() == Path("b.json").read_text()
+
+
+def test_work_folder_with_a_training_needs_resume(trained, capsys):
+    before = (trained / "epoch_3.pth").read_bytes()
+    refused(capsys, train(trained), str(trained), "--resume")
+    assert (trained / "epoch_3.pth").read_bytes() == before
+
+
+class Trap:
+    """Unpickling this makes a folder."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+def test_malicious_checkpoint_is_refused_on_test_and_resume(trained, tmp_path, capsys):
+    checkpoint = torch.load(trained / "epoch_3.pth", weights_only=False)
+    checkpoint["extra"] = Trap(str(tmp_path / "sprung"))
+    torch.save(checkpoint, tmp_path / "trap.pth")
+    refused(capsys, measure(tmp_path / "t", tmp_path / "trap.pth"), "trap.pth", "mkdir")
+    refused(capsys, train(tmp_path / "r", flags=["--resume", str(tmp_path / "trap.pth")]), "trap.pth", "mkdir")
+    (tmp_path / "run").mkdir()
+    torch.save(checkpoint, tmp_path / "run/epoch_3.pth")
+    (tmp_path / "run/last_checkpoint").write_text(str(tmp_path / "run/epoch_3.pth"))
+    refused(capsys, train(tmp_path / "run", flags=["--resume"]), "epoch_3.pth", "mkdir")
+    refused(capsys, train(tmp_path / "l", f"load_from={tmp_path / 'trap.pth'}"), "trap.pth", "mkdir")
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_checkpoint_of_another_network_is_refused_by_its_keys(trained, tmp_path, capsys):
+    code = measure(tmp_path / "t", trained / "epoch_3.pth", "model.arch=gemnet_b_cifar")
+    refused(capsys, code, "another network", "network.stages")
+    code = train(tmp_path / "r", "model.arch=gemnet_b_cifar", flags=["--resume", str(trained / "epoch_3.pth")])
+    refused(capsys, code, "another network", "network.stages")
+
+
+def test_missing_and_damaged_checkpoints_are_named(trained, tmp_path, capsys):
+    refused(capsys, measure(tmp_path / "t", "nowhere.pth"), "nowhere.pth", "no such file")
+    Path("cut.pth").write_bytes((trained / "epoch_3.pth").read_bytes()[:20_000])
+    refused(capsys, measure(tmp_path / "t", "cut.pth"), "cut.pth")
+    torch.save({"state_dict": torch.load(trained / "epoch_3.pth", weights_only=False)["state_dict"]}, "bare.pth")
+    refused(capsys, train(tmp_path / "r", flags=["--resume", "bare.pth"]), "weights only")
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("train_cfg.max_epoch=3", ["train_cfg.max_epoch", "'train_cfg.max_epochs'"]),
+        ("optim_wraper.type=OptimWrapper", ["optim_wraper", "'optim_wrapper'"]),
+        ("optim_wrapper.optimizer.nestrov=True", ["nestrov", "'optim_wrapper.optimizer.nesterov'"]),
+        ("model.arhc=gemnet_b", ["arhc", "'model.arch'"]),
+        ("optim_wrapper.optimizer.betas=0.9", ["SGD", "betas"]),
+        ("param_scheduler.1.min=0", ["CosineAnnealing", "min"]),
+        ("model.type=gemnet.ImageClasifier", ["ImageClasifier", "registry"]),
+        ("model.arch=gemnet_z_cifar", ["gemnet_z_cifar", "Did you mean"]),
+        ("model.num_classes=7", ["num_classes is 7", "10"]),
+        ("train_dataloader.dataset.source=cifar100", ["cifar100", "Did you mean 'cifar10'"]),
+        ("train_dataloader.dataset.source=./nowhere", ["nowhere", "no image folder"]),
+        ("train_dataloader.dataset.split=trian", ["trian", "'train'"]),
+    ],
+)
+def test_wrong_config_value_is_named_with_the_right_one(option, words, tmp_path, capsys):
+    refused(capsys, train(tmp_path / "run", option), *words)
+    assert not list(Path(tmp_path / "run").glob("*.pth"))
+
+
+def test_unknown_config_names_the_nearest(capsys):
+    refused(capsys, train_command.main(["gemnet_b_cifar_cifar"]), "'gemnet_b_cifar_cifar10'")
+
+
+def test_launchers_and_amp_say_what_they_need(tmp_path, capsys, monkeypatch):
+    for name in ("RANK", "SLURM_PROCID"):
+        monkeypatch.delenv(name, raising=False)
+    refused(capsys, train(tmp_path / "a", flags=["--launcher", "pytorch"]), "torchrun")
+    refused(capsys, train(tmp_path / "b", flags=["--launcher", "slurm"]), "srun")
+    if not torch.cuda.is_available():
+        refused(capsys, train(tmp_path / "c", flags=["--amp"]), "--amp needs a GPU")
+
+
+def test_auto_scale_lr_scales_once(tmp_path):
+    code = train(tmp_path / "run", "train_cfg.max_epochs=1", flags=["--auto-scale-lr"])
+    assert code == 0
+    optimizer = torch.load(tmp_path / "run/epoch_1.pth", weights_only=False)["optimizer"]
+    assert optimizer["param_groups"][0]["initial_lr"] == pytest.approx(0.2 * 32 / 128)
+
+
+def test_norms_and_biases_do_not_decay(trained):
+    state = torch.load(trained / "epoch_3.pth", weights_only=False)
+    names = list(state["state_dict"])
+    groups = state["optimizer"]["param_groups"]
+    parameters = [key for key in names if not re.search(r"running_|num_batches", key)]
+    assert len(groups) == len(parameters)
+    for name, group in zip(parameters, groups, strict=True):
+        kernel = state["state_dict"][name].ndim > 1
+        assert (group["weight_decay"] > 0) == kernel, name
+
+
+def test_tool_ends_without_traceback_from_the_shell(tmp_path):
+    run = subprocess.run(
+        [sys.executable, str(REPOSITORY / "tools/train.py"), CONFIG, "--cfg-options", "train_cfg.max_epoch=3"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=300,
+    )
+    assert run.returncode == 2
+    assert "Did you mean 'train_cfg.max_epochs'" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+@pytest.mark.slow
+def test_two_processes_train_together(tmp_path):
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29517"]
+    command += [str(REPOSITORY / "tools/train.py"), CONFIG, "--work-dir", "run", "--launcher", "pytorch"]
+    run = subprocess.run([*command, "--cfg-options", *TINY], capture_output=True, text=True, cwd=tmp_path, timeout=600)
+    assert run.returncode == 0, run.stderr[-3000:]
+    log = next((tmp_path / "run").glob("*/*.log")).read_text()
+    # 287 images, 32 a process: four steps an epoch instead of eight
+    assert "Epoch(train) [3][4/4]" in log
+    assert (tmp_path / "run/epoch_3.pth").is_file()
