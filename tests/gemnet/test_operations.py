@@ -1,0 +1,111 @@
+"""The grammar of operation names, and that modules do what their names say."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from gemnet.errors import OperationError
+from gemnet.operations import ACTIVATIONS, KNOWN_OPERATIONS, build_activation, parse_operation
+
+BUILDABLE = [name for name in KNOWN_OPERATIONS if name != "none"]
+
+
+@pytest.mark.parametrize("name", BUILDABLE)
+@pytest.mark.parametrize("stride", [1, 2])
+def test_every_known_operation_keeps_or_halves_the_size(name: str, stride: int) -> None:
+    operation = parse_operation(name)
+    if stride == 2 and not operation.can_stride:
+        with pytest.raises(OperationError, match="can't take stride 2"):
+            operation.build(8, 8, stride)
+        return
+    for size in (8, 9):
+        out = operation.build(8, 8, stride)(torch.randn(2, 8, size, size))
+        assert out.shape == (2, 8, -(-size // stride), -(-size // stride))
+
+
+@pytest.mark.parametrize("name", BUILDABLE)
+def test_only_dense_operations_change_the_width(name: str) -> None:
+    operation = parse_operation(name)
+    if operation.can_widen:
+        assert operation.build(8, 12)(torch.randn(2, 8, 5, 5)).shape == (2, 12, 5, 5)
+    else:
+        with pytest.raises(OperationError, match="no dense convolution"):
+            operation.build(8, 12)
+
+
+@pytest.mark.parametrize("name", BUILDABLE)
+def test_parameters_are_those_of_the_module(name: str) -> None:
+    operation = parse_operation(name)
+    module = operation.build(8, 8)
+    assert operation.cost(8, 8, (5, 5)).params == sum(weight.numel() for weight in module.parameters())
+
+
+def test_the_name_gives_the_order() -> None:
+    def kinds(name: str) -> list[type]:
+        return [type(module) for module in parse_operation(name).build(8, 8, activation="silu")]
+
+    assert kinds("dw3x3_bn_act") == [nn.Conv2d, nn.BatchNorm2d, nn.SiLU]
+    assert kinds("relu_conv3x3_bn") == [nn.ReLU, nn.Conv2d, nn.BatchNorm2d]
+    assert kinds("relu_sep3x3_bn") == [nn.ReLU, nn.Conv2d, nn.Conv2d, nn.BatchNorm2d]
+    assert kinds("max_pool_3x3_bn") == [nn.MaxPool2d, nn.BatchNorm2d]
+    assert kinds("conv1x1_bn_act_dw5x5_bn") == [nn.Conv2d, nn.BatchNorm2d, nn.SiLU, nn.Conv2d, nn.BatchNorm2d]
+
+
+def test_dilation_keeps_the_size_and_multiplies() -> None:
+    convolution = parse_operation("dw3x3d2_bn").build(8, 8, dilation=3).conv_dw
+    assert convolution.dilation == (6, 6)
+    assert parse_operation("dw3x3d2_bn").build(8, 8)(torch.randn(1, 8, 9, 9)).shape == (1, 8, 9, 9)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("dw3x3_bn_atc", "Did you mean 'dw3x3_bn_act'"),
+        ("relu_conv3x3", None),
+        ("conv2x2_bn", "odd side"),
+        ("conv17x17_bn", "at most 15"),
+        ("conv3x5_bn", "Did you mean 'conv5x5_bn'"),
+        ("dw3x3d0_bn", "dilation of 1 to 8"),
+        ("identity_bn", "Did you mean 'identity'"),
+        ("", "Known:"),
+        ("_".join(["bn"] * 9), "Unknown operation"),
+    ],
+)
+def test_unknown_names_are_refused_with_the_nearest(name: str, message: str | None) -> None:
+    if message is None:
+        assert parse_operation(name).name == name
+        return
+    with pytest.raises(OperationError, match=message):
+        parse_operation(name)
+
+
+@given(st.text(alphabet="convdwsepbnactrelu_x0135", max_size=24))
+def test_any_text_is_parsed_or_refused(text: str) -> None:
+    try:
+        operation = parse_operation(text)
+    except OperationError:
+        return
+    assert operation.name == text
+    assert operation.is_none or operation.layers(8, 8) is not None
+
+
+@pytest.mark.parametrize("name", BUILDABLE)
+def test_inputs_are_left_alone_while_training(name: str) -> None:
+    x = torch.randn(2, 8, 5, 5, requires_grad=True)
+    before = x.detach().clone()
+    out = parse_operation(name).build(8, 8, activation="relu")(x * 1.0)
+    if out.grad_fn is not None:
+        out.square().sum().backward()
+    y = before.clone()
+    parse_operation(name).build(8, 8, activation="relu")(y)
+    assert torch.equal(y, before)
+
+
+def test_activations_by_name() -> None:
+    assert {type(build_activation(name)) for name in ACTIVATIONS} == set(ACTIVATIONS.values())
+    with pytest.raises(OperationError, match="Did you mean 'hswish'"):
+        build_activation("hswich")
