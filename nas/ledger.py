@@ -144,7 +144,7 @@ class Ledger:
         key = EvaluationKey.of(evaluation.proposal, evaluator)
         row = {
             **_key_columns(key),
-            "candidate": _dump(evaluation.proposal.candidate.to_json()),
+            "candidate": _dump_candidate(evaluation.proposal.candidate),
             "status": evaluation.status,
             "accuracy": evaluation.accuracy,
             "macs": evaluation.macs,
@@ -193,7 +193,7 @@ class Ledger:
             {
                 "search": search,
                 "number": proposal.number,
-                "candidate": _dump(proposal.candidate.to_json()),
+                "candidate": _dump_candidate(proposal.candidate),
                 "fidelity": _dump_fidelity(proposal.fidelity),
                 "training_seed": proposal.training_seed,
             }
@@ -231,8 +231,12 @@ def _make_durable(connection: Any, _record: Any) -> None:
     cursor.close()
 
 
-def _dump(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+def _dump(value: Any, sort: bool = True) -> str:
+    return json.dumps(value, sort_keys=sort, separators=(",", ":"))
+
+
+def _dump_candidate(candidate: Candidate) -> str:
+    return _dump(candidate.to_json(), sort=False)  # the order of macro choices is the space's
 
 
 def _dump_fidelity(fidelity: Fidelity) -> str:
