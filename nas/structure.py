@@ -1,0 +1,263 @@
+"""Structural features: what a cell's graph says about the function it computes, as numbers, for thousands of graphs at once.
+
+In the manner of GRAF (Kadlecova et al., "Surprisingly Strong Performance Prediction with Neural Graph Features", ICML
+2024), on the *effective* graph instead of the drawn one: a zero operation (`none`) takes its edges with it, nodes on
+no path from input to output go, and an identity (`skip_connect`) is replaced by edges from all it reads to all that read
+it. Two edges that fall together count twice, since a sum then holds the same tensor twice. So cells that compute the
+same function get the same features in nearly all cases, whatever the space and its vocabulary.
+
+Added to GRAF's counts, degrees and path lengths: numbers of paths, and walks. A *backward walk* starts at the output and goes to one
+of the predecessors at random, as often as edges lead there, until it meets the input; so it follows each summand with
+its share. How many operations of each kind it meets, and which operation follows which, weighs what feeds the output directly
+against what drowns in a sum.
+
+All statistics are dynamic programmes in topological order, which is the order of node numbers, vectorised over graphs: arrays are
+laid out (node, statistic, graph), so that every step is a contiguous pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gemnet.cell_graph import FIRST_OP_CODE, INPUT, OUTPUT, GraphBatch
+from gemnet.errors import GraphError
+
+Floats = NDArray[np.float32]
+
+# Graphs worked on together: at 30 nodes the arrays of one block then fit into a second-level cache.
+_BLOCK = 512
+_PAIRS_UP_TO = 4  # real operations: with more, pairs of operations are left out of the subsets
+_FAR = 64  # more than any path is long
+
+
+def structural_features(
+    graphs: GraphBatch, zero_ops: Collection[str] = (), identity_ops: Collection[str] = ()
+) -> Floats:
+    """Features of each graph; float32 (n, f), columns as `feature_names` says.
+
+    Args:
+        graphs: the graphs.
+        zero_ops: operations that let nothing through.
+        identity_ops: operations that change nothing.
+    """
+    vocabulary = graphs.vocabulary
+    real = _real_ops(vocabulary, zero_ops, identity_ops)
+    columns = len(feature_names(vocabulary, zero_ops, identity_ops))
+    result = np.empty((len(graphs), columns), dtype=np.float32)
+    codes = {name: FIRST_OP_CODE + k for k, name in enumerate(vocabulary)}
+    real_codes = [codes[op] for op in real]
+    zero = np.isin(np.arange(256), [codes[op] for op in zero_ops if op in codes])
+    identity = np.isin(np.arange(256), [codes[op] for op in identity_ops if op in codes])
+    for start in range(0, len(graphs), _BLOCK):
+        block = graphs.take(slice(start, start + _BLOCK))
+        result[start : start + len(block)] = _block_features(block, real_codes, zero[block.ops], identity[block.ops])
+    return result
+
+
+def feature_names(
+    vocabulary: Collection[str], zero_ops: Collection[str] = (), identity_ops: Collection[str] = ()
+) -> tuple[str, ...]:
+    """The name ``group/what`` of each column of `structural_features`.
+
+    Groups: ``count`` of nodes of an operation; ``longest`` and ``shortest`` input-output path, counted in nodes of a
+    subset of operations (-1 without any path); ``paths``, log(1 + number) of paths through nothing but a subset; ``cut``, whether there is no
+    path at all; ``backward`` and ``forward``, nodes of an operation met by a random walk from the output or from the input;
+    ``reads``, edges into nodes of an operation; ``ends``, edges of the input, into the output, between both, in all, and
+    in all counted once; ``edge``, edges from one label to another; ``step``, how often a backward walk takes such an edge.
+    """
+    real = _real_ops(tuple(vocabulary), zero_ops, identity_ops)
+    subsets = ["+".join(real[k] for k in subset) for subset in _subsets(len(real))]
+    pairs = [f"{a}>{b}" for a in (INPUT, *real) for b in (OUTPUT, *real)]
+    table = {
+        "count": real,
+        "longest": subsets,
+        "shortest": subsets,
+        "paths": ["(none)", *subsets],
+        "cut": ["cut"],
+        "backward": real,
+        "forward": real,
+        "reads": real,
+        "ends": ["from input", "into output", "input>output", "all", "all once"],
+        "edge": pairs,
+        "step": pairs,
+    }
+    return tuple(f"{group}/{what}" for group, names in table.items() for what in names)
+
+
+def _real_ops(vocabulary: tuple[str, ...], zero_ops: Collection[str], identity_ops: Collection[str]) -> tuple[str, ...]:
+    both = set(zero_ops) & set(identity_ops)
+    if both:
+        raise GraphError(f"{sorted(both)[0]!r} is named as a zero and as an identity operation; it can be one of them.")
+    return tuple(op for op in vocabulary if op not in zero_ops and op not in identity_ops)
+
+
+def _subsets(ops: int) -> list[tuple[int, ...]]:
+    """Subsets of operations worth a path statistic: single ones, pairs (in small vocabularies), all but one, all."""
+    sizes = {1, ops - 1, ops} | ({2} if ops <= _PAIRS_UP_TO else set())
+    return [subset for size in sorted(sizes - {0, -1}) for subset in combinations(range(ops), size)]
+
+
+def _block_features(
+    graphs: GraphBatch, real_codes: list[int], zero: NDArray[np.bool_], identity: NDArray[np.bool_]
+) -> Floats:
+    n, width = graphs.ops.shape
+    rows, last = np.arange(n), graphs.sizes.astype(np.intp) - 1
+    ops, weights = _effective(graphs, zero, identity)
+    labels = np.stack([ops == code for code in real_codes]) if real_codes else np.zeros((0, width, n), dtype=np.bool_)
+    edges = [(i, j) for j in range(1, width) for i in range(j) if weights[i, j].any()]
+    subsets = _subsets(len(real_codes))
+    member = np.array([[k in subset for k in range(len(real_codes))] for subset in subsets], dtype=np.bool_).reshape(len(subsets), -1)
+
+    lengths, connected = _path_lengths(labels, weights, edges, member, last)
+    paths = _path_numbers(labels, weights, edges, member, last)
+    backward, visits = _backward_walk(labels, weights, edges, last)
+    forward = _forward_walk(labels, weights, edges)
+    into = weights.sum(axis=0)  # (width, n)
+    ends = np.stack(
+        [
+            weights[0].sum(axis=0),
+            into[last, rows],
+            weights[0, last, rows],
+            into.sum(axis=0),
+            np.count_nonzero(weights, axis=(0, 1)),
+        ]
+    )
+    counts = labels.sum(axis=1, dtype=np.float32)
+    reads = np.einsum("kwn,wn->kn", labels.astype(np.float32), into)
+    by_label = _by_labels(ops, weights, visits, edges, real_codes)
+    parts = [counts, lengths, np.log1p(paths), ~connected[None], backward, forward, reads, ends, *by_label]
+    return np.concatenate([part.astype(np.float32) for part in parts]).T
+
+
+def _effective(
+    graphs: GraphBatch, zero: NDArray[np.bool_], identity: NDArray[np.bool_]
+) -> tuple[NDArray[np.uint8], Floats]:
+    """The effective graph: label codes (width, n) with 0 for what is gone, and edge multiplicities (width, width, n)."""
+    width = graphs.width
+    if zero.any():
+        gone = (zero.astype(np.uint32) << np.arange(width, dtype=np.uint32)).sum(axis=1, dtype=np.uint32)
+        successors = np.where(zero, np.uint32(0), graphs.successors & ~gone[:, None])
+        graphs = GraphBatch(graphs.vocabulary, graphs.sizes, graphs.ops, successors)
+    live = graphs.live()
+    kept = (live.astype(np.uint32) << np.arange(width, dtype=np.uint32)).sum(axis=1, dtype=np.uint32)
+    successors = np.ascontiguousarray(np.where(live, graphs.successors & kept[:, None], np.uint32(0)).T)
+    weights = np.zeros((width, width, len(graphs)), dtype=np.float32)
+    for i in range(width - 1):
+        for j in range(i + 1, width):
+            weights[i, j] = (successors[i] >> np.uint32(j)) & np.uint32(1)
+    through = (identity & live).T
+    for v in range(1, width - 1):
+        here = through[v]
+        if here.any():
+            into = weights[:v, v] * here
+            weights[:v, v + 1 :] += into[:, None] * weights[v, v + 1 :]
+            weights[:v, v] -= into
+            weights[v, v + 1 :] *= ~here
+    ops = np.where(live & ~identity, graphs.ops, 0).T
+    return np.ascontiguousarray(ops), weights
+
+
+def _path_lengths(
+    labels: NDArray[np.bool_],
+    weights: Floats,
+    edges: list[tuple[int, int]],
+    member: NDArray[np.bool_],
+    last: NDArray[np.intp],
+) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
+    """Longest, then shortest path in nodes of each subset, (2 s, n), -1 where there is no path; and whether there is one."""
+    _, width, n = labels.shape
+    s = len(member)
+    # One maximum serves both: lengths are kept as 1 + length and as _FAR - length, and 0 says unreached.
+    best = np.zeros((width, 2 * s + 1, n), dtype=np.uint8)
+    best[0, :s], best[0, s:] = 1, _FAR
+    for j, sources in _by_target(edges):
+        for i in sources:
+            there = np.where(weights[i, j] > 0, np.uint8(255), np.uint8(0))
+            np.maximum(best[j], best[i] & there, out=best[j])
+        if s:
+            inside = (member[:, :, None] & labels[None, :, j]).any(axis=1)
+            best[j, :s] += inside
+            best[j, s : 2 * s] -= inside
+    final = best[last, :, np.arange(n)].T.astype(np.int16)
+    connected = final[-1] > 0
+    lengths = np.concatenate([final[:s] - 1, _FAR - final[s : 2 * s]])
+    return np.where(connected, lengths, -1).astype(np.int16), connected
+
+
+def _path_numbers(
+    labels: NDArray[np.bool_],
+    weights: Floats,
+    edges: list[tuple[int, int]],
+    member: NDArray[np.bool_],
+    last: NDArray[np.intp],
+) -> Floats:
+    """Number of paths through no inner node at all, then through nodes of each subset only; (1 + s, n)."""
+    _, width, n = labels.shape
+    number = np.zeros((width, 1 + len(member), n), dtype=np.float32)
+    number[0] = 1
+    for j, sources in _by_target(edges):
+        for i in sources:
+            number[j] += number[i] * weights[i, j]
+        allowed = (member[:, :, None] & labels[None, :, j]).any(axis=1)
+        number[j, 1:] *= allowed | (last == j)
+        number[j, 0] *= last == j
+    return number[last, :, np.arange(n)].T
+
+
+def _backward_walk(
+    labels: NDArray[np.bool_], weights: Floats, edges: list[tuple[int, int]], last: NDArray[np.intp]
+) -> tuple[Floats, Floats]:
+    """Expected nodes of each operation on a walk from the output, (k, n), and the chance of taking each edge, like ``weights``."""
+    _, width, n = labels.shape
+    chance = np.zeros((width, n), dtype=np.float32)
+    chance[last, np.arange(n)] = 1
+    into = weights.sum(axis=0)
+    steps = np.zeros_like(weights)
+    for j, sources in _by_target(edges, backwards=True):
+        share = chance[j] / np.maximum(into[j], 1)
+        for i in sources:
+            steps[i, j] = share * weights[i, j]
+            chance[i] += steps[i, j]
+    return np.einsum("kwn,wn->kn", labels.astype(np.float32), chance), steps
+
+
+def _forward_walk(labels: NDArray[np.bool_], weights: Floats, edges: list[tuple[int, int]]) -> Floats:
+    """Expected nodes of each operation on a walk from the input, (k, n)."""
+    _, width, n = labels.shape
+    chance = np.zeros((width, n), dtype=np.float32)
+    chance[0] = 1
+    out = np.maximum(weights.sum(axis=1), 1)
+    for j, sources in _by_target(edges):
+        for i in sources:
+            chance[j] += chance[i] / out[i] * weights[i, j]
+    return np.einsum("kwn,wn->kn", labels.astype(np.float32), chance)
+
+
+def _by_labels(
+    ops: NDArray[np.uint8], weights: Floats, steps: Floats, edges: list[tuple[int, int]], real_codes: list[int]
+) -> tuple[Floats, Floats]:
+    """Sums of ``weights`` and of ``steps`` over the edges between each pair of labels; twice ((1 + k) ** 2, n)."""
+    n, kinds = ops.shape[1], len(real_codes) + 1
+    number = np.zeros(256, dtype=np.intp)  # input and output are both 0: nothing leads into the one or out of the other
+    number[real_codes] = np.arange(1, kinds)
+    column = number[ops]
+    rows = np.arange(n)
+    totals = np.zeros((2, kinds * kinds, n), dtype=np.float32)
+    for i, j in edges:
+        place = column[i] * kinds + column[j]
+        totals[0, place, rows] += weights[i, j]
+        totals[1, place, rows] += steps[i, j]
+    return totals[0], totals[1]
+
+
+def _by_target(edges: list[tuple[int, int]], backwards: bool = False) -> Iterator[tuple[int, list[int]]]:
+    """(j, [i, ...]) for the targets of ``edges`` in topological order, or against it."""
+    sources: dict[int, list[int]] = {}
+    for i, j in edges:
+        sources.setdefault(j, []).append(i)
+    for j in sorted(sources, reverse=backwards):
+        yield j, sources[j]
