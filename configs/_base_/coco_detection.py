@@ -1,6 +1,6 @@
-# COCO 2017 at 1333x800: data/coco/{train2017,val2017,annotations}.
+# COCO 2017 at 1333x800, in data/coco/{train2017,val2017,annotations}, or where GEMNET_DATA points instead of data.
 dataset_type = 'gemnet.CocoDataset'
-data_root = 'data/coco/'
+data_root = '{{$GEMNET_DATA:data}}/coco/'
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
@@ -43,5 +43,5 @@ val_dataloader = dict(
         pipeline=test_pipeline))
 test_dataloader = val_dataloader
 
-val_evaluator = dict(type='CocoMetric', ann_file=data_root + 'annotations/instances_val2017.json', metric='bbox')
+val_evaluator = dict(type='gemnet.CocoMetric', ann_file=data_root + 'annotations/instances_val2017.json', metric='bbox')
 test_evaluator = val_evaluator

@@ -175,7 +175,8 @@ def load_backbone_weights(module: nn.Module, source: str | os.PathLike[str], pre
         module: a backbone with the keys of a GEMNet.
         source: the path of a ``.pth`` or ``.safetensors`` file (a classifier's, a detector's or a backbone's), or
             ``<architecture>.<tag>`` of packaged weights.
-        prefix: what the wanted keys start with in the file; found by itself among ``backbone.``, ``model.`` and none.
+        prefix: what the wanted keys start with in the file; found by itself among none, ``backbone.`` (detectors),
+            ``network.`` (our classifiers) and ``model.``.
 
     Raises:
         CheckpointError: the file can't be read, or its weights are those of another network.
@@ -188,7 +189,7 @@ def load_backbone_weights(module: nn.Module, source: str | os.PathLike[str], pre
         path = name
     weights = state_dict_of(load_checkpoint(path))
     own = module.state_dict()
-    prefixes = ["", "backbone.", "model.", "model.backbone."] if prefix is None else [prefix.rstrip(".") + "."]
+    prefixes = ["", "backbone.", "network.", "model."] if prefix is None else [prefix.rstrip(".") + "."]
     chosen = max(prefixes, key=lambda start: sum(start + key in weights for key in own))
     weights = {key.removeprefix(chosen): value for key, value in weights.items() if key.startswith(chosen)}
     # A backbone always lacks the classifier and may lack the last stages: further keys are no sign of another network.
@@ -210,12 +211,13 @@ def _recompute_contexts(block: nn.Module) -> tuple[Any, Any]:
 
 @contextlib.contextmanager
 def _statistics_kept(block: nn.Module) -> Iterator[None]:
-    """Norms use the batch's statistics without recording them: the first pass has done so already."""
-    norms = [module for module in block.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+    """Norms record the batch's statistics in copies that are thrown away: the first pass has recorded them already."""
+    norms = [module for module in block.modules() if isinstance(module, _BatchNorm) and module.training]
+    kept = [dict(norm._buffers) for norm in norms]
     for norm in norms:
-        norm.track_running_stats = False
+        norm._buffers.update({name: value.clone() for name, value in norm._buffers.items() if value is not None})
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, buffers in zip(norms, kept, strict=True):
+            norm._buffers.update(buffers)

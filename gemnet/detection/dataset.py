@@ -1,6 +1,7 @@
-"""COCO-style data that says what is wrong with it: ``dataset=dict(type='gemnet.CocoDataset', ...)``.
+"""COCO-style data and their evaluation: ``gemnet.CocoDataset`` says what is wrong with the data, and both it and
+``gemnet.CocoMetric`` can set development images aside.
 
-Import it by name in a config's ``custom_imports``; it needs MMDetection.
+Name this module in a config's ``custom_imports``; it needs MMDetection.
 
 MMDetection's own reader drops unknown class names and bad boxes without a word, numbers the classes in the order of the
 file while naming them in the order of the config, and trains on the grey rest of a truncated JPEG.
@@ -8,16 +9,19 @@ file while naming them in the order of the config, and trains on the grey rest o
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmdet.datasets import CocoDataset as MMDetCocoDataset
+from mmdet.datasets.api_wrappers import COCO
+from mmdet.evaluation import CocoMetric as MMDetCocoMetric
 from mmengine.logging import print_log
 
 from gemnet.errors import GemnetError, nearest
-from gemnet.registry import DATASETS
+from gemnet.registry import DATASETS, METRICS
 
 # A JPEG ends with this marker; some writers pad after it.
 _JPEG_START, _JPEG_END, _PADDING = b"\xff\xd8", b"\xff\xd9", 4096
@@ -38,10 +42,21 @@ class CocoDataset(MMDetCocoDataset):
     Own data take three lines in a config: ``metainfo=dict(classes=(...))``, ``ann_file`` and ``data_prefix``. The
     classes may be some of the file's categories.
 
+    Args:
+        part: ``train`` or ``dev`` for the images to learn from or those set aside to choose by; None for all.
+        dev_fraction: share of the images that is set aside.
+        *args: as MMDetection's.
+        **kwargs: likewise.
+
     Raises:
         DataError: an annotation file that is missing or malformed, classes that it lacks, an image that is not there
             or truncated.
     """
+
+    def __init__(self, *args: Any, part: str | None = None, dev_fraction: float = 0.1, **kwargs: Any) -> None:
+        self.part = part
+        self.dev_fraction = dev_fraction
+        super().__init__(*args, **kwargs)
 
     def load_data_list(self) -> list[dict[str, Any]]:
         """Reads the annotation file, having checked it; logs how many boxes are left out."""
@@ -53,7 +68,8 @@ class CocoDataset(MMDetCocoDataset):
             print_log(
                 f"{self.ann_file}: {bad} boxes are outside their image or less than a pixel wide; left out.", "current"
             )
-        return super().load_data_list()
+        chosen = {image["id"] for image in images_of_part(content["images"], self.part, self.dev_fraction)}
+        return [entry for entry in super().load_data_list() if entry["img_id"] in chosen]
 
     def prepare_data(self, idx: int) -> Any:
         """One image through the pipeline.
@@ -69,6 +85,53 @@ class CocoDataset(MMDetCocoDataset):
             if "failed to load image" not in str(error):
                 raise
             raise DataError(f"{path}: can't be decoded as an image. Restore it, or leave it out.") from None
+
+
+@METRICS.register_module()
+class CocoMetric(MMDetCocoMetric):
+    """MMDetection's ``CocoMetric``, on all images of a file or on those of one part.
+
+    Args:
+        ann_file: the annotation file.
+        part: as in `CocoDataset`.
+        dev_fraction: as in `CocoDataset`.
+        **kwargs: as MMDetection's.
+    """
+
+    def __init__(self, ann_file: str, part: str | None = None, dev_fraction: float = 0.1, **kwargs: Any) -> None:
+        content = read_annotations(ann_file)
+        super().__init__(ann_file=ann_file if part is None else None, **kwargs)
+        if part is not None:
+            images = images_of_part(content["images"], part, dev_fraction)
+            chosen = {image["id"] for image in images}
+            boxes = [entry for entry in content["annotations"] if entry["image_id"] in chosen]
+            self._coco_api = COCO()
+            self._coco_api.dataset = {**content, "images": images, "annotations": boxes}
+            self._coco_api.createIndex()
+
+
+def images_of_part(
+    images: Sequence[Mapping[str, Any]], part: str | None, dev_fraction: float
+) -> list[Mapping[str, Any]]:
+    """The images to learn from (``train``), those set aside (``dev``), or all (None).
+
+    A file's name decides where it belongs, so that adding images moves none.
+
+    Raises:
+        DataError: another part, or a share outside (0, 1).
+    """
+    if part is None:
+        return list(images)
+    if part not in ("train", "dev") or not 0 < dev_fraction < 1:
+        raise DataError(
+            f"part is {part!r}, dev_fraction {dev_fraction!r}; expected 'train', 'dev' or None, and a share in (0, 1)."
+        )
+
+    def is_dev(image: Mapping[str, Any]) -> bool:
+        digest = hashlib.sha256(str(image["file_name"]).encode()).digest()
+        return int.from_bytes(digest[:8], "big") < dev_fraction * 2**64
+
+    return [image for image in images if is_dev(image) == (part == "dev")]
 
 
 def read_annotations(path: str) -> dict[str, Any]:

@@ -23,7 +23,10 @@ AR_ITEMS = ["AR@100", "AR@300", "AR@1000", "AR_s@1000", "AR_m@1000", "AR_l@1000"
 def published_figures(folder: Path) -> dict[str, list[float]]:
     text = (folder / "val2014_fake_eval_res.txt").read_text()
     parts = re.split(r"type=(\w+)", text)[1:]
-    found = {kind: [float(v) for v in re.findall(r"= (\d\.\d+)", body)] for kind, body in zip(parts[::2], parts[1::2], strict=True)}
+    found = {
+        kind: [float(v) for v in re.findall(r"= (\d\.\d+)", body)]
+        for kind, body in zip(parts[::2], parts[1::2], strict=True)
+    }
     return {kind: found[kind] for kind in ("bbox", "segm")}
 
 
