@@ -59,8 +59,9 @@ class Bananas(HistoryStrategy):
         children = self._children(np.argsort(-scores, kind="stable")[: self.parents], taken, rng)
         if not children:
             return []
-        known = self._encode(self.space.pack(self.candidates))
-        mean, deviation = self._predict(known, scores, self._encode(self.space.pack(children)), rng)
+        # Encoded together, since the length of the longest path kept depends on the widest cell.
+        encoded = self._encode(self.space.pack([*self.candidates, *children]))
+        mean, deviation = self._predict(encoded[: len(scores)], scores, encoded[len(scores) :], rng)
         values = independent_thompson(mean, deviation, rng)
         return [children[row] for row in np.argsort(-values, kind="stable")[:n]]
 

@@ -148,7 +148,7 @@ def wl_hash(batch: CandidateBatch) -> NDArray[np.uint64]:
 
     Graphs that colour refinement can't tell apart share it too: in a pool of thousands that costs nothing.
     """
-    colours = wl_colours(batch.graphs, HASH_ITERATIONS)[-1].astype(np.uint64)
+    colours = wl_colours(batch.graphs, HASH_ITERATIONS)[:, -1]
     mixed = (colours ^ (colours >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
     total = (mixed ^ (mixed >> np.uint64(32))).sum(axis=1, dtype=np.uint64)
     for column in range(batch.macro.shape[1]):

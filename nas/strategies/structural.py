@@ -16,6 +16,7 @@ from nas.spaces.base import SearchSpace
 from nas.strategies.acquisition import upper_confidence
 from nas.strategies.model import ModelStrategy, best_first, normal_scores
 from nas.strategies.pool import Pool
+from nas.strategies.views import cost_view, macro_view, structure_view
 
 
 class StructuralSearch(ModelStrategy):
@@ -42,10 +43,13 @@ class StructuralSearch(ModelStrategy):
         rng: np.random.Generator,
     ) -> NDArray[np.intp]:
         forest = ExtraTreesRegressor(self.trees, max_features=0.5, random_state=int(rng.integers(2**31)))
-        forest.fit(_features(observed), normal_scores(scores))
-        predictions = tree_predictions(forest, _features(pool))
+        forest.fit(self._features(observed), normal_scores(scores))
+        predictions = tree_predictions(forest, self._features(pool))
         values = upper_confidence(predictions.mean(axis=0), predictions.std(axis=0), self.beta)
         return best_first(values, free, rng)
+
+    def _features(self, pool: Pool) -> NDArray[np.float32]:
+        return np.concatenate([structure_view(pool), macro_view(pool), cost_view(pool)], axis=1)
 
 
 def tree_predictions(forest: ExtraTreesRegressor, features: NDArray[np.float32]) -> NDArray[np.float64]:

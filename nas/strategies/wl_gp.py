@@ -74,14 +74,10 @@ class WLGaussianProcess(ModelStrategy):
                 for part in (observed, observed if pool is None else pool)
             ]
             return rows[0], rows[1]
-        # Colours that no observed cell has add nothing to a product with one; they only count in a row's length.
-        vocabulary = WLVocabulary(iterations).fit(observed.batch.graphs)
-        known = unit_rows(vocabulary.transform(observed.batch.graphs))
-        if pool is None:
-            return known, known
-        counts = vocabulary.transform(pool.batch.graphs).astype(np.float64)
-        lengths = np.sqrt(vocabulary.square_norms(pool.batch.graphs))
-        return known, csr_array(counts.multiply(1.0 / lengths[:, None]))
+        known, asked = WLVocabulary(iterations).fit_transform_pair(
+            observed.batch.graphs, None if pool is None else pool.batch.graphs
+        )
+        return unit_rows(known), unit_rows(known if asked is None else asked)
 
 
 def _settled(observed: int, initial: int) -> int:

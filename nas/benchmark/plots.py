@@ -1,0 +1,92 @@
+"""Plots of benchmark results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")  # files only: a benchmark runs where there is no screen
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
+
+from nas.benchmark.search import StrategySummary
+from nas.benchmark.statistics import Interval
+
+FLOOR = 0.01  # points; a regret of zero has no place on a logarithmic axis
+# One colour for each strategy in every plot (Okabe and Ito's palette, told apart by the colour-blind).
+COLOURS = {
+    "nasgem": "#D55E00",
+    "structural": "#0072B2",
+    "wl_gp": "#009E73",
+    "bananas": "#CC79A7",
+    "evolution": "#E69F00",
+    "local_search": "#56B4E9",
+    "random": "#7F7F7F",
+}
+
+
+def plot_regret(summaries: Sequence[StrategySummary], path: Path, title: str) -> None:
+    """Mean regret against queries, one panel for each metric, with the middle half of the seeds shaded."""
+    metrics = list(dict.fromkeys(summary.metric for summary in summaries))
+    figure, panels = plt.subplots(1, len(metrics), figsize=(5.2 * len(metrics), 4), squeeze=False, layout="constrained")
+    for axes, metric in zip(panels[0], metrics, strict=True):
+        for summary in summaries:
+            if summary.metric == metric:
+                _curve(axes, summary.curves, summary.strategy)
+        axes.set(title=metric, xlabel="queries", yscale="log", ylim=(FLOOR, None))
+        axes.grid(alpha=0.3)
+    panels[0][0].set_ylabel("regret (points below the best cell)")
+    panels[0][-1].legend(frameon=False, fontsize=9)
+    figure.suptitle(title)
+    _save(figure, path)
+
+
+def plot_tau(results: Mapping[str, Mapping[int, Interval]], path: Path, title: str) -> None:
+    """Kendall's tau against the number of training cells, one line for each predictor, intervals shaded."""
+    figure, axes = plt.subplots(figsize=(6.4, 4.4), layout="constrained")
+    for name, points in results.items():
+        sizes = sorted(points)
+        line = axes.plot(sizes, [points[k].mean for k in sizes], marker="o", ms=3, label=name, color=COLOURS.get(name))[0]
+        axes.fill_between(
+            sizes, [points[k].low for k in sizes], [points[k].high for k in sizes], alpha=0.2, color=line.get_color(), lw=0
+        )
+    axes.set(xscale="log", xlabel="training cells", ylabel="Kendall's tau", title=title)
+    axes.set_xticks(sorted({k for points in results.values() for k in points}))
+    axes.xaxis.set_major_formatter("{x:.0f}")
+    axes.minorticks_off()
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False, fontsize=9)
+    _save(figure, path)
+
+
+def plot_hypervolume(curves: Mapping[str, NDArray[np.float64]], path: Path, title: str) -> None:
+    """Hypervolume against queries, one line for each strategy, the middle half of the seeds shaded."""
+    figure, axes = plt.subplots(figsize=(6.4, 4.4), layout="constrained")
+    for name, values in curves.items():
+        queries = np.arange(1, values.shape[1] + 1)
+        line = axes.plot(queries, values.mean(axis=0), label=name, color=COLOURS.get(name))[0]
+        low, high = np.quantile(values, (0.25, 0.75), axis=0)
+        axes.fill_between(queries, low, high, alpha=0.15, color=line.get_color(), lw=0)
+    axes.set(xlabel="queries", ylabel="hypervolume (share of the whole front's)", title=title)
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False, fontsize=9)
+    _save(figure, path)
+
+
+def _curve(axes: Axes, curves: NDArray[np.float64], name: str) -> None:
+    queries = np.arange(1, curves.shape[1] + 1)
+    line = axes.plot(queries, np.maximum(curves.mean(axis=0), FLOOR), label=name, color=COLOURS.get(name))[0]
+    low, high = np.quantile(curves, (0.25, 0.75), axis=0)
+    axes.fill_between(
+        queries, np.maximum(low, FLOOR), np.maximum(high, FLOOR), alpha=0.12, color=line.get_color(), lw=0
+    )
+
+
+def _save(figure: plt.Figure, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)

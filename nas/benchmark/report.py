@@ -1,0 +1,197 @@
+"""Runs a benchmark with a progress bar and leaves its table, CSV and plot."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table as TextTable
+
+from nas.benchmark.plots import plot_regret
+from nas.benchmark.search import BenchmarkError, StrategySummary, Task, check_tasks, run_tasks, summarise
+from nas.tables.read import find_table, read_table
+from nas.tables.table import Table
+
+CHECKPOINTS = (50, 100, 150, 200)
+DEFAULT_METRICS = {
+    "nasbench201": ("c10_valid_200ep_1seed", "c100_valid_200ep_1seed", "in16_valid_200ep_1seed"),
+    "nasbench101": ("108ep_valid",),
+}
+# Points that equal cells differ by on this metric (one standard deviation): within it, the best is a matter of luck.
+DEVIATION = {"in16_valid_200ep_1seed": 0.6}
+
+
+def open_table(space: str | None, path: str | None) -> Table:
+    """The table of a space, or a user's own.
+
+    Raises:
+        TableError: it is missing or not right.
+    """
+    return read_table(find_table(space or "own", path), space if path is None else None)
+
+
+def metrics_of(table: Table, space: str | None, asked: Sequence[str] | None) -> tuple[str, ...]:
+    """The metrics asked for, or the usual ones of the space, or the only one of a user's own table.
+
+    Raises:
+        BenchmarkError: a table with several metrics, and none was named.
+        TableError: unknown metric, or one with gaps.
+    """
+    if asked:
+        names = tuple(asked)
+    elif space in DEFAULT_METRICS and all(name in table.metrics for name in DEFAULT_METRICS[space]):
+        names = DEFAULT_METRICS[space]
+    elif len(table.metrics) == 1:
+        names = tuple(table.metrics)
+    else:
+        raise BenchmarkError(f"Name what is to be maximised with --metrics: {', '.join(table.metrics)}.")
+    for name in names:
+        table.metric(name)
+    return names
+
+
+def workers_of(asked: int | None) -> int:
+    """Worker processes: as asked, or one a core."""
+    if asked is not None and asked < 1:
+        raise BenchmarkError(f"--workers is at least 1, got {asked}.")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return asked or cores
+
+
+def progress_bar(console: Console) -> Progress:
+    """A bar with done/total and the time left."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+    )
+
+
+def report_search(
+    console: Console,
+    space: str | None,
+    path: str | None,
+    metrics: Sequence[str] | None,
+    tasks_of: list[tuple[str, int, dict[str, object]]],
+    queries: int,
+    initial: int,
+    batch: int,
+    workers: int | None,
+    folder: Path,
+) -> list[StrategySummary]:
+    """The search benchmark: runs, prints, writes ``search.csv``, ``search_summary.csv`` and ``search.png``.
+
+    Args:
+        console: where progress and tables go.
+        space, path, metrics: see `open_table` and `metrics_of`.
+        tasks_of: (strategy, number of seeds, options) of each strategy.
+        queries, initial, batch: the protocol.
+        workers: processes; None takes all cores.
+        folder: where the files go.
+    """
+    table = open_table(space, path)
+    names = metrics_of(table, space, metrics)
+    seeds = max(count for _, count, _ in tasks_of)
+    tasks = [
+        Task(metric, strategy, seed, queries, initial, batch, DEVIATION.get(metric, 0.0), options)
+        for seed in range(seeds)  # seed by seed, so that what is there when a run is cut short is comparable
+        for metric in names
+        for strategy, count, options in tasks_of
+        if seed < count
+    ]
+    check_tasks(table, tasks)
+    with progress_bar(console) as progress:
+        bar = progress.add_task("runs", total=len(tasks))
+        rows = run_tasks(
+            open_table,
+            (space, path),
+            table,
+            tasks,
+            folder / "search.csv",
+            workers_of(workers),
+            lambda task: progress.update(bar, advance=1, description=f"{task.strategy} on {task.metric}, seed {task.seed}"),
+        )
+    checkpoints = [k for k in CHECKPOINTS if k < queries] + [queries]
+    summaries = summarise(rows, queries, checkpoints)
+    for metric in names:
+        console.print(_search_table(metric, [s for s in summaries if s.metric == metric], checkpoints))
+    write_csv(folder / "search_summary.csv", list(_search_rows(summaries)))
+    plot_regret(summaries, folder / "search.png", f"{table.name}: mean regret, quartiles of the seeds shaded")
+    console.print(f"{folder}/search.csv (runs), search_summary.csv, search.png")
+    return summaries
+
+
+def _search_table(metric: str, summaries: Sequence[StrategySummary], checkpoints: Sequence[int]) -> TextTable:
+    near = DEVIATION.get(metric)
+    text = TextTable(title=f"{metric}: mean regret in points [95 % interval]; ± against nasgem, pair by pair", title_justify="left")
+    text.add_column("strategy")
+    for k in checkpoints:
+        text.add_column(f"@{k}")
+    text.add_column("best found in")
+    text.add_column("queries until found: median, 90 %")
+    if near is not None:
+        text.add_column(f"within {near:g}: median, 90 %")
+    text.add_column("s/run")
+    for summary in summaries:
+        cells = []
+        for k in checkpoints:
+            cell = str(summary.regret[k])
+            if k in summary.difference:
+                difference = summary.difference[k]
+                cell += f"\n  {difference.mean:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
+            cells.append(cell)
+        found = np.isfinite(summary.found_best)
+        row = [summary.strategy, *cells, f"{found.sum()}/{len(found)}", _quantiles(summary.found_best)]
+        if near is not None:
+            row.append(_quantiles(summary.found_near))
+        text.add_row(*row, f"{summary.seconds:.1f}")
+    return text
+
+
+def _quantiles(queries: np.ndarray) -> str:
+    """Median and 90 % quantile; "-" where that many runs did not get there."""
+    ordered = np.sort(queries)
+    picked = [ordered[int(np.ceil(share * len(ordered))) - 1] for share in (0.5, 0.9)]
+    return ", ".join("-" if np.isinf(value) else f"{value:.0f}" for value in picked)
+
+
+def _search_rows(summaries: Iterable[StrategySummary]) -> Iterable[dict[str, object]]:
+    for summary in summaries:
+        for k, regret in summary.regret.items():
+            difference = summary.difference.get(k)
+            ordered = np.sort(summary.found_best)
+            yield {
+                "metric": summary.metric,
+                "strategy": summary.strategy,
+                "seeds": regret.n,
+                "queries": k,
+                "regret": f"{regret.mean:.4f}",
+                "regret_low": f"{regret.low:.4f}",
+                "regret_high": f"{regret.high:.4f}",
+                "difference": "" if difference is None else f"{difference.mean:.4f}",
+                "difference_low": "" if difference is None else f"{difference.low:.4f}",
+                "difference_high": "" if difference is None else f"{difference.high:.4f}",
+                "best_found_share": f"{(ordered <= k).mean():.3f}",
+                "near_found_share": f"{(summary.found_near <= k).mean():.3f}",
+                "seconds": f"{summary.seconds:.2f}",
+            }
+
+
+def write_csv(path: Path, rows: Sequence[dict[str, object]]) -> None:
+    """Writes rows with their keys as header, in one piece."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    half = path.with_suffix(".part")
+    with half.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    half.replace(path)

@@ -1,0 +1,163 @@
+"""``python tools/benchmark.py`` and ``gemnet-benchmark``: predictors and searches on tables, side by side."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from gemnet.errors import GemnetError
+
+DESCRIPTION = """\
+Answers "does it search better than what I use?" on tabular benchmarks: cells whose accuracies are already known. Results go into
+a CSV, one row a run, as soon as a run ends; the same command goes on where it stopped, and only adds what is new."""
+
+EXAMPLES = """\
+examples
+  seven strategies, 200 queries, 10 seeds each, on NAS-Bench-201's three data sets:
+    {program} search --space nasbench201 --seeds 10
+  two strategies on one metric, with an option changed:
+    {program} search --space nasbench201 --strategies nasgem evolution --metrics c10_valid_200ep_1seed --options evolution.population=50
+  how well predictors rank cells they never saw:
+    {program} predictors --space nasbench101 --train-sizes 100 172 424 --seeds 10
+  what each part of nasgem is worth:
+    {program} ablation --space nasbench101 --seeds 10
+  accuracy against the latency of a device, at the same time:
+    {program} pareto --device raspi4 --seeds 10
+  12-epoch results as cheap queries:
+    {program} fidelity --space nasbench201 --seeds 10
+  a table of your own (docs/tables.md):
+    {program} search --table mine.parquet --metrics accuracy --queries 100 --seeds 5
+  the table from a benchmark's official file:
+    {program} convert nasbench101 nasbench_full.tfrecord --out data/nasbench/nb101.parquet
+
+tables are looked for in $GEMNET_DATA/nasbench (default data/nasbench), or given with --table
+exit codes: 0 done, 2 something to be mended (one message says what), 130 interrupted
+docs: docs/benchmarks.md"""
+
+
+SLOW = ("bananas", "wl_gp")
+
+
+class ArgumentError(GemnetError):
+    """Arguments that contradict each other."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    name = Path(sys.argv[0]).name
+    program = name if name.startswith("gemnet-") else "python tools/benchmark.py"
+    options = _parser(program).parse_args(given)
+    try:
+        options.run(options)
+    except GemnetError as error:
+        print(f"{program}: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"\nInterrupted; finished runs are kept. To go on: {program} {shlex.join(given)}", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _search(options: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from nas.benchmark.report import report_search
+    from nas.strategies import STRATEGIES
+
+    extra = _options_by_strategy(options.options)
+    strategies = options.strategies or list(STRATEGIES)
+    for name in extra:
+        if name not in strategies:
+            raise ArgumentError(f"--options sets {name}.*, but {name!r} is not among the strategies {', '.join(strategies)}.")
+    slow = options.slow_seeds if options.slow_seeds is not None else options.seeds
+    report_search(
+        Console(soft_wrap=True),
+        options.space,
+        options.table,
+        options.metrics,
+        [(name, slow if name in SLOW else options.seeds, extra.get(name, {})) for name in strategies],
+        options.queries,
+        options.initial,
+        options.batch,
+        options.workers,
+        Path(options.work_dir),
+    )
+
+
+def _convert(options: argparse.Namespace) -> None:
+    from nas.tables.official import convert
+
+    rows = convert(options.kind, options.source, options.out)
+    print(f"{options.out}: {rows} cells")
+
+
+def _options_by_strategy(given: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """``["evolution.population=50"]`` as ``{"evolution": {"population": 50}}``."""
+    found: dict[str, dict[str, Any]] = {}
+    for text in given:
+        target, equals, value = text.partition("=")
+        strategy, dot, name = target.partition(".")
+        if not equals or not dot:
+            raise ArgumentError(f"--options takes STRATEGY.NAME=VALUE, such as evolution.population=50; got {text!r}.")
+        try:
+            found.setdefault(strategy, {})[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            found.setdefault(strategy, {})[name] = value
+    return found
+
+
+def _parser(program: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=program,
+        description=DESCRIPTION,
+        epilog=EXAMPLES.replace("{program}", program),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(metavar="command", required=True)
+
+    search = commands.add_parser("search", help="strategies against a table", allow_abbrev=False)
+    _add_common(search)
+    search.add_argument("--strategies", metavar="S", nargs="+", help="default: all seven")
+    search.add_argument("--metrics", metavar="M", nargs="+", help="columns to maximise (default: the space's usual ones)")
+    search.add_argument("--queries", metavar="N", type=int, default=200, help="evaluations of a run (default %(default)s)")
+    search.add_argument("--initial", metavar="N", type=int, default=10, help="random ones at the start (default %(default)s)")
+    search.add_argument("--batch", metavar="N", type=int, default=5, help="proposals at a time (default %(default)s)")
+    search.add_argument(
+        "--slow-seeds", metavar="N", type=int, help=f"fewer seeds for {' and '.join(SLOW)}, which take longest"
+    )
+    search.add_argument(
+        "--options", metavar="S.NAME=V", nargs="+", default=[], help="options of a strategy: evolution.population=50"
+    )
+    search.set_defaults(run=_search)
+
+    convert = commands.add_parser("convert", help="make a table from a benchmark's official file", allow_abbrev=False)
+    convert.add_argument("kind", choices=["nasbench201", "nasbench101"])
+    convert.add_argument("source", help="NAS-Bench-201-v1_*.pth, NATS-Bench's folder NATS-tss-v1_0-*, or nasbench_*.tfrecord")
+    convert.add_argument("--out", required=True, help="the .parquet file to write")
+    convert.set_defaults(run=_convert)
+    return parser
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--space", choices=["nasbench201", "nasbench101"], help="a benchmark whose table is in place")
+    source.add_argument("--table", metavar="FILE", help="a table of your own, .parquet or .csv (docs/tables.md)")
+    parser.add_argument("--seeds", metavar="N", type=_positive, default=10, help="runs of each (default %(default)s)")
+    parser.add_argument("--workers", metavar="N", type=_positive, help="processes (default: one a core)")
+    parser.add_argument(
+        "--work-dir", metavar="D", default="work_dirs/benchmark", help="folder for results (default %(default)s)"
+    )
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"at least 1, got {value}")
+    return value

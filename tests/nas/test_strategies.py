@@ -1,0 +1,195 @@
+"""One contract, held by every strategy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from nas.evaluation import Evaluation, Fidelity, Proposal
+from nas.score import Budget, BudgetError, EfficiencyScore
+from nas.spaces.base import SearchSpace
+from nas.spaces.gemnet import GEMNetSpace
+from nas.spaces.nasbench101 import NASBench101
+from nas.spaces.nasbench201 import NASBench201
+from nas.strategies import STRATEGIES, HistoryStrategy, StrategyError, make_strategy
+from nas.tables.space import TableSpace
+
+FIDELITY = Fidelity(epochs=200)
+NB201 = NASBench201()
+# Few options make the slow strategies fast enough for a test; all else is their default.
+QUICK = {"bananas": {"epochs": 20, "mutations": 40}, "structural": {"trees": 20}}
+
+
+def accuracy(proposal: Proposal) -> float:
+    """A made-up accuracy: convolutions help, those near the input more; a function of the graph alone."""
+    cell = proposal.candidate.cell
+    gain = sum(("conv" in op) * (1 + ("3x3" in op)) / (1 + k / 4) for k, op in enumerate(cell.ops))
+    return 60 + 2 * gain - 0.1 * len(cell.edges)
+
+
+def evaluate(proposal: Proposal, space: SearchSpace, fail_every: int = 0) -> Evaluation:
+    if fail_every and proposal.number % fail_every == 0:
+        return Evaluation(proposal, "failed", None, reason="NaN loss")
+    macs = space.macs(space.pack([proposal.candidate]))
+    return Evaluation(proposal, "ok", accuracy(proposal), macs=None if macs is None else float(macs[0]))
+
+
+def run(strategy: HistoryStrategy, queries: int, batch: int = 5, fail_every: int = 0) -> list[Evaluation]:
+    done: list[Evaluation] = []
+    while len(done) < queries:
+        proposals = strategy.ask(min(batch, queries - len(done)))
+        if not proposals:
+            break
+        evaluations = [evaluate(proposal, strategy.space, fail_every) for proposal in proposals]
+        strategy.tell(evaluations)
+        done += evaluations
+    return done
+
+
+def build(name: str, space: SearchSpace = NB201, seed: int = 0, **options: object) -> HistoryStrategy:
+    return make_strategy(name, space, seed, **{"fidelity": FIDELITY, **QUICK.get(name, {}), **options})
+
+
+@pytest.fixture(scope="module")
+def gemnet_space() -> GEMNetSpace:
+    return GEMNetSpace(form="cifar", size="a", max_nodes=8)
+
+
+@pytest.fixture(params=sorted(STRATEGIES))
+def name(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+def test_proposals_are_new_valid_and_numbered_without_gaps(name: str) -> None:
+    strategy = build(name)
+    done = run(strategy, 35)
+    assert [e.proposal.number for e in done] == list(range(35))
+    assert len({e.proposal.candidate.key() for e in done}) == 35
+    assert all(e.proposal.fidelity == FIDELITY for e in done)
+    for evaluation in done:
+        NB201.check(evaluation.proposal.candidate)
+
+
+def test_resumed_search_proposes_what_an_uninterrupted_one_would(name: str) -> None:
+    first = build(name)
+    done = run(first, 25)
+    ahead = first.ask(3)
+    expected = first.ask(4, pending=ahead)
+    second = build(name)
+    second.tell(done)
+    assert second.ask(3) == ahead
+    assert second.ask(4, pending=ahead) == expected
+
+
+def test_resumed_search_does_not_depend_on_how_evaluations_are_told(name: str) -> None:
+    first = build(name)
+    done = run(first, 25)
+    second = build(name)
+    for evaluation in done:
+        second.tell([evaluation])
+    assert second.ask(5) == first.ask(5)
+
+
+def test_pending_proposals_are_not_proposed_again(name: str) -> None:
+    strategy = build(name)
+    run(strategy, 15)
+    pending: list[Proposal] = []
+    for _ in range(4):
+        pending += strategy.ask(3, pending=pending)
+    assert [proposal.number for proposal in pending] == list(range(15, 27))
+    assert len({proposal.candidate.key() for proposal in pending}) == 12
+
+
+def test_other_seed_searches_elsewhere(name: str) -> None:
+    assert build(name, seed=1).ask(10) != build(name, seed=2).ask(10)
+
+
+def test_first_proposals_are_the_same_for_all_strategies(name: str) -> None:
+    assert build(name).ask(10) == build("random").ask(10)
+
+
+def test_failed_evaluations_do_not_stop_a_search(name: str) -> None:
+    done = run(build(name), 30, fail_every=3)
+    assert len(done) == 30
+
+
+def test_all_evaluations_failed(name: str) -> None:
+    done = run(build(name), 20, fail_every=1)
+    assert len({e.proposal.candidate.key() for e in done}) == 20
+
+
+def test_nothing_over_the_budget_is_proposed(name: str) -> None:
+    budget = Budget(max_params=0.4e6)
+    done = run(build(name, budget=budget), 25)
+    params = NB201.params(NB201.pack([e.proposal.candidate for e in done]))
+    assert len(done) == 25
+    assert params.max() <= 0.4e6
+
+
+def test_budget_that_no_cell_meets_is_refused(name: str) -> None:
+    with pytest.raises(BudgetError, match="max_params"):
+        build(name, budget=Budget(max_params=10.0)).ask(1)
+
+
+def test_small_space_is_searched_to_its_end(name: str) -> None:
+    batch = NASBench101().sample(40, np.random.default_rng(0))
+    keys = [NASBench101().unpack(batch, k).key() for k in range(len(batch))]
+    space = TableSpace("small", batch.take([keys.index(key) for key in dict.fromkeys(keys)]), base=NASBench101())
+    strategy = build(name, space)
+    done = run(strategy, 1000)
+    assert len(done) == len(space.all())
+    assert strategy.ask(5) == []
+
+
+def test_finds_better_cells_than_random_search(name: str) -> None:
+    if name == "random":
+        pytest.skip("is random search")
+    best = {kind: np.mean([max(e.accuracy for e in run(build(kind, seed=s), 60)) for s in range(3)]) for kind in (name, "random")}
+    assert best[name] > best["random"] + 0.5
+
+
+def test_score_charges_macs(name: str) -> None:
+    score = EfficiencyScore(target_macs=30e6, weight=20.0)
+    strategy = build(name, score=score)
+    light = np.mean([e.macs for e in run(strategy, 60)[40:]])
+    heavy = np.mean([e.macs for e in run(build(name), 60)[40:]])
+    assert strategy.score is score
+    assert name == "random" or light < heavy
+
+
+def test_space_that_cannot_be_listed(name: str, gemnet_space: GEMNetSpace) -> None:
+    options = {"pool_size": 300} if name in ("nasgem", "structural", "wl_gp") else {}
+    budget = Budget(max_macs=float(np.median(gemnet_space.macs(gemnet_space.sample(200, np.random.default_rng(1))))))
+    done = run(build(name, gemnet_space, budget=budget, **options), 20)
+    candidates = [e.proposal.candidate for e in done]
+    assert len({candidate.key() for candidate in candidates}) == 20
+    assert gemnet_space.macs(gemnet_space.pack(candidates)).max() <= budget.max_macs
+    for candidate in candidates:
+        gemnet_space.check(candidate)
+
+
+def test_unknown_strategy_names_the_nearest() -> None:
+    with pytest.raises(StrategyError, match="'evolution'"):
+        make_strategy("evolutoin", NB201, 0, fidelity=FIDELITY)
+
+
+def test_unknown_option_names_the_nearest() -> None:
+    with pytest.raises(StrategyError, match="'population'"):
+        make_strategy("evolution", NB201, 0, fidelity=FIDELITY, populaton=10)
+
+
+def test_evaluations_at_another_fidelity_are_not_learnt_from() -> None:
+    strategy = build("evolution")
+    proposals = strategy.ask(10)
+    cheap = [Proposal(p.number, p.candidate, Fidelity(epochs=12)) for p in proposals]
+    strategy.tell([evaluate(p, NB201) for p in cheap])
+    assert strategy.candidates == []
+    assert strategy.told == 10
+
+
+def test_repeated_evaluations_of_a_candidate_are_averaged() -> None:
+    strategy = build("random")
+    proposal = strategy.ask(1)[0]
+    strategy.tell([Evaluation(proposal, "ok", 80.0)])
+    strategy.tell([Evaluation(Proposal(1, proposal.candidate, FIDELITY, training_seed=1), "ok", 90.0)])
+    assert strategy.scores().tolist() == [85.0]

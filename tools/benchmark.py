@@ -1,0 +1,11 @@
+"""Benchmarks predictors and searches on tables; see ``python tools/benchmark.py --help``."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from nas.commands.benchmark import main
+
+if __name__ == "__main__":
+    sys.exit(main())
