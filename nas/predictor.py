@@ -233,6 +233,15 @@ class ScorePredictor:
             mean = (1 - self.booster_weight) * mean + self.booster_weight * boosted
         return mean, np.sqrt(variance)
 
+    @property
+    def noise_(self) -> float:
+        """Variance of the noise common to all evaluations, on the scale of ``targets_``."""
+        return self._process.noise
+
+    def latent_covariance(self, features: FeatureTable) -> Floats:
+        """How the errors of `predict_latent` at n candidates go together, without noise; (n, n). Of the process alone."""
+        return self._process.covariance(self._scaling(features))
+
     def _tree_input(self, scaled: Table) -> Table:
         return scaled
 
@@ -354,6 +363,13 @@ class _GroupProcess:
         mean = self.mean + covariance @ self.weights
         explained = np.einsum("ij,ij->i", *[covariance @ self.root.T] * 2)
         return mean, np.maximum(self.signal - explained.astype(np.float64), 1e-6)
+
+    def covariance(self, x: Table) -> Floats:
+        """Posterior covariance without noise, (n, n)."""
+        stretched = self._stretched(x)
+        prior = self.signal / (1 + 0.5 * _squared_distances(stretched, stretched))
+        known = self.signal / (1 + 0.5 * _squared_distances(stretched, self.x)) @ self.root.T
+        return (prior - known @ known.T).astype(np.float64)
 
     def _stretched(self, x: Table) -> Table:
         stretched = x.copy()
