@@ -71,6 +71,20 @@ class CocoDataset(MMDetCocoDataset):
         chosen = {image["id"] for image in images_of_part(content["images"], self.part, self.dev_fraction)}
         return [entry for entry in super().load_data_list() if entry["img_id"] in chosen]
 
+    def filter_data(self) -> list[dict[str, Any]]:
+        """The images that ``filter_cfg`` and ``part`` leave.
+
+        Raises:
+            DataError: there is none.
+        """
+        left = super().filter_data()
+        if not left:
+            raise DataError(
+                f"{self.ann_file}: no image is left of {len(self.data_list)} with part={self.part!r} and "
+                f"filter_cfg={self.filter_cfg!r}. Are the classes {self.metainfo.get('classes')!r} in it?"
+            )
+        return left
+
     def prepare_data(self, idx: int) -> Any:
         """One image through the pipeline.
 

@@ -1,0 +1,105 @@
+"""Checkpoints are read without running them; what does not fit a network is said by its keys."""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import HistoryBuffer
+from mmengine.runner.checkpoint import CheckpointLoader
+from torch import nn
+
+from gemnet.checkpoint import CheckpointError, describe_mismatch, guard_mmengine, load_checkpoint, state_dict_of
+
+
+class Malicious:
+    """Runs on unpickling: makes a file."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.target,)
+
+
+def test_plain_checkpoints_and_mmengines_histories_are_read(tmp_path: Path) -> None:
+    content = {
+        "state_dict": {"a": torch.arange(3.0)},
+        "meta": {"epoch": 2, "dataset_meta": {"classes": ("cat", "dog")}, "seed": np.int64(3)},
+        "message_hub": {"log_scalars": {"train/loss": HistoryBuffer([1.0, 0.5], [1, 1])}},
+        "optimizer": {"state": {0: {"step": torch.tensor(3.0)}}, "param_groups": [{"lr": np.float64(0.1)}]},
+    }
+    torch.save(content, tmp_path / "c.pth")
+    loaded = load_checkpoint(tmp_path / "c.pth")
+    assert loaded["meta"] == content["meta"]
+    assert loaded["message_hub"]["log_scalars"]["train/loss"].mean() == 0.75
+    assert state_dict_of(loaded)["a"].tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("place", ["top", "meta", "old format"])
+def test_malicious_pickles_are_refused_and_not_run(place: str, tmp_path: Path) -> None:
+    target, path = tmp_path / "executed", tmp_path / "bad.pth"
+    bomb = Malicious(target)
+    if place == "old format":
+        path.write_bytes(pickle.dumps(bomb))
+    else:
+        torch.save({"state_dict": {}, "x" if place == "top" else "meta": bomb}, path)
+    guard_mmengine()
+    for load in (load_checkpoint, CheckpointLoader.load_checkpoint):
+        with pytest.raises(CheckpointError, match=r"bad\.pth: refused"):
+            load(str(path))
+        assert not target.exists()
+    # The guard guards something: without it the file would have been made.
+    with contextlib.suppress(RuntimeError):  # the old format's file is a bare pickle, which torch then finds wanting
+        torch.load(path, weights_only=False)
+    assert target.exists()
+
+
+def test_configs_in_a_checkpoint_are_dropped_when_they_are_programs(tmp_path: Path) -> None:
+    plain = "model = dict(type='RetinaNet', scale=-1.0)\nlr = [0.1, (2, None)]\n"
+    for text, kept in (
+        (plain, True),
+        ("import os\nos.system('true')", False),
+        ("x = __import__('os').system('true')", False),
+        ("x = dict(a=open('f'))", False),
+        ("x = [i for i in range(3)]", False),
+        ("x =", False),
+    ):
+        torch.save({"state_dict": {}, "meta": {"cfg": text, "config": text}}, tmp_path / "c.pth")
+        meta = load_checkpoint(tmp_path / "c.pth")["meta"]
+        assert ("cfg" in meta) is kept
+        # mmengine runs meta['config'] on resume, though it never writes it.
+        assert "config" not in meta
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 half an archive"])
+def test_damaged_files_are_named(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "c.pth").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"c.pth: (can't be read|refused)"):
+        load_checkpoint(tmp_path / "c.pth")
+    (tmp_path / "c.safetensors").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"c.safetensors: can't be read"):
+        load_checkpoint(tmp_path / "c.safetensors")
+
+
+def test_missing_files_and_other_content_are_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no such file"):
+        load_checkpoint(tmp_path / "none.pth")
+    torch.save([1, 2], tmp_path / "list.pth")
+    with pytest.raises(CheckpointError, match="holds a list"):
+        load_checkpoint(tmp_path / "list.pth")
+
+
+def test_mismatch_names_keys_and_shapes() -> None:
+    net = nn.Linear(2, 3)
+    assert describe_mismatch(net, net.state_dict()) == ""
+    text = describe_mismatch(net, {"weight": torch.zeros(3, 4), "other": torch.zeros(1)})
+    assert "1 key is missing (bias)" in text
+    assert "1 key is not known to this network (other)" in text
+    assert "weight: (3, 4), expected (3, 2)" in text
+    assert "other" not in describe_mismatch(net, {"other": torch.zeros(1)}, extra_is_fine=True)
