@@ -3,8 +3,10 @@
 space = dict(type='gemnet', form='cifar', size='a', stage_widths=[16, 24, 32], stage_depths=[1, 1, 1])
 strategy = dict(type='nasgem', initial=12)
 evaluator = dict(type='training')
-data = dict(source='digits')
-recipe = dict(batch_size=64, lr=0.1, flip=False)
+# Half of the training images are set aside to measure on: with 719 of them two seeds of a cell rank alike (Kendall tau .90
+# on 12 random cells); twice the epochs bring all cells to 96 % and tau down to .28.
+data = dict(source='digits', dev_fraction=0.5)
+recipe = dict(batch_size=32, lr=0.1, flip=False)
 fidelity = dict(epochs=6)
 
 score = dict(target_macs=0.5e6, weight=0.5)

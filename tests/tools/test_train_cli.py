@@ -1,4 +1,4 @@
-"""`tools/train.py` and `tools/test.py`, on digits: training, resuming, measuring, and every way to be given the wrong thing."""
+"""`tools/train.py` and `tools/test.py`, on digits: training, resuming, measuring, and every way to be given a wrong thing."""
 
 import json
 import os
