@@ -1,18 +1,18 @@
-"""Structural features: what a cell's graph says about the function it computes, as numbers, for thousands of graphs at once.
+"""Structural features: what a cell's graph says about the function it computes, for thousands of graphs at once.
 
 In the manner of GRAF (Kadlecova et al., "Surprisingly Strong Performance Prediction with Neural Graph Features", ICML
 2024), on the *effective* graph instead of the drawn one: a zero operation (`none`) takes its edges with it, nodes on
-no path from input to output go, and an identity (`skip_connect`) is replaced by edges from all it reads to all that read
-it. Two edges that fall together count twice, since a sum then holds the same tensor twice. So cells that compute the
-same function get the same features in nearly all cases, whatever the space and its vocabulary.
+no path from input to output go, and an identity (`skip_connect`) is replaced by edges from all it reads to all that
+read it. Two edges that fall together count twice, since a sum then holds the same tensor twice. So cells that compute
+the same function get the same features in nearly all cases, whatever the space and its vocabulary.
 
-Added to GRAF's counts, degrees and path lengths: numbers of paths, and walks. A *backward walk* starts at the output and goes to one
-of the predecessors at random, as often as edges lead there, until it meets the input; so it follows each summand with
-its share. How many operations of each kind it meets, and which operation follows which, weighs what feeds the output directly
-against what drowns in a sum.
+Added to GRAF's counts, degrees and path lengths: numbers of paths, and walks. A *backward walk* starts at the output
+and goes to one of the predecessors at random, as often as edges lead there, until it meets the input; so it follows
+each summand with its share. How many operations of each kind it meets, and which operation follows which, weighs what
+feeds the output directly against what drowns in a sum.
 
-All statistics are dynamic programmes in topological order, which is the order of node numbers, vectorised over graphs: arrays are
-laid out (node, statistic, graph), so that every step is a contiguous pass.
+All statistics are dynamic programmes in topological order, which is the order of node numbers, vectorised over graphs:
+arrays are laid out (node, statistic, graph), so that every step is a contiguous pass.
 """
 
 from __future__ import annotations
@@ -52,9 +52,12 @@ def structural_features(
     real_codes = [codes[op] for op in real]
     zero = np.isin(np.arange(256), [codes[op] for op in zero_ops if op in codes])
     identity = np.isin(np.arange(256), [codes[op] for op in identity_ops if op in codes])
+    by_size = np.argsort(graphs.sizes, kind="stable")  # small graphs together need few columns
     for start in range(0, len(graphs), _BLOCK):
-        block = graphs.take(slice(start, start + _BLOCK))
-        result[start : start + len(block)] = _block_features(block, real_codes, zero[block.ops], identity[block.ops])
+        rows = by_size[start : start + _BLOCK]
+        width = int(graphs.sizes[rows[-1]])
+        block = GraphBatch(vocabulary, graphs.sizes[rows], graphs.ops[rows, :width], graphs.successors[rows, :width])
+        result[rows] = _block_features(block, real_codes, zero[block.ops], identity[block.ops])
     return result
 
 
@@ -64,10 +67,11 @@ def feature_names(
     """The name ``group/what`` of each column of `structural_features`.
 
     Groups: ``count`` of nodes of an operation; ``longest`` and ``shortest`` input-output path, counted in nodes of a
-    subset of operations (-1 without any path); ``paths``, log(1 + number) of paths through nothing but a subset; ``cut``, whether there is no
-    path at all; ``backward`` and ``forward``, nodes of an operation met by a random walk from the output or from the input;
-    ``reads``, edges into nodes of an operation; ``ends``, edges of the input, into the output, between both, in all, and
-    in all counted once; ``edge``, edges from one label to another; ``step``, how often a backward walk takes such an edge.
+    subset of operations (-1 without any path); ``paths``, log(1 + number) of paths through nothing but a subset;
+    ``cut``, whether there is no path at all; ``backward`` and ``forward``, nodes of an operation met by a random walk
+    from the output or from the input; ``reads``, edges into nodes of an operation; ``ends``, edges of the input, into
+    the output, between both, in all, and in all counted once; ``edge``, edges from one label to another; ``step``, how
+    often a backward walk takes such an edge.
     """
     real = _real_ops(tuple(vocabulary), zero_ops, identity_ops)
     subsets = ["+".join(real[k] for k in subset) for subset in _subsets(len(real))]
@@ -110,11 +114,13 @@ def _block_features(
     labels = np.stack([ops == code for code in real_codes]) if real_codes else np.zeros((0, width, n), dtype=np.bool_)
     edges = [(i, j) for j in range(1, width) for i in range(j) if weights[i, j].any()]
     subsets = _subsets(len(real_codes))
-    member = np.array([[k in subset for k in range(len(real_codes))] for subset in subsets], dtype=np.bool_).reshape(len(subsets), -1)
+    member = np.zeros((len(subsets), len(real_codes)), dtype=np.bool_)
+    for row, subset in enumerate(subsets):
+        member[row, list(subset)] = True
 
     lengths, connected = _path_lengths(labels, weights, edges, member, last)
     paths = _path_numbers(labels, weights, edges, member, last)
-    backward, visits = _backward_walk(labels, weights, edges, last)
+    backward, steps = _backward_walk(labels, weights, edges, last)
     forward = _forward_walk(labels, weights, edges)
     into = weights.sum(axis=0)  # (width, n)
     ends = np.stack(
@@ -128,7 +134,7 @@ def _block_features(
     )
     counts = labels.sum(axis=1, dtype=np.float32)
     reads = np.einsum("kwn,wn->kn", labels.astype(np.float32), into)
-    by_label = _by_labels(ops, weights, visits, edges, real_codes)
+    by_label = _by_labels(ops, weights, steps, real_codes)
     parts = [counts, lengths, np.log1p(paths), ~connected[None], backward, forward, reads, ends, *by_label]
     return np.concatenate([part.astype(np.float32) for part in parts]).T
 
@@ -136,7 +142,7 @@ def _block_features(
 def _effective(
     graphs: GraphBatch, zero: NDArray[np.bool_], identity: NDArray[np.bool_]
 ) -> tuple[NDArray[np.uint8], Floats]:
-    """The effective graph: label codes (width, n) with 0 for what is gone, and edge multiplicities (width, width, n)."""
+    """The effective graph: label codes (width, n), 0 for what is gone, and edge multiplicities (width, width, n)."""
     width = graphs.width
     if zero.any():
         gone = (zero.astype(np.uint32) << np.arange(width, dtype=np.uint32)).sum(axis=1, dtype=np.uint32)
@@ -168,7 +174,7 @@ def _path_lengths(
     member: NDArray[np.bool_],
     last: NDArray[np.intp],
 ) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
-    """Longest, then shortest path in nodes of each subset, (2 s, n), -1 where there is no path; and whether there is one."""
+    """Longest, then shortest path in nodes of each subset, (2 s, n), -1 without any path; and whether there is one."""
     _, width, n = labels.shape
     s = len(member)
     # One maximum serves both: lengths are kept as 1 + length and as _FAR - length, and 0 says unreached.
@@ -211,7 +217,7 @@ def _path_numbers(
 def _backward_walk(
     labels: NDArray[np.bool_], weights: Floats, edges: list[tuple[int, int]], last: NDArray[np.intp]
 ) -> tuple[Floats, Floats]:
-    """Expected nodes of each operation on a walk from the output, (k, n), and the chance of taking each edge, like ``weights``."""
+    """Expected nodes of each operation on a walk from the output, (k, n); the chance of each edge, like ``weights``."""
     _, width, n = labels.shape
     chance = np.zeros((width, n), dtype=np.float32)
     chance[last, np.arange(n)] = 1
@@ -237,21 +243,18 @@ def _forward_walk(labels: NDArray[np.bool_], weights: Floats, edges: list[tuple[
     return np.einsum("kwn,wn->kn", labels.astype(np.float32), chance)
 
 
-def _by_labels(
-    ops: NDArray[np.uint8], weights: Floats, steps: Floats, edges: list[tuple[int, int]], real_codes: list[int]
-) -> tuple[Floats, Floats]:
+def _by_labels(ops: NDArray[np.uint8], weights: Floats, steps: Floats, real_codes: list[int]) -> list[Floats]:
     """Sums of ``weights`` and of ``steps`` over the edges between each pair of labels; twice ((1 + k) ** 2, n)."""
     n, kinds = ops.shape[1], len(real_codes) + 1
     number = np.zeros(256, dtype=np.intp)  # input and output are both 0: nothing leads into the one or out of the other
     number[real_codes] = np.arange(1, kinds)
     column = number[ops]
-    rows = np.arange(n)
-    totals = np.zeros((2, kinds * kinds, n), dtype=np.float32)
-    for i, j in edges:
-        place = column[i] * kinds + column[j]
-        totals[0, place, rows] += weights[i, j]
-        totals[1, place, rows] += steps[i, j]
-    return totals[0], totals[1]
+    i, j, graph = np.nonzero(weights)
+    place = (column[i, graph] * kinds + column[j, graph]) * n + graph
+    return [
+        np.bincount(place, values[i, j, graph], minlength=kinds * kinds * n).reshape(-1, n).astype(np.float32)
+        for values in (weights, steps)
+    ]
 
 
 def _by_target(edges: list[tuple[int, int]], backwards: bool = False) -> Iterator[tuple[int, list[int]]]:

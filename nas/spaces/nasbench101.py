@@ -2,8 +2,8 @@
 
 Source: Ying et al., NAS-Bench-101, ICML 2019 (arXiv 1902.09635), and its code (google-research/nasbench). Vertices
 on no path from input to output are pruned, and what is left is a cell; isomorphic cells are one architecture
-(423,624 of them, `Candidate.key` tells them apart). The space can't be listed in reasonable time, so `all` is None and a table is the
-pool.
+(423,624 of them, `Candidate.key` tells them apart). The space can't be listed in reasonable time, so `all` is None and
+a table is the pool.
 """
 
 from __future__ import annotations
@@ -89,7 +89,9 @@ def _md5(text: str) -> str:
 
 def _check(cell: CellGraph) -> None:
     if cell.size > MAX_VERTICES:
-        raise SpaceError(f"A NAS-Bench-101 cell has at most {MAX_VERTICES} vertices (both ends counted), got {cell.size}.")
+        raise SpaceError(
+            f"A NAS-Bench-101 cell has at most {MAX_VERTICES} vertices with both ends, got {cell.size}."
+        )
     if len(cell.edges) > MAX_EDGES:
         raise SpaceError(f"A NAS-Bench-101 cell has at most {MAX_EDGES} edges, got {len(cell.edges)}.")
     for op in cell.ops:
@@ -99,7 +101,9 @@ def _check(cell: CellGraph) -> None:
         raise SpaceError("No path leads from the input to the output.")
     dead = cell.dead_nodes()
     if dead:
-        raise SpaceError(f"Vertices {list(dead)} lie on no path from input to output; prune them first (cell_from_spec does).")
+        raise SpaceError(
+            f"Vertices {list(dead)} lie on no path from input to output; prune them first (cell_from_spec does)."
+        )
 
 
 def _batch(adjacency: NDArray[np.bool_], ops: NDArray[np.integer]) -> tuple[GraphBatch, NDArray[np.bool_]]:
@@ -140,7 +144,7 @@ class NASBench101(SearchSpace):
     vocabulary = VOCABULARY
 
     def sample(self, n: int, rng: np.random.Generator) -> CandidateBatch:
-        """``n`` cells: every possible edge and operation of seven vertices at random, until valid (the official sampler)."""
+        """``n`` cells by the official sampler: all edges and operations of seven vertices at random, until valid."""
         found: list[GraphBatch] = []
         missing = n
         upper = np.triu(np.ones((MAX_VERTICES, MAX_VERTICES), dtype=np.bool_), k=1)
@@ -155,9 +159,9 @@ class NASBench101(SearchSpace):
     def mutate(self, parents: CandidateBatch, rng: np.random.Generator, edits: int = 1) -> CandidateBatch:
         """One other valid cell for each parent, by the official mutation.
 
-        Each of the 21 possible edges flips with probability ``edits / 7`` and each of the five operations changes with probability
-        ``edits / 5``, again until the result is valid and its arrays are not the parent's. Pruned vertices come back as loose
-        ones with random operations.
+        Each of the 21 possible edges flips with probability ``edits / 7`` and each of the five operations changes with
+        probability ``edits / 5``, again until the result is valid and its arrays are not the parent's. Pruned vertices
+        come back as loose ones with random operations.
         """
         n = len(parents)
         children = parents.graphs
@@ -178,10 +182,10 @@ class NASBench101(SearchSpace):
         return _candidates(children)
 
     def neighbours(self, candidate: Candidate) -> CandidateBatch:
-        """The cells one edit away, without repeats: one operation changed, one edge added or removed, or one vertex inserted.
+        """The cells one edit away, without repeats: an operation changed, an edge added or removed, a vertex inserted.
 
-        What a removal cuts off is pruned. A new vertex (only where there are fewer than seven) reads one vertex and is read by
-        one later vertex; without it small cells could never grow.
+        What a removal cuts off is pruned. A new vertex (only where there are fewer than seven) reads one vertex and is
+        read by one later vertex; without it small cells could never grow.
         """
         self.check(candidate)
         cell = candidate.cell
@@ -239,7 +243,7 @@ def _same(first: GraphBatch, second: GraphBatch) -> NDArray[np.bool_]:
 
 
 def _vertex_channels(adjacency: NDArray[np.int64], last: NDArray[np.intp], c_out: int) -> NDArray[np.int64]:
-    """Channels of each inner vertex, (n, v): those before the output share its channels, others take their readers' most."""
+    """Channels of each inner vertex, (n, v): a share of the output's where it reads them, else their widest reader's."""
     n, width, _ = adjacency.shape
     rows = np.arange(n)
     to_output = adjacency[rows, :, last].copy()
@@ -255,7 +259,7 @@ def _vertex_channels(adjacency: NDArray[np.int64], last: NDArray[np.intp], c_out
 
 
 def _network_total(graphs: GraphBatch, bn: int, positions: bool) -> NDArray[np.float64]:
-    """Sum over all convolutions of weights (+ ``bn`` numbers a channel), times their output positions if asked; (n,)."""
+    """Sum over convolutions of weights (+ ``bn`` numbers a channel), times their output positions if asked; (n,)."""
     n = len(graphs)
     rows, last = np.arange(n), graphs.sizes.astype(np.intp) - 1
     adjacency = graphs.adjacency().astype(np.int64)

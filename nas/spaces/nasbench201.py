@@ -13,7 +13,7 @@ Two cells are the same candidate when the strings are the same. That different s
 from __future__ import annotations
 
 import re
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +29,12 @@ _FORM = re.compile(r"\|([^|~]+)~0\|\+\|([^|~]+)~0\|([^|~]+)~1\|\+\|([^|~]+)~0\|(
 
 CELL_EDGES = frozenset(
     [(0, k + 1) for k, (source, _) in enumerate(EDGES_OF_CELL) if source == 0]
-    + [(k + 1, m + 1) for k, (_, end) in enumerate(EDGES_OF_CELL) for m, (start, _) in enumerate(EDGES_OF_CELL) if end == start]
+    + [
+        (k + 1, m + 1)
+        for k, (_, target) in enumerate(EDGES_OF_CELL)
+        for m, (source, _) in enumerate(EDGES_OF_CELL)
+        if target == source
+    ]
     + [(k + 1, _NODES + 1) for k, (_, target) in enumerate(EDGES_OF_CELL) if target == 3]
 )
 _SUCCESSORS = np.zeros(_NODES + 2, dtype=np.uint32)
@@ -73,9 +78,9 @@ def arch_from_cell(cell: CellGraph) -> str:
 def functional_class(cell: CellGraph) -> str:
     """The benchmark's own name for the function a cell computes: `none` is nothing, `skip_connect` is what it reads.
 
-    The official rule (`Structure.to_unique_str(consider_zero=True)`), under which the 15,625 cells fall into 6,466 classes.
-    It writes down sums of expressions, so it does not tell a shared convolution from two equal ones, and it keeps
-    the place of what is cut.
+    The official rule (`Structure.to_unique_str(consider_zero=True)`), under which the 15,625 cells fall into 6,466
+    classes. It writes down sums of expressions, so it does not tell a shared convolution from two equal ones, and it
+    keeps the place of what is cut.
 
     Raises:
         SpaceError: not a cell of this space.
@@ -162,7 +167,7 @@ class NASBench201(SearchSpace):
         return _batch(np.array(list(product(range(len(VOCABULARY)), repeat=_NODES))))
 
     def macs(self, batch: CandidateBatch) -> NDArray[np.float64]:
-        """Multiply-adds of the CIFAR-10 network (32x32) with this cell; cells' dead convolutions are run too, and count."""
+        """Multiply-adds of the CIFAR-10 network (32x32) with this cell. Dead convolutions are run too, and count."""
         return self._total(batch, bn=0, positions=True)
 
     def params(self, batch: CandidateBatch) -> NDArray[np.float64]:
@@ -177,7 +182,7 @@ class NASBench201(SearchSpace):
 
         total = conv(3, 16, 3, 32 * 32) + 64 * 10  # stem, classifier
         total += 0 if positions else 10 + bn * 64  # the classifier's bias, the norm before it
-        for (narrow, _), (wide, area) in zip(_STAGES[:-1], _STAGES[1:], strict=True):
+        for (narrow, _), (wide, area) in pairwise(_STAGES):
             total += conv(narrow, wide, 3, area) + conv(wide, wide, 3, area) + conv(narrow, wide, 1, area, norm=False)
         codes = _codes(batch.graphs)
         result = np.full(len(codes), float(total))
