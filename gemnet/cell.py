@@ -180,8 +180,7 @@ def _effective_sources(graph: CellGraph) -> dict[int, tuple[int, ...]]:
         if node not in absent and alive.intersection(graph.successors(node)):
             alive.add(node)
     return {
-        node: tuple(source for source in graph.predecessors(node) if source in alive)
-        for node in sorted(alive - {RAW})
+        node: tuple(source for source in graph.predecessors(node) if source in alive) for node in sorted(alive - {RAW})
     }
 
 

@@ -82,7 +82,15 @@ def mobilenetv2(width: float = 1.0, input_size: int = 224, num_classes: int = 10
         num_classes: classes.
     """
     small = input_size <= 64
-    settings = [(1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)]
+    settings = [
+        (1, 16, 1, 1),
+        (6, 24, 2, 2),
+        (6, 32, 3, 2),
+        (6, 64, 4, 2),
+        (6, 96, 3, 1),
+        (6, 160, 3, 2),
+        (6, 320, 1, 1),
+    ]
     stages = []
     for number, (ratio, channels, depth, stride) in enumerate(settings):
         stages.append(
@@ -169,7 +177,9 @@ def nasbench201_cell(arch: str) -> CellGraph:
     found = re.findall(r"([a-z0-9_]+)~(\d)", arch) if isinstance(arch, str) else []
     pairs = [(0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3)]
     if [int(source) for _, source in found] != [source for source, _ in pairs] or arch.count("+") != 2:
-        raise GemnetError(f"Not an architecture of NAS-Bench-201: {arch!r}. Expected '|op~0|+|op~0|op~1|+|op~0|op~1|op~2|'.")
+        raise GemnetError(
+            f"Not an architecture of NAS-Bench-201: {arch!r}. Expected '|op~0|+|op~0|op~1|+|op~0|op~1|op~2|'."
+        )
     for name, _ in found:
         if name not in NASBENCH201_OPERATIONS:
             raise GemnetError(f"Unknown operation {name!r} in {arch!r}.{nearest(name, NASBENCH201_OPERATIONS)}")
@@ -217,7 +227,10 @@ def nasbench201(
 
 
 def watts_strogatz_cell(
-    rng: np.random.Generator, nodes: int = 30, neighbours: int = 4, probability: float = 0.75,
+    rng: np.random.Generator,
+    nodes: int = 30,
+    neighbours: int = 4,
+    probability: float = 0.75,
     op: str = "relu_sep3x3_bn",
 ) -> CellGraph:
     """A random cell (Xie et al., "Exploring randomly wired neural networks", ICCV 2019).

@@ -26,7 +26,9 @@ from gemnet.operations import Cost, parse_operation
 Size = tuple[int, int]
 
 
-def macs(genome: Genome, input_size: int | Size | None = None, num_classes: int | None = None, in_chans: int = 3) -> int:
+def macs(
+    genome: Genome, input_size: int | Size | None = None, num_classes: int | None = None, in_chans: int = 3
+) -> int:
     """Multiply-adds of the genome's network for one image.
 
     Args:
@@ -163,14 +165,15 @@ class CostModel:
 
     def _rows(self, n: int, macro: NDArray[Any] | None) -> NDArray[np.intp]:
         """Number of each candidate's combination of choices."""
-        rows = np.zeros(n, dtype=np.intp)
+        rows: NDArray[np.intp] = np.zeros(n, dtype=np.intp)
         if not self.choices:
             return rows
-        if macro is None or np.shape(macro) != (n, len(self.choices)):
-            raise GemnetError(f"macro has the shape {np.shape(macro)}, expected {(n, len(self.choices))}.")
+        chosen = np.zeros(0) if macro is None else np.asarray(macro)
+        if chosen.shape != (n, len(self.choices)):
+            raise GemnetError(f"macro has the shape {chosen.shape}, expected {(n, len(self.choices))}.")
         for column, (name, values) in enumerate(self.choices.items()):
-            index = np.asarray(macro)[:, column].astype(np.intp)
-            if n and not (0 <= index.min() and index.max() < len(values)):
+            index = chosen[:, column].astype(np.intp)
+            if n and (index.min() < 0 or index.max() >= len(values)):
                 raise GemnetError(f"macro choice {name!r} has indices beyond its {len(values)} values.")
             rows = rows * len(values) + index
         return rows
@@ -268,9 +271,7 @@ class CostModel:
         return linear, tail
 
     @staticmethod
-    def _around(
-        spec: CellSpec, block: Block, inner: int, shortcut: str, size: Size, reads: int
-    ) -> NDArray[np.int64]:
+    def _around(spec: CellSpec, block: Block, inner: int, shortcut: str, size: Size, reads: int) -> NDArray[np.int64]:
         """Cost of expansion, squeeze-excitation, projection and shortcut, when the output reads so many nodes."""
         inside = _shrunk(size, block.stride)
         joined = inner * (reads if spec.output == "concat" else 1)

@@ -20,10 +20,10 @@ import timm
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model, resolve_pretrained_cfg
 
-from gemnet.errors import GemnetError, GenomeError, nearest
+from gemnet.errors import GemnetError, nearest
 from gemnet.genome import Genome
 from gemnet.network import GEMNet
-from gemnet.weights import PackagedWeights, find_weights, packaged_weights, verify_weights
+from gemnet.weights import PackagedWeights, packaged_weights, verify_weights
 
 __all__ = ["genome_for", "register", "registered_names"]
 
@@ -32,9 +32,7 @@ GenomeSource = Genome | Mapping[str, Any] | str | os.PathLike[str]
 
 CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 
-_genomes: dict[str, Genome] = {
-    path.stem: Genome.load(path) for path in sorted(GENOME_FOLDER.glob("*.json"))
-}
+_genomes: dict[str, Genome] = {path.stem: Genome.load(path) for path in sorted(GENOME_FOLDER.glob("*.json"))}
 DEFAULT = "gemnet_b"
 """The architecture that `gemnet` stands for when no genome is given."""
 
@@ -78,14 +76,14 @@ def _weights_cfg(genome: Genome, weights: PackagedWeights) -> dict[str, Any]:
 
 
 def _cfgs_of(arch: str, genome: Genome) -> dict[str, dict[str, Any]]:
-    # The star keeps the bare name untrained: without it timm gives a bare name the class count of whichever tag has
-    # weights.
+    # The star, in the last place, keeps the bare name untrained: otherwise timm gives a bare name the class count of
+    # whichever tag has weights (and a first tag with weights goes before a star that precedes it).
     tagged = {
         name: _weights_cfg(genome, weights)
         for name, weights in packaged_weights().items()
         if name.split(".", 1)[0] == arch
     }
-    return {f"{arch}.untrained*": _cfg(genome), **tagged}
+    return {**tagged, f"{arch}.untrained*": _cfg(genome)}
 
 
 default_cfgs = generate_default_cfgs(
@@ -119,8 +117,8 @@ def _create_gemnet(variant: str, genome: Genome, pretrained: bool = False, **kwa
     """Builds the network, through timm's own builder, which knows tags, feature extraction and adaptation."""
     tag = kwargs.get("pretrained_cfg")
     if isinstance(tag, str) and tag not in default_cfgs[variant].cfgs:
-        known = [f"{variant}.{name}" for name in default_cfgs[variant].cfgs]
-        raise GemnetError(f"There is no {variant}.{tag}. There are: {', '.join(known)}.")
+        tags = [f"{variant}.{name}" for name in default_cfgs[variant].cfgs]
+        raise GemnetError(f"There is no {variant}.{tag}. There are: {', '.join(tags)}.")
     if variant == "gemnet":
         given = kwargs.pop("pretrained_cfg_overlay", None) or {}
         known = _cfg(genome)
@@ -217,8 +215,10 @@ def register(name: str, genome: GenomeSource) -> Callable[..., Any]:
     """
     read = Genome.read(genome)
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
-        raise GemnetError(f"A network's name is made of letters, digits and '_' and starts with a letter, got {name!r}.")
-    if name in _genomes and _genomes[name].fingerprint == read.fingerprint and _genomes[name] == read:
+        raise GemnetError(
+            f"A network's name is made of letters, digits and '_' and starts with a letter, got {name!r}."
+        )
+    if _genomes.get(name) == read:
         return timm.models.model_entrypoint(name)
     if name in _genomes or timm.is_model(name):
         raise GemnetError(f"The name {name!r} stands for another network already. Choose another.")

@@ -119,7 +119,7 @@ class GEMNet(nn.Module):
         return classifier
 
     def init_weights(self) -> None:
-        """Draws all weights anew: convolutions from N(0, 2 / fan_out), norms at identity, edge weights at sigmoid 1/2."""
+        """Draws all weights anew: convolutions from N(0, 2 / fan_out), norms at identity, edges' weights at 1/2."""
         for module in self.modules():
             _init_module(module)
 

@@ -7,13 +7,13 @@ import weakref
 import numpy as np
 import pytest
 import torch
+from random_genomes import OPERATIONS, random_cell, random_graph
 from torch import nn
 
 from gemnet.cell import Cell, lay_out
 from gemnet.cell_graph import CellGraph
 from gemnet.classics import chain, watts_strogatz_cell
 from gemnet.genome import CellSpec
-from random_genomes import OPERATIONS, random_cell, random_graph
 
 
 def complete(op: str, nodes: int = 30) -> CellGraph:
@@ -120,6 +120,10 @@ def test_a_value_is_freed_after_its_last_reader() -> None:
     assert max(alive) <= 3  # what is read now, what a longer edge keeps, what was just replaced
 
 
+def assert_channels_last(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+    assert output.is_contiguous(memory_format=torch.channels_last)
+
+
 @pytest.mark.parametrize("aggregate", ["mean", "sum", "sigmoid_weighted"])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_channels_last_stays_channels_last(aggregate: str, stride: int) -> None:
@@ -137,15 +141,11 @@ def test_channels_last_stays_channels_last(aggregate: str, stride: int) -> None:
                 residual="pool_conv1x1_bn",
             )
             cell = Cell(spec, 8, 16, stride).to(memory_format=torch.channels_last)
-            layouts: list[bool] = []
             for module in cell.modules():
                 if isinstance(module, nn.Conv2d):
-                    module.register_forward_hook(
-                        lambda m, i, o: layouts.append(o.is_contiguous(memory_format=torch.channels_last))
-                    )
+                    module.register_forward_hook(assert_channels_last)
             out = cell(torch.randn(2, 8, 9, 9).to(memory_format=torch.channels_last))
-            assert out.is_contiguous(memory_format=torch.channels_last)
-            assert all(layouts)
+            assert_channels_last(cell, (), out)
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -153,7 +153,9 @@ def test_every_parameter_gets_a_gradient(stride: int) -> None:
     rng = np.random.default_rng(0)
     for _ in range(10):
         graph = watts_strogatz_cell(rng, nodes=12, op="relu_sep3x3_bn")
-        spec = CellSpec(graph, aggregate="sigmoid_weighted", se_ratio=0.5, residual="conv1x1_bn", final_activation="act")
+        spec = CellSpec(
+            graph, aggregate="sigmoid_weighted", se_ratio=0.5, residual="conv1x1_bn", final_activation="act"
+        )
         cell = Cell(spec, 8, 16, stride)
         cell(torch.randn(2, 8, 8, 8)).square().sum().backward()
         assert all(weight.grad is not None for weight in cell.parameters())

@@ -56,7 +56,9 @@ def assert_same_function(a: nn.Module, b: nn.Module, size: int = 64) -> None:
             torch.testing.assert_close(a(x), b(x), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize(("name", "width"), [("mobilenetv2_050", 0.5), ("mobilenetv2_100", 1.0), ("mobilenetv2_140", 1.4)])
+@pytest.mark.parametrize(
+    ("name", "width"), [("mobilenetv2_050", 0.5), ("mobilenetv2_100", 1.0), ("mobilenetv2_140", 1.4)]
+)
 def test_mobilenetv2_is_timms(name: str, width: float) -> None:
     theirs = randomise(timm.create_model(name), 0)
     ours = GEMNet(mobilenetv2(width))

@@ -12,14 +12,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from random_genomes import random_genome
 
 import gemnet
-from gemnet.cell_graph import CellGraph
 from gemnet.classics import chain, mobilenetv2, nasbench201, resnet
 from gemnet.errors import GemnetError, GenomeError
 from gemnet.genome import CellSpec, Genome, LayerSpec, StageSpec, template
 from gemnet.macs import macs
-from random_genomes import random_genome
 
 
 def valid() -> dict[str, Any]:
@@ -66,13 +65,15 @@ def test_a_genome_with_any_value_put_anywhere_is_read_or_refused_by_name(data: s
             break
         target = target[key]
     target[key] = data.draw(json_values)
+    message = ""
     try:
         genome = Genome.from_dict(broken)
     except GenomeError as error:
-        # Some part of where the culprit lies is in the message (a cell's rename shows at the stage that misses it).
-        assert str(path[0]) in str(error) or path[0] == "cells"
+        message = str(error)
     else:
         assert Genome.from_dict(genome.to_dict()) == genome
+    # A refusal names the place (a cell that was emptied shows at the stage that misses it).
+    assert not message or str(path[0]) in message or path[0] == "cells"
 
 
 @pytest.mark.parametrize(
@@ -136,13 +137,13 @@ def test_errors_of_files_start_with_the_path(tmp_path: Path) -> None:
     with pytest.raises(GenomeError, match=r"nowhere.json: can't be read \(No such file"):
         Genome.load(tmp_path / "nowhere.json")
     (tmp_path / "torn.json").write_text(json.dumps(valid())[:-40])
-    with pytest.raises(GenomeError, match="torn.json: not JSON"):
+    with pytest.raises(GenomeError, match=r"torn\.json: not JSON"):
         Genome.load(tmp_path / "torn.json")
     (tmp_path / "binary.json").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(GenomeError, match="binary.json: not JSON"):
+    with pytest.raises(GenomeError, match=r"binary\.json: not JSON"):
         Genome.load(tmp_path / "binary.json")
     (tmp_path / "list.json").write_text("[1]")
-    with pytest.raises(GenomeError, match="list.json: A genome is a mapping, got list"):
+    with pytest.raises(GenomeError, match=r"list\.json: A genome is a mapping, got list"):
         Genome.load(tmp_path / "list.json")
     with pytest.raises(GenomeError, match="genome is a path, a mapping or a Genome, got int"):
         Genome.read(3)  # type: ignore[arg-type]
@@ -150,7 +151,11 @@ def test_errors_of_files_start_with_the_path(tmp_path: Path) -> None:
 
 
 def test_saved_genomes_are_read_back(tmp_path: Path) -> None:
-    for genome in (mobilenetv2(0.5), resnet(50), nasbench201("|none~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|")):
+    for genome in (
+        mobilenetv2(0.5),
+        resnet(50),
+        nasbench201("|none~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|"),
+    ):
         genome.save(tmp_path / "genome.json")
         assert Genome.load(tmp_path / "genome.json") == genome
     assert [path.name for path in tmp_path.iterdir()] == ["genome.json"]
@@ -221,7 +226,7 @@ def test_published_genomes_have_about_the_promised_cost() -> None:
 def test_mixed_stages_have_their_own_cells() -> None:
     genome = Genome(
         stem=(LayerSpec("conv3x3_bn_act", 8),),
-        cells={"a": CellSpec(chain("dw3x3_bn_act")), "b": CellSpec(CellGraph(("conv3x3_bn",), frozenset({(0, 1), (1, 2)})))},
+        cells={"a": CellSpec(chain("dw3x3_bn_act")), "b": CellSpec(chain("conv3x3_bn"))},
         stages=(StageSpec("a", 8, 2), StageSpec("a", 16, 1, 2, "b")),
     )
     assert [(block.cell, block.in_channels, block.width, block.stride) for block in genome.blocks()] == [

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 from fvcore.nn import FlopCountAnalysis
+from random_genomes import OPERATIONS, random_genome, random_graph
 
 from gemnet.cell_graph import CellGraph, GraphBatch
 from gemnet.errors import GemnetError
 from gemnet.genome import CellSpec, Genome, LayerSpec, StageSpec, template
 from gemnet.macs import CostModel, cost, macs, params
 from gemnet.network import GEMNet
-from random_genomes import OPERATIONS, random_genome, random_graph
 
 
 def counted_macs(genome: Genome, size: tuple[int, int]) -> int:
