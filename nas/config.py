@@ -120,6 +120,8 @@ class ComparisonOptions:
         random_cells: random cells of the space.
         blocks: hand-made blocks by name.
         seeds: trainings of each hand-made block and of the found network.
+        epochs: epochs of all of them; None for those of ``final``. Where it is another number, the found network is
+            trained that long for the comparison, and as long as ``final`` says besides.
         test: whether all of them are measured on the official test images too. Each opening of these is logged in the
             work folder.
     """
@@ -127,10 +129,11 @@ class ComparisonOptions:
     random_cells: int = 4
     blocks: tuple[str, ...] = ("mobilenetv2", "resnet")
     seeds: int = 1
+    epochs: int | None = None
     test: bool = False
 
     def __post_init__(self) -> None:
-        _at_least("comparison", self, random_cells=0, seeds=1)
+        _at_least("comparison", self, random_cells=0, seeds=1, **({} if self.epochs is None else {"epochs": 1}))
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from dataclasses import replace
@@ -75,7 +76,17 @@ class NetworkTrainer:
                 if test_log is not None:
                     metrics["test_accuracy"] = self._test_accuracy(model, data, test_log)
                 if weights is not None:
-                    save_weights(model, weights, {"accuracy": f"{result.accuracy:.2f}", "epochs": str(epochs)})
+                    save_weights(
+                        model,
+                        weights,
+                        {
+                            "accuracy": f"{result.accuracy:.2f}",
+                            "epochs": str(epochs),
+                            "mean": json.dumps(data.mean),
+                            "std": json.dumps(data.std),
+                            "classes": json.dumps(data.classes),
+                        },
+                    )
         except Exception as error:
             seconds = time.perf_counter() - started
             return Evaluation(proposal, "failed", None, cost, size, seconds, failure_reason(error))

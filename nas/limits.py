@@ -33,11 +33,16 @@ def check_limits(space: SearchSpace, limits: Budget) -> None:
     wanted = " and ".join(f"{name} = {getattr(limits, name):,.0f}" for name in names)
     if not len(excess):
         raise BudgetError(f"Space {space.name!r} is empty.")
-    found = (("MACs", space.macs(batch)), ("parameters", space.params(batch)))
-    cost = " and ".join(f"{values[0]:,.0f} {name}" for name, values in found if values is not None)
+    found = {"max_macs": ("MACs", space.macs(batch)), "max_params": ("parameters", space.params(batch))}
+    cost = " and ".join(f"{values[0]:,.0f} {unit}" for unit, values in found.values() if values is not None)
+    broken = []
+    for name in names:
+        values = found[name][1]
+        if values is not None and values[0] > getattr(limits, name):
+            broken.append(name)
     raise BudgetError(
         f"No cell of space {space.name!r} meets {wanted}: the one that comes nearest has {cost}. "
-        f"Raise {' or '.join(names)}, or choose a smaller space (for 'gemnet': size, stage_widths, choices.width)."
+        f"Raise {' and '.join(broken)}, or choose a smaller space (for 'gemnet': size, stage_widths, choices.width)."
     )
 
 

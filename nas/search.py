@@ -34,6 +34,8 @@ from nas.spaces.gemnet import GEMNetSpace
 from nas.work_folder import WorkFolder, open_work_folder, write_json
 
 BOOKKEEPING = ("strategy", "ask", "tell", "ledger", "pictures")
+NETWORK_SEED = 1000
+"""First seed of the longer trainings: none that the network was chosen by."""
 FOUND, RANDOM_CELLS = "found network", "random cells"
 
 
@@ -118,6 +120,8 @@ def run_search(config: SearchConfig, path: Path, resume: bool = False, monitor: 
     parts = build_parts(config)
     check_limits(parts.space, config.limits)
     fingerprint = parts.evaluator.fingerprint
+    if config.ledger is not None:
+        Ledger(config.ledger).close()  # a wrong URL is to be found out before the folder is made
     with open_work_folder(path, config, fingerprint, resume) as folder:
         monitor.log_to(folder.log)
         with Ledger(config.ledger or folder.ledger) as ledger:
@@ -138,6 +142,21 @@ def run_search(config: SearchConfig, path: Path, resume: bool = False, monitor: 
             )
             write_json(folder.summary, summary(result))
             return result
+
+
+@dataclass(frozen=True)
+class _Training:
+    """A longer training of a whole network, and the line of the comparison it belongs to."""
+
+    line: str
+    genome: Genome
+    seed: int
+    epochs: int
+    weights: Path | None = None
+
+    @property
+    def proposal(self) -> Proposal:
+        return network_proposal(self.genome, self.epochs, self.seed)
 
 
 class _Search:
@@ -243,26 +262,25 @@ class _Search:
         """Trains the found network longer, and beside it random cells and hand-made blocks at no more than its MACs."""
         final, options = self.config.final, self.config.comparison
         assert final is not None
-        entries: list[tuple[str, Genome, int]] = [(FOUND, genome, 0)]
+        trainings = [_Training(FOUND, genome, NETWORK_SEED, final.epochs, self.folder.weights)]
         if options is not None:
-            entries += [(FOUND, genome, seed) for seed in range(1, options.seeds)]
-            entries += [(name, rival, seed) for name, rival, seeds in self._rivals(genome) for seed in range(seeds)]
-        test_log = self.folder.test_log if options is not None and options.test else None
-        calls = [
-            Call(
-                number,
-                "train_network",
-                (network, final.epochs, seed, self.folder.weights if number == 0 else None, test_log),
-                final.time_limit,
-            )
-            for number, (_, network, seed) in enumerate(entries)
-        ]
-        done = self._train(calls, [name for name, _, _ in entries])
-        names = list(dict.fromkeys(name for name, _, _ in entries))
-        rows = [_row(name, [done[k] for k, entry in enumerate(entries) if entry[0] == name]) for name in names]
-        if not rows[0].accuracies:
+            epochs = options.epochs or final.epochs
+            if epochs != final.epochs:
+                trainings[0] = replace(trainings[0], line=f"{FOUND}, {final.epochs} epochs")
+                trainings.append(_Training(FOUND, genome, NETWORK_SEED, epochs))
+            trainings += [_Training(FOUND, genome, NETWORK_SEED + k, epochs) for k in range(1, options.seeds)]
+            trainings += [
+                _Training(line, rival, NETWORK_SEED + k, epochs)
+                for line, rival, seeds in self._rivals(genome)
+                for k in range(seeds)
+            ]
+        done = self._train(trainings)
+        if done[0].accuracy is None:
             raise SearchError(f"The found network's longer training failed: {done[0].reason} See {self.folder.log}.")
-        return rows
+        lines = dict.fromkeys(training.line for training in trainings)
+        return [
+            _row(line, [done[k] for k, training in enumerate(trainings) if training.line == line]) for line in lines
+        ]
 
     def _rivals(self, genome: Genome) -> list[tuple[str, Genome, int]]:
         """(line, network, trainings) of everything the found network is compared with."""
@@ -278,29 +296,33 @@ class _Search:
             rivals.append((BLOCKS[block][2], network, options.seeds))
         return rivals
 
-    def _train(self, calls: Sequence[Call], names: Sequence[str]) -> list[Evaluation]:
+    def _train(self, trainings: Sequence[_Training]) -> list[Evaluation]:
         """Trains whole networks; what the ledger knows is not trained again (unless its weights are gone)."""
+        assert self.config.final is not None
+        options = self.config.comparison
+        test_log = self.folder.test_log if options is not None and options.test else None
         done: dict[int, Evaluation] = {}
-        self.monitor.begin("train", len(calls))
-        for call in calls:
-            genome, epochs, seed, weights, _ = call.args
-            known = self.ledger.find(network_proposal(genome, epochs, seed), self.fingerprint)
-            if known is not None and (known.status == "failed" or weights is None or weights.is_file()):
-                done[call.number] = known
-                self.monitor.step(_describe_training(names[call.number], known))
-            else:
-                self.executor.submit(call)
-        while len(done) < len(calls):
+        self.monitor.begin("train", len(trainings))
+        for number, training in enumerate(trainings):
+            known = self.ledger.find(training.proposal, self.fingerprint)
+            if known is not None and (
+                known.status == "failed" or training.weights is None or training.weights.is_file()
+            ):
+                done[number] = known
+                self.monitor.step(f"{training.line} {_figures(known)}")
+                continue
+            arguments = (training.genome, training.epochs, training.seed, training.weights, test_log)
+            self.executor.submit(Call(number, "train_network", arguments, self.config.final.time_limit))
+        while len(done) < len(trainings):
             for outcome in self.executor.wait():
-                genome, epochs, seed = outcome.call.args[:3]
-                evaluation = outcome.value
+                number, evaluation = outcome.call.number, outcome.value
                 if outcome.failure:
-                    proposal = network_proposal(genome, epochs, seed)
+                    proposal = trainings[number].proposal
                     evaluation = Evaluation(proposal, "failed", None, seconds=outcome.seconds, reason=outcome.failure)
-                done[outcome.call.number] = self.ledger.record(evaluation, self.fingerprint)
-                self.monitor.step(_describe_training(names[outcome.call.number], evaluation))
+                done[number] = self.ledger.record(evaluation, self.fingerprint)
+                self.monitor.step(f"{trainings[number].line} {_figures(evaluation)}")
         self.monitor.end()
-        return [done[number] for number in range(len(calls))]
+        return [done[number] for number in range(len(trainings))]
 
     def _scores(self, evaluations: Sequence[Evaluation]) -> NDArray[np.float64]:
         return np.array([self._score(evaluation) for evaluation in evaluations], dtype=np.float64)
@@ -369,7 +391,3 @@ def _figures(evaluation: Evaluation) -> str:
         return f"failed: {evaluation.reason}"
     macs = f" at {evaluation.macs / 1e6:.3g} M MACs" if evaluation.macs else ""
     return f"{evaluation.accuracy:.2f} %{macs}"
-
-
-def _describe_training(name: str, evaluation: Evaluation) -> str:
-    return f"{name} {_figures(evaluation)}"

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from gemnet.errors import GemnetError
+from nas.commands.options import options_action, program_name
 
 DESCRIPTION = """\
-Searches for a small, accurate vision network: cells are proposed, trained for a short while on your images, and the best
-one becomes a network you can build with timm. Without a config it searches on the handwritten digits that come with
-scikit-learn, in less than ten minutes on two cores."""
+Searches for a small, accurate vision network: cells are proposed, trained for a short while on your images, and the
+best one becomes a network you can build with timm. Without a config it searches on the handwritten digits that come
+with scikit-learn, in less than ten minutes on two cores."""
 
 EXAMPLES = """\
 examples
@@ -43,7 +44,7 @@ docs: docs/search.md"""
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    program = _program()
+    program = program_name("search")
     options = _parser(program).parse_args(given)
     # What takes seconds to import comes after --help and wrong arguments.
     from rich.console import Console
@@ -51,7 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from nas.report.console import ConsoleMonitor
     from nas.search import run_search
 
-    console = Console(soft_wrap=True)
+    # Files and pipes have no width of their own; the table needs some.
+    console = Console(soft_wrap=True) if sys.stdout.isatty() else Console(soft_wrap=True, width=120)
     monitor = ConsoleMonitor(console)
     folder: Path | None = None
     try:
@@ -69,14 +71,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     from nas.report.ending import print_ending
 
-    print_ending(console, config, result)
+    print_ending(console, config, result, program.startswith("gemnet-"))
     monitor.close()
     return 0
-
-
-def _program() -> str:
-    name = Path(sys.argv[0]).name
-    return name if name.startswith("gemnet-") else "python tools/search.py"
 
 
 def _read(options: argparse.Namespace) -> tuple[Any, Path]:
@@ -136,22 +133,6 @@ def _parser(program: str) -> argparse.ArgumentParser:
     parser.add_argument("--max-params", metavar="X", type=float, help="hard limit on parameters")
     parser.add_argument("--target-macs", metavar="X", type=float, help="MACs at which the score charges nothing")
     parser.add_argument(
-        "--cfg-options", metavar="KEY=VALUE", nargs="+", action=_options_action(), help="values put over the config's"
+        "--cfg-options", metavar="KEY=VALUE", nargs="+", action=options_action(), help="values put over the config's"
     )
     return parser
-
-
-def _options_action() -> Any:
-    """mmengine's reading of ``a.b=1 c=[1,2]``; an argument without ``=`` is an error of the arguments, not a crash."""
-    from mmengine.config import DictAction
-
-    class OptionsAction(DictAction):
-        def __call__(
-            self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: Any = None
-        ) -> None:
-            for value in values:
-                if "=" not in value:
-                    parser.error(f"--cfg-options takes KEY=VALUE, such as search.seed=1; got {value!r}.")
-            super().__call__(parser, namespace, values, option_string)
-
-    return OptionsAction

@@ -18,14 +18,17 @@ def comparison_table(rows: Sequence[Row], epochs: int) -> Table:
         epochs: how long each network was trained.
     """
     test = any(row.test_accuracies for row in rows)
-    table = Table(title=f"Each trained alike for {epochs} epochs, at no more than the found network's MACs")
-    table.add_column("network")
-    table.add_column("trainings", justify="right")
-    table.add_column("development top-1 (%)", justify="right")
+    table = Table(
+        title=f"Each trained alike ({epochs} epochs), at no more than the found network's MACs",
+        caption="top-1 in %, mean ± standard deviation of n trainings; dev: images set aside from the training set",
+    )
+    table.add_column("network", no_wrap=True)
+    table.add_column("n", justify="right", no_wrap=True)
+    table.add_column("dev", justify="right", no_wrap=True)
     if test:
-        table.add_column("test top-1 (%)", justify="right")
-    table.add_column("MACs (M)", justify="right")
-    table.add_column("parameters (k)", justify="right")
+        table.add_column("test", justify="right", no_wrap=True)
+    table.add_column("M MACs", justify="right", no_wrap=True)
+    table.add_column("k params", justify="right", no_wrap=True)
     for row in rows:
         count = f"{len(row.accuracies)}" + (f" (+{row.failed} failed)" if row.failed else "")
         cells = [row.name, count, spread(row.accuracies)]

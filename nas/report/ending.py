@@ -13,13 +13,14 @@ from nas.search import SearchResult, bookkeeping_share
 from nas.spaces.nasbench201 import NASBench201, arch_from_cell
 
 
-def print_ending(console: Console, config: SearchConfig, result: SearchResult) -> None:
+def print_ending(console: Console, config: SearchConfig, result: SearchResult, installed: bool) -> None:
     """Prints the end of a search.
 
     Args:
         console: where to.
         config: the search.
         result: what it found.
+        installed: whether the tools are console commands (``gemnet-search``), not files in ``tools/``.
     """
 
     def say(text: str = "") -> None:
@@ -44,7 +45,8 @@ def print_ending(console: Console, config: SearchConfig, result: SearchResult) -
         say(f"  {chosen.found.accuracy:.2f} % in the search, {spread(fresh)} % with {len(fresh)} fresh seeds")
     if result.rows and config.final is not None:
         say()
-        console.print(comparison_table(result.rows, config.final.epochs))
+        epochs = config.comparison.epochs if config.comparison is not None else None
+        console.print(comparison_table(result.rows, epochs or config.final.epochs))
     seconds = result.seconds
     evaluated = sum(evaluation.seconds for evaluation in result.evaluations)
     say()
@@ -56,10 +58,11 @@ def print_ending(console: Console, config: SearchConfig, result: SearchResult) -
         say(f"An evaluation took {evaluated / len(result.evaluations):.1f} s of one worker.")
     say(f"Everything is in {folder}: {', '.join(sorted(item.name for item in folder.glob('[!.]*')))}")
     if result.genome is not None:
-        _next_commands(console, config, result)
+        _next_commands(console, config, result, installed)
 
 
-def _next_commands(console: Console, config: SearchConfig, result: SearchResult) -> None:
+def _next_commands(console: Console, config: SearchConfig, result: SearchResult, installed: bool) -> None:
+    search, export = (f"gemnet-{tool}" if installed else f"python tools/{tool}.py" for tool in ("search", "export"))
     folder = shlex.quote(str(result.folder))
     channels = ""
     if result.in_chans != 3:
@@ -71,10 +74,10 @@ def _next_commands(console: Console, config: SearchConfig, result: SearchResult)
         f"  python -c \"import gemnet, timm; print(timm.create_model('gemnet', genome='{result.folder}/best.json'"
         f'{channels}{weights}))"',
         "give it a name of its own in timm and mmdet:",
-        f"  python tools/export.py {folder} --name mynet",
+        f"  {export} {folder} --name mynet",
         "search longer from here, or on your own images:",
-        f"  python tools/search.py --work-dir {folder} --resume --budget {2 * config.search.evaluations}",
-        "  python tools/search.py configs/search/cifar10.py --data path/to/images",
+        f"  {search} --work-dir {folder} --resume --budget {2 * config.search.evaluations}",
+        f"  {search} configs/search/cifar10.py --data path/to/images",
     ]
     for line in lines:
         console.print(line, highlight=False, markup=False)

@@ -1,0 +1,20 @@
+"""CIFAR-10: a network of about 10 million MACs for 32x32 images.
+
+Any image folder or timm data set takes its place: --data path/to/images (with space.input_size or data.resolution).
+"""
+
+space = dict(type='gemnet', form='cifar', size='a')
+strategy = dict(type='nasgem', initial=16)
+evaluator = dict(type='training')
+data = dict(source='cifar10', dev_fraction=0.2)
+recipe = dict(batch_size=128, lr=0.2)
+fidelity = dict(epochs=5, subset=0.25)
+
+score = dict(target_macs=10e6, weight=1.0)
+limits = dict(max_macs=15e6)
+
+search = dict(evaluations=64, batch=8, ahead=4, seed=0)
+time_limit = 1200.0
+confirm = dict(top=4, seeds=2)
+final = dict(epochs=30)
+comparison = dict(random_cells=4, blocks=['mobilenetv2', 'resnet'], seeds=1, epochs=8)

@@ -1,0 +1,61 @@
+"""``python tools/export.py`` and ``gemnet-export``: give a found network a name and a folder of its own."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from gemnet.errors import GemnetError
+from nas.commands.options import program_name
+
+DESCRIPTION = """\
+Turns the network a search found into a folder that can be copied and imported: the genome, the trained weights, a
+module that registers its name with timm and mmdet, and a config fragment with the backbone of a detector."""
+
+EXAMPLES = """\
+examples
+  the network of a search:
+    {program} work_dirs/default --name mynet
+  a genome from anywhere, into a folder of your choice:
+    {program} mygenome.json --name mynet --out networks/mynet
+
+then, with the folder on PYTHONPATH
+    import mynet, timm
+    model = timm.create_model('mynet', num_classes=5)"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit code."""
+    program = program_name("export")
+    parser = argparse.ArgumentParser(
+        prog=program,
+        description=DESCRIPTION,
+        epilog=EXAMPLES.replace("{program}", program),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("source", help="work folder of a search, or a genome (.json)")
+    parser.add_argument("--name", required=True, help="what timm and mmdet will call it: letters, digits and '_'")
+    parser.add_argument("--out", metavar="D", help="folder to write (default: exported/<name>)")
+    options = parser.parse_args(arguments)
+    from nas.export import export
+
+    try:
+        made = export(Path(options.source), options.name, Path(options.out or Path("exported") / options.name))
+    except GemnetError as error:
+        print(f"{program}: error: {error}", file=sys.stderr)
+        return 2
+    folder = shlex.quote(str(made.module.parent))
+    channels = f", in_chans={made.in_chans}" if made.in_chans != 3 else ""
+    load = f"{made.name}.load(model)" if made.weights is not None else "print(model)"
+    print(f"Wrote {folder}: {', '.join(sorted(item.name for item in made.module.parent.iterdir()))}")
+    print("Next, build it with timm:")
+    print(
+        f'  PYTHONPATH={folder} python -c "import {made.name}, timm; '
+        f"model = timm.create_model('{made.name}'{channels}); {load}\""
+    )
+    print(f"or make it a detector's backbone: _base_ = [..., '{made.detector}'], and run with PYTHONPATH={folder}")
+    return 0

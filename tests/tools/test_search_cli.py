@@ -1,0 +1,367 @@
+"""`tools/search.py`: real searches at toy size, interruption, and every way to be given a wrong thing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shlex
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from nas.commands import export as export_command
+from nas.commands import search as search_command
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+TINY = [
+    "strategy.type=random",
+    "space.max_nodes=4",
+    "space.stage_widths=[8,8,8]",
+    "fidelity.epochs=1",
+    "fidelity.subset=0.2",
+    "search.batch=4",
+    "search.ahead=2",
+    "confirm.top=2",
+    "confirm.seeds=1",
+    "final.epochs=2",
+    "comparison.random_cells=2",
+    "comparison.seeds=1",
+    "workers.count=0",
+]
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished search on digits, and what it printed."""
+    import contextlib
+    import io
+
+    folder, printed = tmp_path_factory.mktemp("finished") / "work", io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        code = search_command.main(["--work-dir", str(folder), "--budget", "6", "--cfg-options", *TINY])
+    assert code == 0
+    return folder, printed.getvalue()
+
+
+def run(capsys, *arguments: str) -> tuple[int, str, str]:
+    code = search_command.main(arguments)
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Hash of every file."""
+    return {
+        item.name: hashlib.sha256(item.read_bytes()).hexdigest()
+        for item in folder.iterdir()
+        if not item.name.startswith(".") and not item.name.endswith(("-wal", "-shm"))
+    }
+
+
+def test_search_leaves_everything_a_user_needs(finished) -> None:
+    folder, printed = finished
+    wanted = {
+        "best.json",
+        "best.safetensors",
+        "cell.png",
+        "search.png",
+        "ledger.db",
+        "search.json",
+        "search.log",
+        "summary.json",
+    }
+    assert wanted <= {item.name for item in folder.iterdir()}
+    for words in ("found network", "random cells", "MobileNetV2 block", "ResNet block", "Next, build it with timm"):
+        assert words in printed
+    assert "tools/export.py" in printed
+    assert "search 6/6" in printed
+    for picture in ("cell.png", "search.png"):
+        assert (folder / picture).read_bytes().startswith(b"\x89PNG")
+    openings = (folder / "test_images.log").read_text().splitlines()
+    assert json.loads(openings[0])["source"] == "digits"
+
+
+def test_everything_compared_costs_no_more_macs_than_the_found_network(finished) -> None:
+    rows = json.loads((finished[0] / "summary.json").read_text())["comparison"]
+    found = rows[0]
+    assert found["name"] == "found network"
+    assert len(rows) == 4
+    for row in rows[1:]:
+        assert 0.5 * found["macs"] < row["macs"] <= found["macs"]
+        assert len(row["accuracies"]) == (2 if row["name"] == "random cells" else 1)
+        assert len(row["test_accuracies"]) == len(row["accuracies"])
+
+
+def test_saved_network_built_by_timm_has_the_accuracy_that_was_printed(finished) -> None:
+    import timm
+
+    import gemnet  # noqa: F401  # registers the names with timm
+    from nas.datasets import DataSpec
+    from nas.training import load_data, measure
+
+    folder = finished[0]
+    model = timm.create_model(
+        "gemnet", genome=str(folder / "best.json"), in_chans=1, checkpoint_path=str(folder / "best.safetensors")
+    )
+    rows = json.loads((folder / "summary.json").read_text())["comparison"]
+    assert measure(model, load_data(DataSpec("digits"))) == pytest.approx(rows[0]["accuracies"][0])
+
+
+def test_finished_search_resumed_does_nothing_again_and_says_the_same(finished, capsys) -> None:
+    folder, printed = finished
+    count = _recorded(folder)
+    weights = contents(folder)["best.safetensors"]
+    code, out, _ = run(capsys, "--work-dir", str(folder), "--resume")
+    assert code == 0
+    assert _recorded(folder) == count
+    assert contents(folder)["best.safetensors"] == weights
+
+    def table(text: str) -> list[str]:
+        return [line for line in text.splitlines() if line.startswith("│")]
+
+    assert table(out) == table(printed)
+    assert len(table(out)) == 4
+
+
+def test_export_gives_a_name_that_timm_builds_with_the_weights(finished, tmp_path, capsys) -> None:
+    out = tmp_path / "mynet"
+    assert export_command.main([str(finished[0]), "--name", "clitestnet", "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    command = next(line for line in printed.splitlines() if line.startswith("  PYTHONPATH"))
+    command = command.replace("PYTHONPATH=", f"PYTHONPATH={REPOSITORY}:").replace("python", sys.executable, 1)
+    run_it = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=tmp_path)
+    assert run_it.returncode == 0, run_it.stderr
+    assert json.loads((out / "clitestnet.json").read_text())["name"] == "clitestnet"
+    before = contents(out)
+    assert export_command.main([str(finished[0]), "--name", "clitestnet", "--out", str(out)]) == 2
+    assert "not empty" in capsys.readouterr().err
+    assert contents(out) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["{empty}", "--name", "x"], "no best.json in"),
+        (["{absent}", "--name", "x"], "neither a folder nor a file"),
+        (["{finished}", "--name", "gemnet_b"], "stands for another network already"),
+        (["{finished}", "--name", "1x"], "letters, digits and '_'"),
+        (["{other}", "--name", "otherweights"], "belongs to another network"),
+    ],
+)
+def test_bad_exports_end_with_one_message(finished, tmp_path, capsys, arguments, words) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "other").mkdir()
+    genome = json.loads((finished[0] / "best.json").read_text())
+    genome["stages"][0]["width"] += 8
+    (tmp_path / "other" / "best.json").write_text(json.dumps(genome))
+    (tmp_path / "other" / "best.safetensors").write_bytes((finished[0] / "best.safetensors").read_bytes())
+    places = {"finished": finished[0]} | {name: tmp_path / name for name in ("empty", "absent", "other")}
+    given = [argument.format(**places) for argument in arguments]
+    assert export_command.main([*given, "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert len(error.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["defualt"], "Did you mean 'default'?"),
+        (["--cfg-options", "serach.seed=1"], "There is no config key serach. Did you mean 'search'?"),
+        (["--cfg-options", "search.sead=1"], "Did you mean 'search.seed'?"),
+        (["--cfg-options", "strategy.type=randon"], "Did you mean 'random'?"),
+        (["--cfg-options", "strategy.initail=3"], "Did you mean 'strategy.initial'?"),
+        (["--cfg-options", "space.max_node=3"], "Did you mean 'space.max_nodes'?"),
+        (["--cfg-options", "space.max_nodes=31"], "max_nodes is 1 to 30, got 31"),
+        (["--cfg-options", "space.num_classes=3"], "There is no config key space.num_classes"),
+        (["--cfg-options", "space.vocabulary=[dw3x3_bn_act,conv33_bn]"], "Unknown operation 'conv33_bn'"),
+        (["--cfg-options", "evaluator.type=trainig"], "Did you mean 'training'?"),
+        (["--cfg-options", "recipe.lrr=3"], "no config key recipe.lrr"),
+        (["--cfg-options", "recipe.lr=-1"], "recipe: lr lies between"),
+        (["--cfg-options", "comparison.blocks=[resnett]"], "Did you mean 'resnet'?"),
+        (["--budget", "0"], "search.evaluations is at least 1, got 0"),
+        (["--workers", "-2"], "workers.count is at least 0, got -2"),
+        (["--max-macs", "1000"], "meets max_macs = 1,000: the one that comes nearest has"),
+        (["--max-params", "10"], "max_params = 10: the one that comes nearest has"),
+        (["--max-macs", "-5"], "max_macs is a positive number, got -5"),
+        (["--data", "no/such/images"], "There is no image folder at"),
+        (["--data", "digitts"], "Did you mean 'digits'?"),
+        (["configs/search/nasbench201.py", "--cfg-options", "evaluator.path=none.parquet"], "no table at none.parquet"),
+        (["--cfg-options", "ledger=nosuch://x"], "Cannot open the ledger"),
+    ],
+)
+def test_bad_input_ends_with_one_message_and_writes_nothing(tmp_path, capsys, arguments, words) -> None:
+    options = ["--work-dir", str(tmp_path / "work")]
+    if "--cfg-options" not in arguments:
+        options += ["--cfg-options", "strategy.type=random"]
+    elif not any("strategy.type" in argument for argument in arguments):
+        arguments = [*arguments, "strategy.type=random"]
+    code, _, error = run(capsys, *arguments, *options)
+    assert code == 2
+    assert words in error
+    assert error.startswith("python tools/search.py: error: ")
+    assert len(error.strip().splitlines()) == 1
+    assert not (tmp_path / "work").exists()
+
+
+def test_argument_without_value_is_an_error_of_the_arguments(capsys) -> None:
+    with pytest.raises(SystemExit) as caught:
+        search_command.main(["--cfg-options", "search.seed"])
+    assert caught.value.code == 2
+    assert "takes KEY=VALUE" in capsys.readouterr().err
+
+
+def test_folder_that_is_not_empty_is_left_alone(finished, tmp_path, capsys) -> None:
+    before = contents(finished[0])
+    code, _, error = run(capsys, "--work-dir", str(finished[0]), "--cfg-options", *TINY)
+    assert code == 2
+    assert "is not empty. Add --resume" in error
+    assert contents(finished[0]) == before
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.jpg").write_text("miaow")
+    code, _, error = run(capsys, "--work-dir", "photos", "--resume", "--cfg-options", *TINY)
+    assert code == 2
+    assert "holds no search" in error
+    assert [item.name for item in (tmp_path / "photos").iterdir()] == ["cat.jpg"]
+    code, _, error = run(capsys, "--work-dir", "photos/cat.jpg", "--cfg-options", *TINY)
+    assert code == 2
+    assert "is a file" in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--seed", "1"], "search.seed is 0 there and 1 here"),
+        (["--max-macs", "3e5"], "limits.max_macs is 1000000.0 there and 300000.0 here"),
+        (["--cfg-options", "strategy.type=evolution"], "strategy.type is 'random' there and 'evolution' here"),
+    ],
+)
+def test_resuming_another_search_names_the_difference_and_changes_nothing(finished, capsys, arguments, words) -> None:
+    before = contents(finished[0])
+    code, _, error = run(capsys, "--work-dir", str(finished[0]), "--resume", *arguments)
+    assert code == 2
+    assert words in error
+    assert contents(finished[0]) == before
+
+
+def test_resuming_with_other_data_is_refused(finished, tmp_path, capsys) -> None:
+    import shutil
+
+    changed = tmp_path / "changed"
+    shutil.copytree(finished[0], changed)
+    identity = json.loads((changed / "search.json").read_text())
+    identity["evaluator"] = "0123456789abcdef"
+    (changed / "search.json").write_text(json.dumps(identity))
+    code, _, error = run(capsys, "--work-dir", str(changed), "--resume")
+    assert code == 2
+    assert "the data, the recipe or the code that evaluates has changed" in error
+
+
+def test_a_folder_has_one_search_at_a_time(finished, capsys) -> None:
+    from filelock import FileLock
+
+    with FileLock(finished[0] / ".lock"):
+        code, _, error = run(capsys, "--work-dir", str(finished[0]), "--resume")
+    assert code == 2
+    assert "Another process is searching" in error
+
+
+def test_table_search_needs_no_images_and_goes_on_with_a_larger_budget(tmp_path, capsys) -> None:
+    import csv
+
+    cells = [{"ops": ["a"] * n + ["b"] * m, "edges": _path(n + m)} for n in range(1, 6) for m in range(6)]
+    with open("own.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["graph", "accuracy"])
+        for k, cell in enumerate(cells):
+            writer.writerow([json.dumps(cell), 50 + k % 7 + k / 10])
+    Path("own.py").write_text(
+        "space = dict(type='own')\nstrategy = dict(type='evolution', initial=4)\n"
+        "evaluator = dict(type='tabular', path='own.csv', accuracy='accuracy')\nfidelity = dict(epochs=1)\n"
+        "search = dict(evaluations=10, batch=4, ahead=0)\nconfirm = dict(top=0)\n"
+    )
+    assert run(capsys, "own.py", "--work-dir", "once", "--budget", "20")[0] == 0
+    assert run(capsys, "own.py", "--work-dir", "twice")[0] == 0
+    code, out, _ = run(capsys, "own.py", "--work-dir", "twice", "--budget", "20", "--resume")
+    assert code == 0
+    assert "Chosen: no." in out
+    once, twice = (json.loads(Path(name, "summary.json").read_text()) for name in ("once", "twice"))
+    assert once["chosen"] == twice["chosen"]
+    assert _rows(Path("once")) == _rows(Path("twice"))
+    assert not Path("once", "best.json").exists()
+    # More than the table holds: the search ends when there is nothing left to propose.
+    code, out, _ = run(capsys, "own.py", "--work-dir", "all", "--budget", "99")
+    assert code == 0
+    assert "no more than 30 candidates" in out
+
+
+def test_ctrl_c_says_how_to_go_on_and_the_line_works(tmp_path) -> None:
+    tool = str(REPOSITORY / "tools" / "search.py")
+    options = ["--budget", "1000", "--workers", "1", "--cfg-options", *TINY[:-1], "confirm.top=0", "comparison=None"]
+    command = [sys.executable, tool, "--work-dir", "work it", *options]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    end = time.monotonic() + 120
+    while _recorded(tmp_path / "work it") < 2 and process.poll() is None and time.monotonic() < end:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)  # as the terminal does: the workers hear it too
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    lines = error.strip().splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("Interrupted. To go on: python tools/search.py ")
+    before = _recorded(tmp_path / "work it")
+    assert before >= 2
+    again = shlex.split(lines[0].split("python tools/search.py ")[1])
+    again[again.index("1000")] = str(before + 1)
+    done = subprocess.run([sys.executable, tool, *again], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert f"search {before + 1}/{before + 1}" in done.stdout
+    assert "found network" in done.stdout
+
+
+def test_help_teaches(capsys) -> None:
+    with pytest.raises(SystemExit) as caught:
+        search_command.main(["--help"])
+    assert caught.value.code == 0
+    text = capsys.readouterr().out
+    for words in ("examples", "--resume", "best.json", "--max-macs", "exit codes"):
+        assert words in text
+
+
+def _path(n: int) -> list[list[int]]:
+    return [[k, k + 1] for k in range(n + 1)]
+
+
+def _recorded(folder: Path) -> int:
+    """Results in the ledger of a work folder."""
+    if not (folder / "ledger.db").exists():
+        return 0
+    connection = sqlite3.connect(folder / "ledger.db")
+    try:
+        return connection.execute("SELECT count(*) FROM evaluations").fetchone()[0]
+    except sqlite3.OperationalError:  # not created yet
+        return 0
+    finally:
+        connection.close()
+
+
+def _rows(folder: Path) -> list[tuple]:
+    connection = sqlite3.connect(folder / "ledger.db")
+    rows = connection.execute("SELECT cell, accuracy FROM evaluations ORDER BY cell").fetchall()
+    rows += connection.execute("SELECT number, candidate FROM proposals ORDER BY number").fetchall()
+    connection.close()
+    return rows

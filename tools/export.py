@@ -1,0 +1,11 @@
+"""Gives a found network a name and a folder of its own; see ``python tools/export.py --help``."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from nas.commands.export import main
+
+if __name__ == "__main__":
+    sys.exit(main())
