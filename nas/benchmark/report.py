@@ -13,7 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table as TextTable
 
 from nas.benchmark.plots import plot_regret
-from nas.benchmark.search import BenchmarkError, StrategySummary, Task, check_tasks, run_tasks, summarise
+from nas.benchmark.runs import RunsFile, finish
+from nas.benchmark.search import COLUMNS, KEY, BenchmarkError, StrategySummary, Task, check_tasks, run_search, summarise
 from nas.tables.read import find_table, read_table
 from nas.tables.table import Table
 
@@ -111,13 +112,14 @@ def report_search(
     check_tasks(table, tasks)
     with progress_bar(console) as progress:
         bar = progress.add_task("runs", total=len(tasks))
-        rows = run_tasks(
-            open_table,
-            (space, path),
+        rows = finish(
+            RunsFile(folder / "search.csv", KEY, COLUMNS),
             table,
             tasks,
-            folder / "search.csv",
+            run_search,
             workers_of(workers),
+            open_table,
+            (space, path),
             lambda task: progress.update(bar, advance=1, description=f"{task.strategy} on {task.metric}, seed {task.seed}"),
         )
     checkpoints = [k for k in CHECKPOINTS if k < queries] + [queries]
@@ -140,7 +142,7 @@ def _search_table(metric: str, summaries: Sequence[StrategySummary], checkpoints
     text.add_column("queries until found: median, 90 %")
     if near is not None:
         text.add_column(f"within {near:g}: median, 90 %")
-    text.add_column("s/run")
+    text.add_column("CPU s/run")
     for summary in summaries:
         cells = []
         for k in checkpoints:
@@ -182,7 +184,7 @@ def _search_rows(summaries: Iterable[StrategySummary]) -> Iterable[dict[str, obj
                 "difference_high": "" if difference is None else f"{difference.high:.4f}",
                 "best_found_share": f"{(ordered <= k).mean():.3f}",
                 "near_found_share": f"{(summary.found_near <= k).mean():.3f}",
-                "seconds": f"{summary.seconds:.2f}",
+                "cpu_seconds": f"{summary.seconds:.2f}",
             }
 
 

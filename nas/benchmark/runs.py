@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from gemnet.errors import GemnetError
+from nas.tables.table import Table
 
 Row = dict[str, str]
 
@@ -80,43 +81,80 @@ class RunsFile:
         self.rows = list(reader)
 
 
-def run_all(
-    tasks: Sequence[Any],
-    function: Callable[[Any], Mapping[str, object]],
+class Task(Protocol):
+    """One run."""
+
+    def key(self, table: Table) -> dict[str, object]:
+        """What names the run in a results file."""
+        ...
+
+
+T = TypeVar("T", bound=Task)
+
+
+def finish(
+    file: RunsFile,
+    table: Table,
+    tasks: Sequence[T],
+    run: Callable[[Table, T], Mapping[str, object]],
     workers: int,
-    prepare: Callable[..., None],
+    make_table: Callable[..., Table],
     arguments: tuple[Any, ...],
-) -> Iterator[Mapping[str, object]]:
-    """Results of ``function`` for each task, as they come.
+    on_result: Callable[[T], None],
+) -> list[Row]:
+    """Runs the tasks that a results file lacks, and returns the rows of all.
 
     Args:
-        tasks: what to do; picklable.
-        function: does one; a module-level function.
+        file: where results are looked up and added.
+        table: what the runs search in or learn from.
+        tasks: the runs wanted.
+        run: does one, and returns the values of the file's other columns; a module-level function.
         workers: processes; 1 works in this one.
-        prepare: called once in each process before its first task, with ``arguments``.
-        arguments: see ``prepare``.
+        make_table: reads the table anew in each other process, with ``arguments``.
+        arguments: see ``make_table``.
+        on_result: called for each task that is finished, old ones first.
     """
+    open_ = []
+    for task in tasks:
+        if file.find(task.key(table)) is None:
+            open_.append(task)
+        else:
+            on_result(task)
+
+    def done(task: T, result: Mapping[str, object]) -> None:
+        file.add({**task.key(table), **result})
+        on_result(task)
+
     if workers == 1:
-        prepare(*arguments)
-        for task in tasks:
-            yield function(task)
-        return
-    # Fresh processes: a fork of one that has used torch's threads can hang.
-    with ProcessPoolExecutor(
-        workers, mp_context=get_context("spawn"), initializer=_prepared, initargs=(prepare, arguments)
-    ) as pool:
-        futures = [pool.submit(function, task) for task in tasks]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        finally:
-            for future in futures:
-                future.cancel()
+        one_thread()
+        for task in open_:
+            done(task, run(table, task))
+    elif open_:
+        # Fresh processes: a fork of one that has used torch's threads can hang.
+        with ProcessPoolExecutor(
+            min(workers, len(open_)), mp_context=get_context("spawn"), initializer=_prepare, initargs=(make_table, arguments)
+        ) as pool:
+            futures = {pool.submit(_work, run, task): task for task in open_}
+            try:
+                for future in as_completed(futures):
+                    done(futures[future], future.result())
+            finally:
+                for future in futures:
+                    future.cancel()
+    rows = [file.find(task.key(table)) for task in tasks]
+    return [row for row in rows if row is not None]
 
 
-def _prepared(prepare: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+_TABLE: list[Table] = []  # of a worker process: read once, used by all its runs
+
+
+def _prepare(make_table: Callable[..., Table], arguments: tuple[Any, ...]) -> None:
     one_thread()
-    prepare(*arguments)
+    _TABLE[:] = [make_table(*arguments)]
+
+
+def _work(run: Callable[[Table, T], Mapping[str, object]], task: T) -> Mapping[str, object]:
+    return run(_TABLE[0], task)
 
 
 def one_thread() -> None:

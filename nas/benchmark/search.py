@@ -9,23 +9,22 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gemnet.errors import GemnetError
-from nas.benchmark.runs import Row, RunsFile, run_all
+from nas.benchmark.runs import Row
 from nas.benchmark.statistics import Interval, mean_interval, paired_difference
 from nas.evaluators.tabular import TabularEvaluator
 from nas.strategies import check_options, make_strategy
 from nas.tables.table import Table
 
 KEY = ("table", "fingerprint", "metric", "strategy", "options", "queries", "initial", "batch", "seed")
-COLUMNS = ("found_best", "found_near", "seconds", "slowest_ask", "regrets")
+COLUMNS = ("found_best", "found_near", "cpu_seconds", "slowest_ask", "regrets")
 
 
 class BenchmarkError(GemnetError):
@@ -75,9 +74,10 @@ def run_search(table: Table, task: Task) -> dict[str, object]:
     """One search; returns the values of `COLUMNS`.
 
     ``found_best`` and ``found_near`` are the number of the query that found the best of all cells, or one within
-    ``near`` of it; empty where none did. ``regrets`` is the step curve "query:regret;..." of the best so far.
+    ``near`` of it; empty where none did. ``regrets`` is the step curve "query:regret;..." of the best so far. Times are CPU
+    seconds, of the whole run and of the slowest `ask`.
     """
-    started = time.perf_counter()
+    started = time.process_time()
     evaluator = TabularEvaluator(table, {1: task.metric})
     strategy = make_strategy(
         task.strategy, table.space, task.seed, fidelity=evaluator.fidelity, initial=task.initial, **task.options
@@ -86,9 +86,9 @@ def run_search(table: Table, task: Task) -> dict[str, object]:
     slowest = 0.0
     while len(values) < task.queries:
         wanted = min(task.initial - len(values) if len(values) < task.initial else task.batch, task.queries - len(values))
-        asked = time.perf_counter()
+        asked = time.process_time()
         proposals = strategy.ask(wanted)
-        slowest = max(slowest, time.perf_counter() - asked)
+        slowest = max(slowest, time.process_time() - asked)
         if not proposals:
             break
         evaluations = [evaluator.evaluate(proposal) for proposal in proposals]
@@ -98,7 +98,7 @@ def run_search(table: Table, task: Task) -> dict[str, object]:
     return {
         "found_best": _first(regret <= 0),
         "found_near": _first(regret <= task.near),
-        "seconds": f"{time.perf_counter() - started:.2f}",
+        "cpu_seconds": f"{time.process_time() - started:.2f}",
         "slowest_ask": f"{slowest:.3f}",
         "regrets": steps_to_text(regret),
     }
@@ -118,54 +118,6 @@ def check_tasks(table: Table, tasks: Iterable[Task]) -> None:
                 f"queries and batch are at least 1, and initial lies between 1 and queries; got queries={task.queries}, "
                 f"batch={task.batch}, initial={task.initial}."
             )
-
-
-def run_tasks(
-    make_table: Callable[..., Table],
-    arguments: tuple[Any, ...],
-    table: Table,
-    tasks: Sequence[Task],
-    path: Path,
-    workers: int,
-    on_result: Callable[[Task], None],
-) -> list[Row]:
-    """Runs what is not finished yet and returns the rows of all tasks.
-
-    Args:
-        make_table: reads the table in each process, with ``arguments``.
-        arguments: see ``make_table``.
-        table: the same table in this process.
-        tasks: the runs wanted.
-        path: results file.
-        workers: processes.
-        on_result: called for each task that is finished, old ones first.
-    """
-    file = RunsFile(path, KEY, COLUMNS)
-    open_ = []
-    for task in tasks:
-        if file.find(task.key(table)) is None:
-            open_.append(task)
-        else:
-            on_result(task)
-    if open_:
-        for result in run_all(open_, _work, workers, _prepare, (make_table, arguments)):
-            task = result["task"]
-            assert isinstance(task, Task)
-            file.add({**task.key(table), **{name: result[name] for name in COLUMNS}})
-            on_result(task)
-    rows = [file.find(task.key(table)) for task in tasks]
-    return [row for row in rows if row is not None]
-
-
-_TABLE: list[Table] = []
-
-
-def _prepare(make_table: Callable[..., Table], arguments: tuple[Any, ...]) -> None:
-    _TABLE[:] = [make_table(*arguments)]
-
-
-def _work(task: Task) -> dict[str, object]:
-    return {"task": task, **run_search(_TABLE[0], task)}
 
 
 def _first(found: NDArray[np.bool_]) -> str:
@@ -198,7 +150,7 @@ class StrategySummary:
         regret: mean regret at the checkpoints.
         found_best, found_near: query that found the best cell (or a near one), infinite where none did; (seeds,).
         difference: paired difference of regret with the reference strategy at the checkpoints; empty for the reference.
-        seconds: mean time of a run.
+        seconds: mean CPU time of a run.
     """
 
     metric: str
@@ -249,7 +201,7 @@ def summarise(
                     for k in checkpoints
                     if shared
                 },
-                float(np.mean([float(row["seconds"]) for row in members])),
+                float(np.mean([float(row["cpu_seconds"]) for row in members])),
             )
         )
     return result

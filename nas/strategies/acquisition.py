@@ -30,3 +30,56 @@ def expected_improvement(mean: Floats, deviation: Floats, best: float) -> Floats
 def independent_thompson(mean: Floats, deviation: Floats, rng: np.random.Generator) -> Floats:
     """One draw from each candidate's own normal prediction (ITS; White et al., AAAI 2021), (n,)."""
     return rng.normal(mean, np.maximum(deviation, 1e-12))
+
+
+def greedy_batch(mean: Floats, covariance: Floats, noise: float, beta: float, n: int) -> NDArray[np.intp]:
+    """Places of ``n`` candidates that together are worth evaluating, best first.
+
+    The candidate with the largest ``mean + beta * deviation`` is taken; then the deviations are what they would be had it been
+    evaluated, since its value is not needed for that, and the next is taken (Desautels, Krause and Burdick, "Parallelizing
+    Exploration-Exploitation Tradeoffs with Gaussian Process Bandits", JMLR 2014). So near twins don't fill a batch unless
+    they are likely to be the best.
+
+    Args:
+        mean: predicted values (m,).
+        covariance: covariance of their errors (m, m).
+        noise: variance of an evaluation's own noise.
+        beta: weight of the deviation.
+        n: candidates wanted, at most m.
+    """
+    covariance = covariance.copy()
+    free = np.ones(len(mean), dtype=np.bool_)
+    chosen = []
+    for _ in range(n):
+        values = np.where(free, mean + beta * np.sqrt(np.maximum(np.diag(covariance), 0.0)), -np.inf)
+        pick = int(np.argmax(values))
+        free[pick] = False
+        chosen.append(pick)
+        column = covariance[:, pick].copy()
+        covariance -= np.outer(column, column) / max(column[pick] + noise, 1e-12)
+    return np.array(chosen, dtype=np.intp)
+
+
+def hypervolume_gain(points: Floats, front: Floats, reference: Floats) -> Floats:
+    """Area that each point, on its own, would add to what a front dominates; two objectives, both maximised.
+
+    Args:
+        points: candidates (m, 2).
+        front: points already there (k, 2); dominated ones do no harm.
+        reference: the corner below which nothing counts (2,).
+
+    Returns:
+        (m,), 0 for points that are dominated or below the reference.
+    """
+    kept = front[np.all(front > reference, axis=1)]
+    kept = kept[np.argsort(-kept[:, 0], kind="stable")]
+    # A staircase: falling in the first objective, rising in the second.
+    higher = np.maximum.accumulate(kept[:, 1]) if len(kept) else kept[:, 1]
+    steps = np.concatenate([[True], higher[1:] > higher[:-1]]) if len(kept) else np.zeros(0, dtype=np.bool_)
+    x, y = kept[steps, 0], kept[steps, 1]
+    # Between x[i + 1] and x[i] the front reaches the height y[i]; right of x[0] nothing but the reference.
+    right = np.concatenate([[np.inf], x])
+    left = np.concatenate([x, [reference[0]]])
+    height = np.concatenate([[reference[1]], y])
+    width = np.clip(np.minimum(points[:, [0]], right) - left, 0.0, None)
+    return (width * np.clip(points[:, [1]] - height, 0.0, None)).sum(axis=1)

@@ -1,7 +1,8 @@
-"""Regularized evolution.
+"""Regularized evolution, and NSGA-II where there are two objectives.
 
 Real, Aggarwal, Huang and Le, "Regularized Evolution for Image Classifier Architecture Search", AAAI 2019: the
-population is the latest evaluations, the best of a random few of them has a mutated child, the oldest dies.
+population is the latest evaluations, the best of a random few of them has a mutated child, the oldest dies. With two objectives: Deb, Pratap, Agarwal and Meyarivan, "A Fast
+and Elitist Multiobjective Genetic Algorithm: NSGA-II", 2002, its sorting and crowding from pymoo.
 """
 
 from __future__ import annotations
@@ -10,6 +11,9 @@ from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from pymoo.operators.survival.rank_and_crowding.metrics import calc_crowding_distance
+from pymoo.util.nds.non_dominated_sorting import NonDominatedSorting
 
 from nas.spaces.base import Candidate, SearchSpace
 from nas.strategies.history import HistoryStrategy
@@ -25,20 +29,22 @@ class RegularizedEvolution(HistoryStrategy):
         space, seed, options: see `HistoryStrategy`.
         population: how many of the latest evaluations may have children.
         tournament: how many of them, drawn at random, compete to be parent.
+        cost: a metric that evaluations measure and that is to be small while the score is large; then the population is
+            NSGA-II's: the best fronts of everything evaluated, and two compete to be parent.
     """
 
     def __init__(
-        self, space: SearchSpace, seed: int, *, population: int = 20, tournament: int = 5, **options: Any
+        self, space: SearchSpace, seed: int, *, population: int = 20, tournament: int = 5, cost: str | None = None, **options: Any
     ) -> None:
         super().__init__(space, seed, **options)
         self.population = population
-        self.tournament = tournament
+        self.tournament = tournament if cost is None else 2
+        self.cost = cost
 
     def propose(
         self, n: int, rng: np.random.Generator, taken: set[Hashable], pending: Sequence[Candidate]
     ) -> list[Candidate]:
-        scores, failed = self.scores(), self.failed()
-        alive = [row for row in range(len(scores)) if not failed[row]][-self.population :]
+        alive, scores = self._population()
         if not alive:
             return []
         known, children = set(taken), []
@@ -50,8 +56,27 @@ class RegularizedEvolution(HistoryStrategy):
             children.append(child)
         return children
 
+    def _population(self) -> tuple[list[int], NDArray[np.float64]]:
+        """Rows that may have children, and what decides a tournament, for each row."""
+        scores = self.scores()
+        alive = np.flatnonzero(~self.failed())
+        if self.cost is None or not len(alive):
+            return alive[-self.population :].tolist(), scores
+        objectives = np.stack([-scores, self.costs(self.cost)], axis=1)[alive]
+        fitness = np.full(len(scores), -np.inf)
+        survivors: list[int] = []
+        for rank, front in enumerate(NonDominatedSorting().do(objectives)):
+            crowding = calc_crowding_distance(objectives[front])
+            order = np.argsort(-crowding, kind="stable")[: self.population - len(survivors)]
+            # Fronts first; within one, the lonelier wins.
+            fitness[alive[front]] = -rank + 1 - 1 / (1 + np.minimum(crowding, 1e6))
+            survivors += alive[front][order].tolist()
+            if len(survivors) >= self.population:
+                break
+        return survivors, fitness
+
     def _child(
-        self, alive: list[int], scores: np.ndarray, known: set[Hashable], rng: np.random.Generator
+        self, alive: list[int], scores: NDArray[np.float64], known: set[Hashable], rng: np.random.Generator
     ) -> Candidate | None:
         for attempt in range(PARENTS):
             rivals = rng.choice(alive, min(self.tournament, len(alive)), replace=False)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gemnet.errors import GemnetError
+from gemnet.errors import GemnetError, nearest
 from nas.evaluation import Evaluation, Fidelity, Proposal
 from nas.score import Budget, BudgetError, EfficiencyScore
 from nas.spaces.base import Candidate, CandidateBatch, SearchSpace
@@ -66,6 +66,7 @@ class HistoryStrategy(Strategy):
         self.candidates: list[Candidate] = []
         self.numbers: list[int] = []
         self._scores: list[list[float]] = []
+        self._metrics: list[Mapping[str, float]] = []
         self._rows: dict[Hashable, int] = {}
         self._taken: set[Hashable] = set()
         self._waiting: dict[int, Evaluation] = {}
@@ -146,6 +147,20 @@ class HistoryStrategy(Strategy):
         worst = np.nanmin(values) if np.isfinite(values).any() else 0.0
         return np.where(np.isfinite(values), values, worst)
 
+    def costs(self, metric: str) -> NDArray[np.float64]:
+        """A measured metric of each of ``candidates``, less is better; the worst seen where there is none.
+
+        Raises:
+            StrategyError: no evaluation has that metric.
+        """
+        values = np.array([metrics.get(metric, np.nan) for metrics in self._metrics])
+        if np.isnan(values).all() and not self.failed().all():
+            known = sorted({name for metrics in self._metrics for name in metrics})
+            raise StrategyError(
+                f"cost={metric!r} is to be minimised, but the evaluator measures no such thing.{nearest(metric, known)}"
+            )
+        return np.where(np.isnan(values), np.nanmax(values) if np.isfinite(values).any() else 0.0, values)
+
     def failed(self) -> NDArray[np.bool_]:
         """Which of ``candidates`` have no score because every evaluation failed."""
         return np.array([not s for s in self._scores], dtype=np.bool_)
@@ -161,8 +176,10 @@ class HistoryStrategy(Strategy):
             self.candidates.append(candidate)
             self.numbers.append(evaluation.proposal.number)
             self._scores.append([])
+            self._metrics.append({})
         if evaluation.status == "ok" and evaluation.accuracy is not None and np.isfinite(evaluation.accuracy):
             self._scores[self._rows[key]].append(self.score_of(evaluation))
+            self._metrics[self._rows[key]] = evaluation.metrics
 
     def score_of(self, evaluation: Evaluation) -> float:
         """The efficiency score of a finished evaluation."""

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from nas.predictor import FeatureTable
 from nas.score import Budget
 from nas.spaces.base import Candidate, CandidateBatch, SearchSpace
 from nas.wl import wl_colours
@@ -34,6 +35,7 @@ class Pool:
         self.batch = batch
         self._parent = parent
         self._views: dict[str, View] = {}
+        self._tables: dict[str, FeatureTable] = {}
         self._rows: dict[bytes, int] | None = None
         self._buckets: dict[int, list[int]] | None = None
 
@@ -48,6 +50,15 @@ class Pool:
         if name not in self._views:
             self._views[name] = compute(self.batch)
         return self._views[name]
+
+    def table(self, name: str, compute: Callable[[CandidateBatch], FeatureTable]) -> FeatureTable:
+        """Like `view`, for what a predictor reads."""
+        if self._parent is not None:
+            pool, rows = self._parent
+            return pool.table(name, compute).take(rows)
+        if name not in self._tables:
+            self._tables[name] = compute(self.batch)
+        return self._tables[name]
 
     def take(self, rows: NDArray[np.intp]) -> Pool:
         """The candidates at ``rows`` as a pool that shares this one's views."""

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.ensemble import ExtraTreesRegressor
 
+from nas.predictor import FeatureTable, macro_table, structural_table
 from nas.spaces.base import SearchSpace
 from nas.strategies.acquisition import upper_confidence
 from nas.strategies.model import ModelStrategy, best_first, normal_scores
 from nas.strategies.pool import Pool
-from nas.strategies.views import cost_view, macro_view, structure_view
 
 
 class StructuralSearch(ModelStrategy):
@@ -49,7 +49,12 @@ class StructuralSearch(ModelStrategy):
         return best_first(values, free, rng)
 
     def _features(self, pool: Pool) -> NDArray[np.float32]:
-        return np.concatenate([structure_view(pool), macro_view(pool), cost_view(pool)], axis=1)
+        space = pool.space
+        tables = [
+            pool.table("structure", lambda batch: structural_table(space, batch)),
+            pool.table("macro", lambda batch: macro_table(space, batch)),
+        ]
+        return FeatureTable.join(tables).values
 
 
 def tree_predictions(forest: ExtraTreesRegressor, features: NDArray[np.float32]) -> NDArray[np.float64]:
