@@ -1,0 +1,164 @@
+"""GEMNet as a Detectron2 backbone.
+
+    from gemnet.detection.detectron2 import add_gemnet_config
+    cfg = get_cfg(); cfg.merge_from_file(model_zoo.get_config_file("COCO-Detection/retinanet_R_50_FPN_1x.yaml"))
+    add_gemnet_config(cfg, arch="gemnet_b")
+
+Importing this module registers ``build_gemnet_backbone`` and, with a feature pyramid, ``build_gemnet_fpn_backbone`` and
+``build_retinanet_gemnet_fpn_backbone`` in Detectron2's ``BACKBONE_REGISTRY``. Levels have the names of Detectron2's
+ResNets, ``res2`` (stride 4) to ``res5`` (stride 32), so its configs need no other change.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+try:
+    from detectron2.config import CfgNode
+    from detectron2.layers import ShapeSpec
+    from detectron2.modeling import BACKBONE_REGISTRY, Backbone
+    from detectron2.modeling.backbone.fpn import FPN, LastLevelMaxPool, LastLevelP6P7
+except ImportError as error:
+    raise ImportError(
+        f"gemnet.detection.detectron2 needs Detectron2 ({error}). It is not on PyPI: see its installation page, "
+        "https://detectron2.readthedocs.io/en/latest/tutorials/install.html"
+    ) from error
+
+from gemnet.detection.backbone import BackboneError, GEMNet, check_levels, resolve_genome
+from gemnet.genome import Genome
+from gemnet.models import GenomeSource
+
+PIXEL_MEAN = [123.675, 116.28, 103.53]
+PIXEL_STD = [58.395, 57.12, 57.375]
+
+
+class GEMNetBackbone(Backbone):
+    """A GEMNet whose levels have Detectron2's names, channels and strides.
+
+    Args:
+        arch: a name known to `gemnet.genome_for`.
+        genome: instead, a genome: path, dict or `Genome`.
+        out_features: levels to return, ``res2`` to ``res5`` (the number is the logarithm of the stride).
+        freeze_at: Detectron2's ``MODEL.BACKBONE.FREEZE_AT``: 1 freezes the stem, 2 also the stages up to ``res2``, and
+            so on.
+        weights: a path or a zoo tag; None for none.
+        in_channels: channels of the images.
+
+    Raises:
+        GemnetError: as `gemnet.detection.GEMNet`.
+    """
+
+    def __init__(
+        self,
+        arch: str | None = None,
+        genome: GenomeSource | None = None,
+        out_features: Sequence[str] = ("res2", "res3", "res4", "res5"),
+        freeze_at: int = 0,
+        weights: str | os.PathLike[str] | None = None,
+        in_channels: int = 3,
+    ) -> None:
+        super().__init__()
+        read = resolve_genome(arch, genome)
+        names = level_names(read)
+        unknown = [name for name in out_features if name not in names]
+        if unknown:
+            raise BackboneError(f"There is no level {unknown[0]!r}; this network has {', '.join(names)}.")
+        chosen = check_levels(read, sorted(names.index(name) for name in out_features))
+        self.body = GEMNet(
+            genome=read, out_indices=chosen, frozen_stages=freeze_at - 1, in_channels=in_channels, init_cfg=weights
+        )
+        self.body.init_weights()
+        self._out_features = [names[index] for index in chosen]
+        self._out_feature_channels = dict(zip(self._out_features, self.body.out_channels, strict=True))
+        self._out_feature_strides = dict(zip(self._out_features, self.body.strides, strict=True))
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Levels by name of images ``batch x in_channels x h x w``."""
+        return dict(zip(self._out_features, self.body(x), strict=True))
+
+
+def level_names(genome: Genome) -> list[str]:
+    """``res2`` for the level of stride 4, ``res3`` for stride 8, and so on."""
+    return [f"res{level.reduction.bit_length() - 1}" for level in genome.levels]
+
+
+def add_gemnet_config(
+    cfg: CfgNode,
+    arch: str | None = "gemnet_b",
+    genome: str | None = None,
+    weights: str | None = None,
+) -> CfgNode:
+    """Puts a GEMNet in the place of the backbone of one of Detectron2's configs.
+
+    A config with ``build_resnet_fpn_backbone`` or ``build_retinanet_resnet_fpn_backbone`` keeps its pyramid. Input
+    becomes RGB with ImageNet's mean and deviation, which GEMNets are trained with.
+
+    Args:
+        cfg: the config, changed in place.
+        arch: a name known to `gemnet.genome_for`; None with a genome.
+        genome: instead, the path of a genome's JSON.
+        weights: a path or a zoo tag; None for none.
+
+    Returns:
+        The config.
+    """
+    pyramids = {
+        "build_resnet_fpn_backbone": "build_gemnet_fpn_backbone",
+        "build_retinanet_resnet_fpn_backbone": "build_retinanet_gemnet_fpn_backbone",
+    }
+    cfg.MODEL.GEMNET = CfgNode(
+        {
+            "ARCH": arch if genome is None else None,
+            "GENOME": genome,
+            "WEIGHTS": weights,
+            "OUT_FEATURES": list(cfg.MODEL.FPN.IN_FEATURES) or ["res2", "res3", "res4", "res5"],
+        }
+    )
+    cfg.MODEL.BACKBONE.NAME = pyramids.get(cfg.MODEL.BACKBONE.NAME, "build_gemnet_backbone")
+    if weights is None:
+        cfg.MODEL.BACKBONE.FREEZE_AT = 0
+    cfg.MODEL.WEIGHTS = ""
+    cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD = list(PIXEL_MEAN), list(PIXEL_STD)
+    cfg.INPUT.FORMAT = "RGB"
+    return cfg
+
+
+@BACKBONE_REGISTRY.register()
+def build_gemnet_backbone(cfg: Any, input_shape: Any) -> GEMNetBackbone:
+    """The backbone that ``cfg.MODEL.GEMNET`` describes, without a pyramid."""
+    own = cfg.MODEL.GEMNET
+    return GEMNetBackbone(
+        own.ARCH, own.GENOME, own.OUT_FEATURES, cfg.MODEL.BACKBONE.FREEZE_AT, own.WEIGHTS, input_shape.channels
+    )
+
+
+@BACKBONE_REGISTRY.register()
+def build_gemnet_fpn_backbone(cfg: Any, input_shape: ShapeSpec) -> FPN:
+    """The same with a pyramid of one level more, as Detectron2's Faster R-CNN uses it."""
+    return FPN(
+        bottom_up=build_gemnet_backbone(cfg, input_shape),
+        in_features=cfg.MODEL.FPN.IN_FEATURES,
+        out_channels=cfg.MODEL.FPN.OUT_CHANNELS,
+        norm=cfg.MODEL.FPN.NORM,
+        top_block=LastLevelMaxPool(),
+        fuse_type=cfg.MODEL.FPN.FUSE_TYPE,
+    )
+
+
+@BACKBONE_REGISTRY.register()
+def build_retinanet_gemnet_fpn_backbone(cfg: Any, input_shape: ShapeSpec) -> FPN:
+    """The same with two levels more, P6 and P7, as Detectron2's RetinaNet uses it."""
+    body = build_gemnet_backbone(cfg, input_shape)
+    last = body.output_shape()["res5"].channels
+    return FPN(
+        bottom_up=body,
+        in_features=cfg.MODEL.FPN.IN_FEATURES,
+        out_channels=cfg.MODEL.FPN.OUT_CHANNELS,
+        norm=cfg.MODEL.FPN.NORM,
+        top_block=LastLevelP6P7(last, cfg.MODEL.FPN.OUT_CHANNELS),
+        fuse_type=cfg.MODEL.FPN.FUSE_TYPE,
+    )
