@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from gemnet.errors import GemnetError
 from gemnet.genome import Genome
 from gemnet.macs import macs
-from nas.baselines import BLOCKS, block_genome, fit_width, random_candidates
+from nas.baselines import BLOCKS, BaselineError, block_genome, fit_width, random_candidates
 from nas.components import Parts, build_executor, build_parts, build_strategy, check_config
 from nas.config import SearchConfig
 from nas.evaluation import Evaluation, Proposal
@@ -289,11 +289,14 @@ class _Search:
         assert options is not None
         limit = float(macs(genome, in_chans=space.in_chans))
         batch = random_candidates(space, options.random_cells, limit, self.config.search.seed)
-        cells = [space.genome(space.unpack(batch, row)) for row in range(len(batch))]
-        rivals = [(RANDOM_CELLS, fit_width(cell, limit, space.in_chans), 1) for cell in cells]
-        for block in options.blocks:
-            network = fit_width(block_genome(block, genome), limit, space.in_chans)
-            rivals.append((BLOCKS[block][2], network, options.seeds))
+        entries = [(RANDOM_CELLS, space.genome(space.unpack(batch, row)), 1) for row in range(len(batch))]
+        entries += [(BLOCKS[block][2], block_genome(block, genome), options.seeds) for block in options.blocks]
+        rivals = []
+        for line, network, trainings in entries:
+            try:
+                rivals.append((line, fit_width(network, limit, space.in_chans), trainings))
+            except BaselineError as error:
+                self.monitor.note(f"Left out of the comparison: {line}. {error}")
         return rivals
 
     def _train(self, trainings: Sequence[_Training]) -> list[Evaluation]:

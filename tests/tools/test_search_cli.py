@@ -22,7 +22,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 TINY = [
     "strategy.type=random",
     "space.max_nodes=4",
-    "space.stage_widths=[8,8,8]",
+    "space.stage_widths=[16,16,16]",
+    "score.weight=0.0",
     "fidelity.epochs=1",
     "fidelity.subset=0.2",
     "search.batch=4",
@@ -115,7 +116,8 @@ def test_saved_network_built_by_timm_has_the_accuracy_that_was_printed(finished)
         "gemnet", genome=str(folder / "best.json"), in_chans=1, checkpoint_path=str(folder / "best.safetensors")
     )
     rows = json.loads((folder / "summary.json").read_text())["comparison"]
-    assert measure(model, load_data(DataSpec("digits"))) == pytest.approx(rows[0]["accuracies"][0])
+    data = json.loads((folder / "search.json").read_text())["config"]["data"]
+    assert measure(model, load_data(DataSpec(**data))) == pytest.approx(rows[0]["accuracies"][0])
 
 
 def test_finished_search_resumed_does_nothing_again_and_says_the_same(finished, capsys) -> None:
