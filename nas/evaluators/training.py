@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 
@@ -41,7 +41,7 @@ class GenomeSpace(Protocol):
 class TrainingEvaluator:
     """Trains each candidate and measures it on the development images. The official test images are never read.
 
-    It may be pickled; worker processes read the data themselves, from the one copy in the cache.
+    Each worker process makes its own; they map the images from the one copy in the cache.
 
     Args:
         data: which images.
@@ -159,13 +159,6 @@ class TrainingEvaluator:
         """The network of the plainest candidate: it shows everything the space puts around a cell."""
         cell = CellGraph((self.space.vocabulary[0],), frozenset({(0, 1), (1, 2)}))
         return self.space.genome(Candidate(cell, tuple((k, v[0]) for k, v in self.space.macro_choices.items())))
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Without what was read: a worker maps the data itself."""
-        return {name: value for name, value in self.__dict__.items() if name not in ("images", "_prepared")}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
 
 
 @contextmanager
