@@ -1,13 +1,13 @@
 """The score predictor: from few evaluated candidates to mean and uncertainty for thousands of others.
 
 Two unlike models are averaged, since they err differently and their average is better than either: a Gaussian process
-over groups of features, and gradient-boosted trees on the same features. Both see structural features of
-the cell (`nas.structure`), macro choices and costs, and the encoder's embedding, as one table whose columns belong to groups.
+over groups of features, and gradient-boosted trees on the same features. Both see structural features of the cell
+(`nas.structure`), macro choices and costs, and the encoder's embedding, as one table whose columns belong to groups.
 `docs/benchmarks.md` says what each part is worth.
 
 Scores are warped first. A search ranks, and a few broken candidates at the bottom would otherwise take all the
-attention of a least-squares model; but plain ranks forget that some gaps are wide. The target is the sum of both
-views, standardised: the normal score of the rank, and the negative logarithm of the distance to a point just above the best.
+attention of a least-squares model; but plain ranks forget that some gaps are wide. The target is the sum of both views,
+standardised: the normal score of the rank, and the negative logarithm of the distance to a point just above the best.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ Floats = NDArray[np.float64]
 Table = NDArray[np.float32]
 
 # Prior means of the logarithm of each group's inverse squared length scale: how much a group of features counts
-# before anything is known. Rounded means of what the marginal likelihood found, over random training sets of NAS-Bench-201
-# (CIFAR-10) and of NAS-Bench-101's training half, 150 to 600 cells; the same for every space.
+# before anything is known. Rounded means of what the marginal likelihood found, over random training sets of
+# NAS-Bench-201 (CIFAR-10) and of NAS-Bench-101's training half, 150 to 600 cells; the same for every space.
 _RELEVANCE = {
     "count": -3.9,
     "longest": -5.0,
@@ -52,8 +52,8 @@ _RELEVANCE_SPREAD = 0.7
 _LOG_SIGNAL, _LOG_SIGNAL_SPREAD = 0.7, 1.0
 _LOG_NOISE, _LOG_NOISE_SPREAD = -4.0, 1.0
 # Hyper-parameters need no more observations than this; what follows them uses all.
-_HYPER_ROWS = 256
-_HYPER_STEPS = 25
+_HYPER_ROWS = 600
+_HYPER_STEPS = 30
 _EMBEDDING = "embedding"
 
 
@@ -79,7 +79,8 @@ class FeatureTable:
     def __post_init__(self) -> None:
         if self.values.ndim != 2 or self.values.shape[1] != len(self.groups):
             raise PredictorError(
-                f"A feature table has one group name a column; got values of shape {self.values.shape} and {len(self.groups)} names."
+                f"A feature table has one group name a column; got values of shape {self.values.shape} "
+                f"and {len(self.groups)} names."
             )
         if not np.isfinite(self.values).all():
             raise PredictorError("Features hold NaN or infinite values; mend or drop those columns.")
@@ -154,7 +155,7 @@ class ScorePredictor:
     """
 
     def __init__(
-        self, *, boosters: int = 3, trees: int = 100, booster_weight: float = 0.4, random_state: int = 0
+        self, *, boosters: int = 3, trees: int = 150, booster_weight: float = 0.4, random_state: int = 0
     ) -> None:
         self.boosters = boosters
         self.trees = trees
@@ -173,8 +174,8 @@ class ScorePredictor:
         Args:
             features: the candidates.
             scores: their scores (n,), in any unit; more is better.
-            noise: standard deviation of each score's own error, in the same unit, (n,), beside the noise that is common to all and
-                learnt.
+            noise: standard deviation of each score's own error, in the same unit, (n,), beside the noise that is common
+                to all and learnt.
             pool: candidates without scores, such as those to choose from; features are scaled by their spread there
                 instead of among the observations.
 
@@ -191,24 +192,23 @@ class ScorePredictor:
         self._scaling = _Scaling(features if pool is None else pool)
         self._warp = _Warp(y)
         self.targets_ = self._warp(y)
-        own = np.zeros(len(y))
+        own: Floats = np.zeros(len(y))
         if noise is not None:
             own = np.broadcast_to(np.asarray(noise, dtype=np.float64), y.shape) * self._warp.slope(y)
         scaled = self._scaling(features)
         self._process = _GroupProcess(self._scaling.slices).fit(scaled, self.targets_, own**2, self.random_state)
         self.relevance_ = dict(zip(self._scaling.slices, self._process.relevance.tolist(), strict=True))
-        tree_input = self._tree_input(scaled)
         self._forests = [
             GradientBoostingRegressor(
                 n_estimators=self.trees,
-                learning_rate=6.0 / self.trees,
-                max_depth=4,
+                learning_rate=9.0 / self.trees,
+                max_depth=6,
                 subsample=0.5,
-                max_features=0.2,
+                max_features=0.1,
                 min_samples_leaf=2 if len(y) >= 8 else 1,
                 random_state=self.random_state + k,
-            ).fit(tree_input, self.targets_)
-            for k in range(self.boosters if tree_input.shape[1] and np.ptp(self.targets_) > 0 else 0)
+            ).fit(scaled, self.targets_)
+            for k in range(self.boosters if scaled.shape[1] and np.ptp(self.targets_) > 0 else 0)
         ]
         return self
 
@@ -228,8 +228,7 @@ class ScorePredictor:
         if with_noise:
             variance = variance + self._process.noise
         if self._forests:
-            tree_input = self._tree_input(scaled)
-            boosted = np.mean([forest.predict(tree_input) for forest in self._forests], axis=0)
+            boosted = np.mean([forest.predict(scaled) for forest in self._forests], axis=0)
             mean = (1 - self.booster_weight) * mean + self.booster_weight * boosted
         return mean, np.sqrt(variance)
 
@@ -239,11 +238,8 @@ class ScorePredictor:
         return self._process.noise
 
     def latent_covariance(self, features: FeatureTable) -> Floats:
-        """How the errors of `predict_latent` at n candidates go together, without noise; (n, n). Of the process alone."""
+        """Covariance of the errors of `predict_latent` at n candidates, without noise; (n, n). Of the process alone."""
         return self._process.covariance(self._scaling(features))
-
-    def _tree_input(self, scaled: Table) -> Table:
-        return scaled
 
 
 class _Warp:
@@ -334,10 +330,10 @@ class _Scaling:
 class _GroupProcess:
     """An exact Gaussian process: ``k(x, x') = signal / (1 + sum_g relevance_g |x_g - x'_g|^2 / 2)``, constant noise.
 
-    A rational quadratic kernel of exponent 1 (a mixture of squared exponentials of many length scales) with one relevance a
-    group. Hyper-parameters maximise the marginal likelihood times log-normal priors. scikit-learn's process is
-    not used here: a kernel over column groups would have to be built from a Python object for each and its gradient as one n x n array a group
-    on every step; this does the same with one matrix product.
+    A rational quadratic kernel of exponent 1 (a mixture of squared exponentials of many length scales) with one
+    relevance a group. Hyper-parameters maximise the marginal likelihood times log-normal priors. scikit-learn's process
+    is not used: it has no kernel over groups of columns, and one written for it would have to hand over its gradient as
+    an n x n x groups array on every step, where one matrix product does.
     """
 
     def __init__(self, slices: dict[str, slice]) -> None:
@@ -381,14 +377,16 @@ class _GroupProcess:
         """Sets relevance, signal and noise."""
         n, groups = len(x), len(self.slices)
         centred = targets - targets.mean()
-        distances = np.stack([_squared_distances(x[:, c], x[:, c]).ravel() for c in self.slices.values()] or [np.zeros(n * n)])
+        distances = np.zeros((groups, n * n))
+        for row, columns in zip(distances, self.slices.values(), strict=True):
+            row[:] = _squared_distances(x[:, columns], x[:, columns]).ravel()
         prior = np.array([_RELEVANCE.get(group, _OTHER_RELEVANCE) for group in self.slices] + [_LOG_SIGNAL, _LOG_NOISE])
         spread = np.array([_RELEVANCE_SPREAD] * groups + [_LOG_SIGNAL_SPREAD, _LOG_NOISE_SPREAD])
         diagonal = np.diag_indices(n)
 
         def loss(parameters: Floats) -> tuple[float, Floats]:
             relevance, signal, noise = np.exp(parameters[:groups]), *np.exp(parameters[groups:])
-            shape = 1 / (1 + 0.5 * (relevance @ distances[:groups]).reshape(n, n))
+            shape = 1 / (1 + 0.5 * (relevance @ distances).reshape(n, n))
             covariance = signal * shape
             covariance[diagonal] += noise + own_noise + 1e-8
             factor, info = lapack.dpotrf(covariance, lower=1)
@@ -403,7 +401,7 @@ class _GroupProcess:
             slope = (-0.5 * signal) * (inner * shape * shape).ravel()
             gradient = np.concatenate(
                 [
-                    relevance * (distances[:groups] @ slope),
+                    relevance * (distances @ slope),
                     [signal * np.vdot(inner, shape), noise * np.trace(inner)],
                 ]
             )

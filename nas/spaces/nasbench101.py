@@ -89,9 +89,7 @@ def _md5(text: str) -> str:
 
 def _check(cell: CellGraph) -> None:
     if cell.size > MAX_VERTICES:
-        raise SpaceError(
-            f"A NAS-Bench-101 cell has at most {MAX_VERTICES} vertices with both ends, got {cell.size}."
-        )
+        raise SpaceError(f"A NAS-Bench-101 cell has at most {MAX_VERTICES} vertices with both ends, got {cell.size}.")
     if len(cell.edges) > MAX_EDGES:
         raise SpaceError(f"A NAS-Bench-101 cell has at most {MAX_EDGES} edges, got {len(cell.edges)}.")
     for op in cell.ops:
@@ -243,7 +241,7 @@ def _same(first: GraphBatch, second: GraphBatch) -> NDArray[np.bool_]:
 
 
 def _vertex_channels(adjacency: NDArray[np.int64], last: NDArray[np.intp], c_out: int) -> NDArray[np.int64]:
-    """Channels of each inner vertex, (n, v): a share of the output's where it reads them, else their widest reader's."""
+    """Channels of each inner vertex, (n, v): a share of the output's if it reads them, else the widest reader's."""
     n, width, _ = adjacency.shape
     rows = np.arange(n)
     to_output = adjacency[rows, :, last].copy()
