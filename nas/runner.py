@@ -265,6 +265,36 @@ def select_images(config: Config, work_dir: str | os.PathLike[str], final: str |
         log_opening(log, str(dataset.get("ann_file") or dataset.get("data_root") or dataset.get("type")), final)
 
 
+def draw_detections(config: Config, folder: str | os.PathLike[str], final: bool) -> None:
+    """Has a detector's test draw truth and detections, one picture an image.
+
+    MMDetection draws all images of a test, but only some of a validation; so the development images, if they are
+    meant, become the test's.
+
+    Args:
+        config: a detector's config, changed in place.
+        folder: where the pictures go.
+        final: whether the official test images are measured.
+
+    Raises:
+        RunnerError: the config is no detector's.
+    """
+    hooks = config.get("default_hooks") or {}
+    if (hooks.get("visualization") or {}).get("type") != "DetVisualizationHook":
+        raise RunnerError(
+            "--show-dir draws boxes, so it needs a detector's config with default_hooks.visualization of type "
+            "'DetVisualizationHook'."
+        )
+    hooks["visualization"] = {
+        "type": "DetVisualizationHook",
+        "draw": True,
+        "test_out_dir": str(Path(folder).absolute()),
+    }
+    if not final:
+        for part in ("dataloader", "evaluator"):
+            config[f"test_{part}"] = copy.deepcopy(config[f"val_{part}"])
+
+
 def measure(runner: Runner, final: bool) -> dict[str, float]:
     """The metrics of the loaded checkpoint, on the official test images (``final``) or the development images.
 

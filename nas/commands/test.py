@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser(program).parse_args(arguments)
     import torch
 
-    from nas.runner import find_runner_config, load_runner_config, make_runner, measure, select_images
+    from nas.runner import draw_detections, find_runner_config, load_runner_config, make_runner, measure, select_images
 
     try:
         file = find_runner_config(options.config)
@@ -31,8 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         work_dir = Path(options.work_dir or config.get("work_dir") or Path("work_dirs") / file.stem)
         purpose = f"{file.stem}, {options.checkpoint}" if options.final else None
         select_images(config, work_dir, purpose)
+        if options.show_dir:
+            draw_detections(config, options.show_dir, options.final)
         runner = make_runner(config, work_dir, options.launcher, load_from=options.checkpoint, exact=True)
-        metrics = measure(runner, final=options.final)
+        metrics = measure(runner, final=options.final or bool(options.show_dir))
     except GemnetError as error:
         print(f"{program}: error: {error}", file=sys.stderr)
         return 2
@@ -60,6 +62,7 @@ def _parser(program: str) -> argparse.ArgumentParser:
     parser.add_argument("checkpoint", help="checkpoint of tools/train.py (.pth), or weights (.safetensors)")
     parser.add_argument("--final", action="store_true", help="measure on the official test images; this is logged")
     parser.add_argument("--work-dir", metavar="D", help="folder for logs (default: work_dirs/<config>)")
+    parser.add_argument("--show-dir", metavar="D", help="folder for pictures with a detector's boxes")
     parser.add_argument("--out", metavar="FILE", help="write the figures to this JSON file, too")
     parser.add_argument("--launcher", choices=("none", "pytorch", "slurm"), default="none", help="who started this")
     parser.add_argument(
