@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ import pytest
 from search_doubles import FIDELITY, FormulaEvaluator, ShuffledExecutor, exploration, small_space
 
 from nas.evaluation import Proposal
-from nas.executors import SerialExecutor
+from nas.executors import LocalExecutor, SerialExecutor
 from nas.ledger import Ledger
 
 BATCH, AHEAD, EVALUATIONS = 6, 3, 40
@@ -187,6 +188,26 @@ def test_killed_at_random_moments_and_resumed_equals_uninterrupted(tmp_path, uni
     for mine, theirs in zip(known, uninterrupted[0], strict=True):
         assert mine is not None
         assert (mine.proposal, mine.status, mine.accuracy) == (theirs.proposal, theirs.status, theirs.accuracy)
+
+
+def test_two_workers_are_almost_twice_as_fast_as_one(tmp_path) -> None:
+    """Evaluations that only wait: what is lost here is lost to the loop, to starts of batches and to their ends."""
+    seconds = {}
+    for workers in (1, 2):
+        with (
+            Ledger(tmp_path / f"{workers}.db") as ledger,
+            LocalExecutor(partial(FormulaEvaluator, None, 0.25), workers) as executor,
+        ):
+            search = exploration(ledger, executor, "random")
+            # Workers take seconds to start; a call each that nobody needs waits for that.
+            space = small_space()
+            candidate = space.unpack(space.sample(1, np.random.default_rng(9)), 0)
+            warm = [Proposal(-1 - k, candidate, FIDELITY, training_seed=99 + k) for k in range(workers)]
+            search.evaluate(warm, ignore)
+            start = time.perf_counter()
+            search.run(24, BATCH, AHEAD, ignore)
+            seconds[workers] = time.perf_counter() - start
+    assert seconds[1] / seconds[2] > 1.6
 
 
 def _lines(log: Path) -> list[str]:
