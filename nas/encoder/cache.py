@@ -1,0 +1,93 @@
+"""Trained encoders on disk, found again by what they were trained from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+import torch
+
+import nas.encoder.inputs
+import nas.encoder.model
+import nas.encoder.training
+import nas.guide
+import nas.structure
+from nas.encoder.model import GraphNetwork
+from nas.encoder.training import Encoder, EncoderConfig, Progress, config_key, train_encoder
+from nas.spaces.base import SearchSpace
+
+# The code an encoder depends on: a change of any of these files trains anew.
+_SOURCES = (nas.encoder.inputs, nas.encoder.model, nas.encoder.training, nas.guide, nas.structure)
+
+
+def cache_folder(given: str | Path | None = None) -> Path:
+    """Where trained encoders are kept: ``given``, else the environment's GEMNET_CACHE, else ~/.cache/gemnet."""
+    return Path(given or os.environ.get("GEMNET_CACHE") or Path.home() / ".cache" / "gemnet")
+
+
+def encoder_key(space: SearchSpace, config: EncoderConfig) -> str:
+    """32 hex digits of all an encoder depends on: vocabulary, a draw of the space's graphs and edits, config, code."""
+    rng = np.random.default_rng(0)
+    first = space.sample(64, rng)
+    edited = space.mutate(first, rng).graphs
+    digest = hashlib.sha256()
+    plain = [space.name, space.vocabulary, sorted(space.zero_ops), sorted(space.identity_ops), config_key(config)]
+    digest.update(json.dumps(plain).encode())
+    for graphs in (first.graphs, edited):
+        for array in (graphs.sizes, graphs.ops, graphs.successors):
+            digest.update(np.ascontiguousarray(array).tobytes())
+    for module in _SOURCES:
+        assert module.__file__ is not None
+        digest.update(Path(module.__file__).read_bytes())
+    return digest.hexdigest()[:32]
+
+
+def load_or_train(
+    space: SearchSpace,
+    config: EncoderConfig = EncoderConfig(),
+    cache_dir: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Encoder:
+    """The encoder of a space: from the cache, else trained and put there.
+
+    Args:
+        space: gives graphs to learn from.
+        config: how to build and train.
+        cache_dir: see `cache_folder`.
+        progress: called after each training step with (step, steps, loss); never where the cache has the encoder.
+    """
+    path = cache_folder(cache_dir) / "encoders" / f"{space.name}-{encoder_key(space, config)}.safetensors"
+    encoder = _load(path, space, config)
+    if encoder is None:
+        encoder = train_encoder(space, config, progress)
+        _save(path, encoder)
+    return encoder
+
+
+def _load(path: Path, space: SearchSpace, config: EncoderConfig) -> Encoder | None:
+    network = GraphNetwork(len(space.vocabulary), config.hidden, config.rounds, config.dimension)
+    try:
+        tensors = load_file(path)
+        report = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        network.load_state_dict({name: torch.from_numpy(array) for name, array in tensors.items()})
+    except (OSError, SafetensorError, ValueError, RuntimeError):
+        return None  # absent, or cut short by a full disk: a cache may always be filled again
+    return Encoder(network, space.vocabulary, space.zero_ops, config, report)
+
+
+def _save(path: Path, encoder: Encoder) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    arrays = {name: tensor.numpy() for name, tensor in encoder.network.state_dict().items()}
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        # Written aside and moved, so that a search that starts meanwhile finds a whole file or none; weights last.
+        weights, report = Path(folder) / "weights", Path(folder) / "report"
+        save_file(arrays, weights)
+        report.write_text(json.dumps(encoder.report), encoding="utf-8")
+        os.replace(report, path.with_suffix(".json"))
+        os.replace(weights, path)

@@ -1,0 +1,94 @@
+"""The encoder's network: rounds of messages along both edge directions, pooled to one vector a graph."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from gemnet.cell_graph import FIRST_OP_CODE
+from nas.encoder.inputs import PLACES, NodeInputs
+
+
+class GraphNetwork(nn.Module):
+    """Maps labelled DAGs to vectors; isomorphic graphs get the same one, since every step is a sum over sets.
+
+    A round is h + relu(W [h, in, out] + b), with ``in`` and ``out`` the sums of the predecessors' and successors' states,
+    each divided by the root of their number. All rounds' states are pooled by sum and maximum and folded to the vector.
+
+    Args:
+        vocabulary_size: number of operations.
+        hidden: width of a node's state.
+        rounds: rounds of messages.
+        dimension: numbers in a graph's vector.
+    """
+
+    def __init__(self, vocabulary_size: int, hidden: int = 64, rounds: int = 3, dimension: int = 64) -> None:
+        super().__init__()
+        self.label = nn.Embedding(FIRST_OP_CODE + vocabulary_size, hidden, padding_idx=0)
+        self.place = nn.Linear(PLACES, hidden)
+        self.own = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(rounds))
+        self.around = nn.ModuleList(nn.Linear(2 * hidden, hidden, bias=False) for _ in range(rounds))
+        pooled = 2 * hidden * (rounds + 1)
+        self.readout = nn.Sequential(
+            nn.LayerNorm(pooled), nn.Linear(pooled, 2 * dimension), nn.GELU(), nn.Linear(2 * dimension, dimension)
+        )
+
+    def forward(self, labels: Tensor, adjacency: Tensor, places: Tensor) -> Tensor:
+        """Vectors of n graphs of at most w nodes.
+
+        Args:
+            labels: label codes, 0 pads; int64 (n, w).
+            adjacency: 1 for the edge i -> j; float32 (n, w, w).
+            places: `place_on_paths`; float32 (n, w, PLACES).
+
+        Returns:
+            (n, dimension).
+        """
+        node = (labels > 0).unsqueeze(2)
+        state = (self.label(labels) + self.place(places)).relu() * node
+        out_edges = adjacency / adjacency.sum(dim=2, keepdim=True).clamp(min=1).sqrt()
+        in_edges = adjacency.transpose(1, 2)
+        in_edges = in_edges / in_edges.sum(dim=2, keepdim=True).clamp(min=1).sqrt()
+        pooled = [*self._pool(state)]
+        for own, around in zip(self.own, self.around, strict=True):
+            messages = torch.cat([in_edges @ state, out_edges @ state], dim=2)
+            state = state + (own(state) + around(messages)).relu() * node
+            pooled += self._pool(state)
+        return self.readout(torch.cat(pooled, dim=1))
+
+    @staticmethod
+    def _pool(state: Tensor) -> tuple[Tensor, Tensor]:
+        # States are never negative, so padding's zeros do not disturb the maximum.
+        return state.sum(dim=1) / 4, state.amax(dim=1)
+
+
+class Heads(nn.Module):
+    """What the vector is asked for in training, besides similarity: the graph itself and its structural features.
+
+    Nodes are asked for by their place in `decoding_order`, which depends on the graph alone.
+
+    Args:
+        vocabulary_size: number of operations.
+        dimension: numbers in a graph's vector.
+        width: most nodes of a graph.
+        structure: number of structural features.
+    """
+
+    def __init__(self, vocabulary_size: int, dimension: int, width: int, structure: int) -> None:
+        super().__init__()
+        self.labels_at = (width, FIRST_OP_CODE + vocabulary_size)
+        self.trunk = nn.Sequential(nn.Linear(dimension, 256), nn.ReLU())
+        self.ops = nn.Linear(256, width * self.labels_at[1])
+        self.edges = nn.Linear(256, width * width)
+        self.structure = nn.Linear(dimension, structure)
+
+    def forward(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores of labels (n, width, labels) and of edges (n, width, width) at each place."""
+        hidden = self.trunk(vectors)
+        width = self.labels_at[0]
+        return self.ops(hidden).view(-1, *self.labels_at), self.edges(hidden).view(-1, width, width)
+
+
+def as_tensors(inputs: NodeInputs) -> tuple[Tensor, Tensor, Tensor]:
+    """The network's arguments; nothing is copied."""
+    return torch.from_numpy(inputs.labels), torch.from_numpy(inputs.adjacency), torch.from_numpy(inputs.places)

@@ -1,0 +1,268 @@
+"""Training the encoder on graphs alone: similarity after a guide, reconstruction, structure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from gemnet.cell_graph import FIRST_OP_CODE, GraphBatch
+from gemnet.errors import GemnetError
+from nas.encoder.inputs import NodeInputs, without_zero_ops
+from nas.encoder.model import GraphNetwork, Heads, as_tensors
+from nas.guide import Guide, make_guide
+from nas.spaces.base import CandidateBatch, SearchSpace
+from nas.structure import structural_features
+
+Floats = NDArray[np.float32]
+Progress = Callable[[int, int, float], None]
+
+# A graph's companions in a batch: itself after so many edits (cumulative), so that the guide's fine shades are seen.
+_EDITS = (1, 2, 4)
+_GROUP = len(_EDITS) + 2  # the graph, its edits, and the graph with its operations shuffled: equal histogram
+_EMBED_CHUNK = 512
+
+
+class EncoderError(GemnetError):
+    """A setting of the encoder that means nothing."""
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """How an encoder is built and trained.
+
+    Args:
+        guide: similarity that cosines follow (`nas.guide.guide_names`); None trains without.
+        iterations: depth h of the guide.
+        guide_weight: weight of the similarity loss.
+        reconstruction_weight: weight of reconstructing operations and edges; 0 leaves it out.
+        structure_weight: weight of predicting structural features (path lengths and counts); 0 leaves it out.
+        steps: training steps; 0 leaves the network as initialised.
+        batch_size: graphs in a step.
+        learning_rate: peak of the one-cycle schedule of AdamW.
+        hidden: width of a node's state.
+        rounds: rounds of messages.
+        dimension: numbers in a graph's vector.
+        seed: of initialisation and training graphs.
+    """
+
+    guide: str | None = "graded_wl"
+    iterations: int = 3
+    guide_weight: float = 1.0
+    reconstruction_weight: float = 0.3
+    structure_weight: float = 0.3
+    steps: int = 600
+    batch_size: int = 320
+    learning_rate: float = 3e-3
+    hidden: int = 64
+    rounds: int = 3
+    dimension: int = 64
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("iterations", "guide_weight", "reconstruction_weight", "structure_weight", "steps", "seed"):
+            if getattr(self, name) < 0:
+                raise EncoderError(f"The encoder's {name} is at least 0, got {getattr(self, name)}.")
+        for name in ("hidden", "rounds", "dimension"):
+            if getattr(self, name) < 1:
+                raise EncoderError(f"The encoder's {name} is at least 1, got {getattr(self, name)}.")
+        if self.batch_size < 2 * _GROUP:
+            raise EncoderError(f"The encoder's batch_size is at least {2 * _GROUP}, got {self.batch_size}.")
+        if self.guide is not None:
+            make_guide(self.guide, self.iterations)
+
+
+class Encoder:
+    """A trained network with what belongs to it.
+
+    Args:
+        network: maps graphs to vectors.
+        vocabulary: operations it knows.
+        zero_ops: operations that let nothing through; their nodes are left out of a graph before it is embedded.
+        config: how it was trained.
+        report: figures of the last tenth of training (`train_encoder`).
+    """
+
+    def __init__(
+        self,
+        network: GraphNetwork,
+        vocabulary: tuple[str, ...],
+        zero_ops: frozenset[str],
+        config: EncoderConfig,
+        report: dict[str, float],
+    ) -> None:
+        self.network = network.eval()
+        self.vocabulary = vocabulary
+        self.zero_ops = zero_ops
+        self.config = config
+        self.report = report
+
+    def embed(self, graphs: GraphBatch) -> Floats:
+        """Vectors of graphs; float32 (n, dimension).
+
+        Raises:
+            EncoderError: the graphs have another vocabulary.
+        """
+        if graphs.vocabulary != self.vocabulary:
+            raise EncoderError(
+                f"The encoder was trained for the operations {self.vocabulary}, the graphs have {graphs.vocabulary}. "
+                "Train one for this space (load_or_train)."
+            )
+        with torch.inference_mode():
+            return _in_chunks(self.network, without_zero_ops(graphs, self.zero_ops)).numpy()
+
+
+def _in_chunks(network: GraphNetwork, graphs: GraphBatch) -> Tensor:
+    """Vectors of graphs, graphs of like size together so that little is padded."""
+    if not len(graphs):
+        return torch.zeros((0, network.readout[-1].out_features))
+    order = np.argsort(graphs.sizes, kind="stable")
+    # At most _EMBED_CHUNK graphs a chunk, and no more than two chunks' worth of different widths in a small batch.
+    step = min(_EMBED_CHUNK, max(64, len(graphs) // 3))
+    parts = [network(*as_tensors(NodeInputs.of(graphs.take(order[k : k + step])))) for k in range(0, len(graphs), step)]
+    return torch.cat(parts)[torch.from_numpy(np.argsort(order, kind="stable"))]
+
+
+def train_encoder(
+    space: SearchSpace, config: EncoderConfig = EncoderConfig(), progress: Progress | None = None
+) -> Encoder:
+    """An encoder for the graphs of a space.
+
+    Args:
+        space: gives graphs to learn from; no accuracy is asked for.
+        config: how to build and train.
+        progress: called after each step with (step, steps, loss).
+
+    Returns:
+        The encoder; its report holds the mean ``guide_loss`` (squared error of cosines), ``op_accuracy``, ``edge_accuracy``
+        and ``edge_recall`` of reconstruction, and ``structure_r2`` over the last tenth of the steps; each batch was unseen.
+    """
+    rng = np.random.default_rng([config.seed, 20210207])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        network = GraphNetwork(len(space.vocabulary), config.hidden, config.rounds, config.dimension)
+        reference = structural_features(space.sample(2048, rng).graphs, space.zero_ops, space.identity_ops)
+        centre, spread = reference.mean(axis=0), reference.std(axis=0)
+        width = 32
+        heads = Heads(len(space.vocabulary), config.dimension, width, len(centre))
+    guide = None if config.guide is None else make_guide(config.guide, config.iterations)
+    pool = space.all()
+    parameters = [*network.parameters(), *heads.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=1e-4)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, config.learning_rate, total_steps=max(config.steps, 2), pct_start=0.1
+    )
+    figures: list[dict[str, float]] = []
+    network.train()
+    for step in range(config.steps):
+        groups = config.batch_size // _GROUP
+        candidates, group = _training_batch(space, pool, groups, rng)
+        graphs = without_zero_ops(candidates.graphs, space.zero_ops)
+        vectors = _in_chunks(network, graphs)
+        loss = vectors.new_zeros(())
+        figure: dict[str, float] = {}
+        if guide is not None:
+            part = _similarity_loss(vectors, guide, graphs, group)
+            figure["guide_loss"] = float(part.detach())
+            loss = loss + config.guide_weight * part
+        if config.reconstruction_weight:
+            part, accuracies = _reconstruction_loss(heads, vectors, graphs)
+            figure |= accuracies
+            loss = loss + config.reconstruction_weight * part
+        if config.structure_weight:
+            features = structural_features(candidates.graphs, space.zero_ops, space.identity_ops)
+            wanted = torch.from_numpy(((features - centre) / np.maximum(spread, 1e-3)).clip(-4, 4).astype(np.float32))
+            part = F.mse_loss(heads.structure(vectors), wanted)
+            figure["structure_r2"] = float(1 - part.detach() / wanted.var(dim=0).mean())
+            loss = loss + config.structure_weight * part
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        schedule.step()
+        if step >= config.steps - max(config.steps // 10, 1):
+            figures.append(figure)
+        if progress is not None:
+            progress(step + 1, config.steps, float(loss.detach()))
+    report = {name: float(np.mean([f[name] for f in figures])) for name in (figures[0] if figures else {})}
+    return Encoder(network, space.vocabulary, space.zero_ops, config, report)
+
+
+def _training_batch(
+    space: SearchSpace, pool: CandidateBatch | None, groups: int, rng: np.random.Generator
+) -> tuple[CandidateBatch, NDArray[np.intp]]:
+    """Random candidates with their edits and shuffles, and which group each belongs to."""
+    first = space.sample(groups, rng) if pool is None else pool.take(rng.integers(0, len(pool), groups))
+    members, last = [first], first
+    for before, now in zip((0, *_EDITS), _EDITS, strict=False):
+        for _ in range(now - before):
+            last = space.mutate(last, rng)
+        members.append(last)
+    members.append(CandidateBatch(shuffled(first.graphs, rng), first.macro))
+    return CandidateBatch.concat(members), np.tile(np.arange(groups), len(members))
+
+
+def shuffled(graphs: GraphBatch, rng: np.random.Generator) -> GraphBatch:
+    """The graphs with the operations of their inner nodes in another order: same edges, same histogram."""
+    inner = graphs.ops >= FIRST_OP_CODE
+    keys = np.where(inner, rng.random(graphs.ops.shape), 2.0)
+    keys[:, 0] = -1.0  # the input stays first; ranks of inner nodes then are their places
+    order = np.argsort(keys, axis=1)
+    ops = graphs.ops.copy()
+    ops[inner] = np.take_along_axis(graphs.ops, order, axis=1)[inner]
+    return GraphBatch(graphs.vocabulary, graphs.sizes, ops, graphs.successors)
+
+
+def _similarity_loss(vectors: Tensor, guide: Guide, graphs: GraphBatch, group: NDArray[np.intp]) -> Tensor:
+    """Mean squared error of cosines, half of the weight on pairs of one group."""
+    unit = F.normalize(vectors, dim=1)
+    error = (unit @ unit.T - torch.from_numpy(guide.similarity(graphs))).square()
+    same = torch.from_numpy(group[:, None] == group[None, :])
+    return (error[~same].mean() + error[same].mean()) / 2
+
+
+def decoding_order(inputs: NodeInputs) -> NDArray[np.intp]:
+    """Nodes by longest path from the input, then label, then the other places; padding last; (n, w).
+
+    It depends on the graph, not on how its nodes are numbered, save for nodes that agree in all of these.
+    """
+    padding = inputs.labels == 0
+    depth = np.where(padding, np.float32(99), inputs.places[:, :, 0])
+    rest = inputs.places @ np.sqrt(np.arange(2, 2 + inputs.places.shape[2], dtype=np.float32))
+    return np.lexsort((rest.round(4), inputs.labels, depth.round(3)), axis=1)
+
+
+def _reconstruction_loss(heads: Heads, vectors: Tensor, graphs: GraphBatch) -> tuple[Tensor, dict[str, float]]:
+    inputs = NodeInputs.of(graphs)
+    n, width = inputs.labels.shape
+    order = decoding_order(inputs)
+    labels = torch.from_numpy(np.take_along_axis(inputs.labels, order, axis=1))
+    rows = np.arange(n)[:, None, None]
+    edges = torch.from_numpy(inputs.adjacency[rows, order[:, :, None], order[:, None, :]])
+    ops_scores, edge_scores = heads(vectors)
+    ops_scores, edge_scores = ops_scores[:, :width], edge_scores[:, :width, :width]
+    node = labels > 0
+    possible = (node[:, :, None] & node[:, None, :]).triu(1)
+    inner = labels >= FIRST_OP_CODE
+    ops_loss = F.cross_entropy(ops_scores.reshape(n * width, -1), labels.reshape(-1))
+    edge_loss = F.binary_cross_entropy_with_logits(edge_scores[possible], edges[possible])
+    with torch.no_grad():
+        right = ops_scores.argmax(dim=2) == labels
+        said = edge_scores[possible] > 0
+        true = edges[possible] > 0
+        figures = {
+            "op_accuracy": float(right[inner].float().mean()),
+            "edge_accuracy": float((said == true).float().mean()),
+            "edge_recall": float(said[true].float().mean()),
+        }
+    return ops_loss + edge_loss, figures
+
+
+def config_key(config: EncoderConfig) -> dict[str, object]:
+    """The config as plain data."""
+    return asdict(config)

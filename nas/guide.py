@@ -1,0 +1,190 @@
+"""Similarities of graphs that guide the encoder: graded WL, plain WL, GraKeL's kernels by name.
+
+The plain WL kernel says little at 30 nodes: nearly every colour past depth 0 occurs in one graph only, so two graphs
+either share a neighbourhood to the last edge or have nothing in common, and what remains is the histogram of
+operations. *Graded* WL keeps the refinement and lets neighbourhoods resemble each other. A node's colour is a vector:
+the label at depth 0, and at depth t
+
+    colour(v) = label(v) (x) [1, in(v) / sqrt(|in|), out(v) / sqrt(|out|)]
+
+with in(v) and out(v) the sums of the predecessors' and successors' colours at depth t - 1 and (x) the outer product.
+The dot product of two such colours is 0 for different labels; for equal ones it counts how far the two neighbourhoods
+agree, recursively: exactly the WL colour's equality test made soft. A graph's vector at depth t is the sum of its nodes'; the
+similarity of two graphs is the mean over depths of the cosines at each depth, so that no depth drowns another. Outer
+products would grow without bound; from depth 1 on a fixed Gaussian projection, which keeps dot products
+in expectation (Johnson and Lindenstrauss), folds them to `FOLDED` numbers.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from gemnet.cell_graph import GraphBatch
+from gemnet.errors import GemnetError, nearest
+from nas.wl import label_colours, wl_kernel
+
+Floats = NDArray[np.float32]
+
+FOLDED = 192
+_CHUNK = 512
+
+# GraKeL's kernels for graphs with node labels, and arguments that keep them quick on graphs of 32 nodes.
+_GRAKEL: dict[str, tuple[str, dict[str, Any]]] = {
+    "vertex_histogram": ("VertexHistogram", {}),
+    "shortest_path": ("ShortestPath", {"algorithm_type": "floyd_warshall"}),
+    "graphlet_sampling": ("GraphletSampling", {"sampling": {"n_samples": 50}}),
+    "pyramid_match": ("PyramidMatch", {}),
+    "propagation": ("Propagation", {}),
+    "neighborhood_hash": ("NeighborhoodHash", {}),
+    "odd_sth": ("OddSth", {"h": 3}),
+    "random_walk": ("RandomWalkLabeled", {}),
+    "weisfeiler_lehman": ("WeisfeilerLehman", {}),
+    "wl_optimal_assignment": ("WeisfeilerLehmanOptimalAssignment", {}),
+}
+
+
+class GuideError(GemnetError):
+    """A guide that does not exist."""
+
+
+class Guide(Protocol):
+    """A similarity of graphs."""
+
+    def similarity(self, graphs: GraphBatch) -> Floats:
+        """Similarity of each pair, at most 1 and 1 on the diagonal; float32 (n, n)."""
+        ...
+
+
+def guide_names() -> tuple[str, ...]:
+    """Names that `make_guide` knows."""
+    return ("graded_wl", "wl", *_GRAKEL)
+
+
+def make_guide(name: str, iterations: int = 3) -> Guide:
+    """The guide of a name.
+
+    Args:
+        name: ``graded_wl``, ``wl`` (the plain kernel, both directions), or a GraKeL kernel of `guide_names`.
+        iterations: depth h of refinement, where the kernel has one.
+
+    Raises:
+        GuideError: an unknown name.
+    """
+    if name == "graded_wl":
+        return GradedWL(iterations)
+    if name == "wl":
+        return PlainWL(iterations)
+    if name in _GRAKEL:
+        return GraKeLKernel(name, iterations)
+    raise GuideError(f"Unknown guide {name!r}.{nearest(name, guide_names())}")
+
+
+class GradedWL:
+    """Graded WL (module docstring).
+
+    Args:
+        iterations: depth of refinement.
+    """
+
+    def __init__(self, iterations: int = 3) -> None:
+        self.iterations = iterations
+
+    def vectors(self, graphs: GraphBatch) -> Floats:
+        """Vectors whose dot products are the similarities; float32 (n, labels + iterations * `FOLDED`)."""
+        parts = [self._chunk(graphs.take(slice(k, k + _CHUNK))) for k in range(0, len(graphs), _CHUNK)]
+        width = len(graphs.vocabulary) + 2 + self.iterations * FOLDED
+        return np.concatenate(parts) if parts else np.zeros((0, width), dtype=np.float32)
+
+    def similarity(self, graphs: GraphBatch) -> Floats:
+        """Mean over depths of the cosines; float32 (n, n)."""
+        vectors = self.vectors(graphs)
+        return vectors @ vectors.T
+
+    def _chunk(self, graphs: GraphBatch) -> Floats:
+        sizes = graphs.sizes.astype(np.intp)
+        starts = np.cumsum(sizes) - sizes
+        labels = graphs.ops[graphs.ops != 0].astype(np.intp) - 1
+        graph, source, target = graphs.edge_list()
+        edge = starts[graph] + source, starts[graph] + target
+        out_edges = csr_array((np.ones(len(graph), dtype=np.float32), edge), shape=(len(labels), len(labels)))
+        in_edges = out_edges.T.tocsr()
+        out_scale, in_scale = (
+            1 / np.sqrt(np.maximum(np.diff(edges.indptr), 1)).astype(np.float32)[:, None]
+            for edges in (out_edges, in_edges)
+        )
+        keys = label_colours(graphs.vocabulary)[1:].tolist()
+        members = [np.flatnonzero(labels == label) for label in range(len(keys))]
+        colours = np.eye(len(keys), dtype=np.float32)[labels]
+        vectors = [_unit(np.add.reduceat(colours, starts, axis=0))]
+        for depth in range(1, self.iterations + 1):
+            around = np.concatenate([in_scale * (in_edges @ colours), out_scale * (out_edges @ colours)], axis=1)
+            colours = np.empty((len(labels), FOLDED), dtype=np.float32)
+            for key, here in zip(keys, members, strict=True):
+                own, neighbours = _folding(key, depth, around.shape[1])
+                colours[here] = around[here] @ neighbours + own
+            vectors.append(_unit(np.add.reduceat(colours, starts, axis=0)))
+        return np.concatenate(vectors, axis=1) / np.float32(np.sqrt(len(vectors)))
+
+
+@lru_cache(maxsize=512)
+def _folding(label: int, depth: int, width: int) -> tuple[Floats, Floats]:
+    """Gaussian projections of a label's outer product with 1 and with [in, out], the same in every process."""
+    rng = np.random.default_rng([label, depth, width])
+    matrix = rng.standard_normal((1 + width, FOLDED), dtype=np.float32) / np.float32(np.sqrt(FOLDED))
+    return matrix[0], matrix[1:]
+
+
+def _unit(vectors: Floats) -> Floats:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-12))
+
+
+class PlainWL:
+    """The normalised WL kernel over both edge directions.
+
+    Args:
+        iterations: depth of refinement.
+    """
+
+    def __init__(self, iterations: int = 3) -> None:
+        self.iterations = iterations
+
+    def similarity(self, graphs: GraphBatch) -> Floats:
+        """`nas.wl.wl_kernel`; float32 (n, n)."""
+        return wl_kernel(graphs, iterations=self.iterations).astype(np.float32)
+
+
+class GraKeLKernel:
+    """A kernel of the GraKeL library (Siglidis et al., JMLR 2020), normalised.
+
+    Args:
+        name: a name in `guide_names`.
+        iterations: depth, for the kernels that refine.
+    """
+
+    def __init__(self, name: str, iterations: int = 3) -> None:
+        self.name = name
+        self.iterations = iterations
+
+    def similarity(self, graphs: GraphBatch) -> Floats:
+        """The kernel's normalised Gram matrix; float32 (n, n)."""
+        import grakel  # here, since its import is slow and the other guides don't need it
+
+        class_name, arguments = _GRAKEL[self.name]
+        if class_name.startswith("WeisfeilerLehman"):
+            arguments = arguments | {"n_iter": max(self.iterations, 1)}
+        kernel = getattr(grakel, class_name)(normalize=True, **arguments)
+        items = [graphs.graph(k) for k in range(len(graphs))]
+        # Numbers for labels: some kernels compute with them.
+        code = {label: k for k, label in enumerate(("input", "output", *graphs.vocabulary))}
+        packed = [
+            grakel.Graph(
+                {v: list(g.successors(v)) for v in range(g.size)}, {v: code[label] for v, label in enumerate(g.labels)}
+            )
+            for g in items
+        ]
+        return np.nan_to_num(np.asarray(kernel.fit_transform(packed), dtype=np.float32))
