@@ -11,12 +11,12 @@ from scipy.sparse import csr_array, vstack
 from sklearn.ensemble import ExtraTreesRegressor
 
 from nas.predictor import FeatureTable, ScorePredictor, macro_table, structural_table
-from nas.strategies.gaussian_process import fit_rows, unit_rows
+from nas.strategies.gaussian_process import fit_rows
 from nas.strategies.model import normal_scores
 from nas.strategies.nasgem import Parts, features
 from nas.strategies.pool import Pool
 from nas.strategies.structural import tree_predictions
-from nas.wl import wl_features
+from nas.strategies.wl_gp import wl_rows
 
 Floats = NDArray[np.float64]
 # (observed cells, their values, pool, rows of the pool to predict, seed) -> mean and deviation (or None), in the values' unit
@@ -68,7 +68,7 @@ def wl_process(
     for h in iterations:
 
         def table(cells: Pool, h: int = h) -> csr_array:
-            return csr_array(cells.view(f"wl{h}", lambda batch: unit_rows(wl_features(batch.graphs, h))))
+            return csr_array(cells.view(f"wl{h}", partial(wl_rows, cells.space.zero_ops, h)))
 
         known = table(observed)
         model = fit_rows(known, np.arange(len(values)), normal_scores(values))

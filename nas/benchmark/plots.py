@@ -63,11 +63,11 @@ def plot_tau(results: Mapping[str, Mapping[int, Interval]], path: Path, title: s
     _save(figure, path)
 
 
-def plot_hypervolume(curves: Mapping[str, NDArray[np.float64]], path: Path, title: str) -> None:
-    """Hypervolume against queries, one line for each strategy, the middle half of the seeds shaded."""
+def plot_hypervolume(curves: Mapping[str, NDArray[np.float64]], every: int, path: Path, title: str) -> None:
+    """Hypervolume after every so many queries, one line for each strategy, the middle half of the seeds shaded."""
     figure, axes = plt.subplots(figsize=(6.4, 4.4), layout="constrained")
     for name, values in curves.items():
-        queries = np.arange(1, values.shape[1] + 1)
+        queries = every * np.arange(1, values.shape[1] + 1)
         line = axes.plot(queries, values.mean(axis=0), label=name, color=COLOURS.get(name))[0]
         low, high = np.quantile(values, (0.25, 0.75), axis=0)
         axes.fill_between(queries, low, high, alpha=0.15, color=line.get_color(), lw=0)

@@ -19,7 +19,7 @@ from gemnet.errors import nearest
 from nas.benchmark.models import MODELS
 from nas.benchmark.runs import Row
 from nas.benchmark.search import BenchmarkError
-from nas.benchmark.statistics import Interval, mean_interval
+from nas.benchmark.statistics import Interval, mean_interval, paired_difference
 from nas.score import Budget
 from nas.strategies.pool import enumerated_pool
 from nas.tables.table import Table
@@ -111,6 +111,18 @@ def summarise_predictors(rows: Sequence[Row], column: str) -> dict[str, dict[int
     result: dict[str, dict[int, Interval]] = {}
     for (predictor, size), values in groups.items():
         result.setdefault(predictor, {})[size] = mean_interval(values)
+    return result
+
+
+def compare_predictors(rows: Sequence[Row], reference: str) -> dict[str, dict[int, Interval]]:
+    """Paired difference in tau, "predictor - reference", for each other predictor and size."""
+    values = {(row["predictor"], int(row["size"]), int(row["seed"])): float(row["tau"]) for row in rows}
+    result: dict[str, dict[int, Interval]] = {}
+    for predictor, size in dict.fromkeys((predictor, size) for predictor, size, _ in values):
+        seeds = [s for p, k, s in values if (p, k) == (predictor, size) and (reference, size, s) in values]
+        if predictor != reference and seeds:
+            own = [values[predictor, size, s] for s in seeds]
+            result.setdefault(predictor, {})[size] = paired_difference(own, [values[reference, size, s] for s in seeds])
     return result
 
 

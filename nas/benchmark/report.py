@@ -12,10 +12,24 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table as TextTable
 
-from nas.benchmark.plots import plot_regret
+from nas.benchmark.pareto import COLUMNS as PARETO_COLUMNS
+from nas.benchmark.pareto import EVERY, ParetoTask, curves, run_pareto
+from nas.benchmark.pareto import KEY as PARETO_KEY
+from nas.benchmark.plots import plot_hypervolume, plot_regret, plot_tau
+from nas.benchmark.predictors import COLUMNS as PREDICTOR_COLUMNS
+from nas.benchmark.predictors import KEY as PREDICTOR_KEY
+from nas.benchmark.predictors import (
+    PredictorTask,
+    check_predictor_tasks,
+    compare_predictors,
+    run_predictor,
+    summarise_predictors,
+)
 from nas.benchmark.runs import RunsFile, finish
 from nas.benchmark.search import COLUMNS, KEY, BenchmarkError, StrategySummary, Task, check_tasks, run_search, summarise
-from nas.tables.read import find_table, read_table
+from nas.benchmark.statistics import Interval, mean_interval
+from nas.strategies import check_options
+from nas.tables.read import HW_FILE, find_table, read_table
 from nas.tables.table import Table
 
 CHECKPOINTS = (50, 100, 150, 200)
@@ -25,6 +39,9 @@ DEFAULT_METRICS = {
 }
 # Points that equal cells differ by on this metric (one standard deviation): within it, the best is a matter of luck.
 DEVIATION = {"in16_valid_200ep_1seed": 0.6}
+DEFAULT_SIZES = {"nasbench201": (50, 78, 156, 469, 781, 1563), "nasbench101": (100, 172, 424, 2000)}
+DEFAULT_TARGET = {"nasbench201": "c10_test_200ep_mean", "nasbench101": "108ep_valid"}
+PARETO_STRATEGIES = ("nasgem", "evolution", "random")
 
 
 def open_table(space: str | None, path: str | None) -> Table:
@@ -99,6 +116,8 @@ def report_search(
         workers: processes; None takes all cores.
         folder: where the files go.
     """
+    for strategy, _, options in tasks_of:
+        check_options(strategy, options)
     table = open_table(space, path)
     names = metrics_of(table, space, metrics)
     seeds = max(count for _, count, _ in tasks_of)
@@ -197,3 +216,189 @@ def write_csv(path: Path, rows: Sequence[dict[str, object]]) -> None:
         writer.writeheader()
         writer.writerows(rows)
     half.replace(path)
+
+
+def report_predictors(
+    console: Console,
+    space: str | None,
+    path: str | None,
+    metric: str | None,
+    predictors: Sequence[str],
+    sizes: Sequence[int] | None,
+    seeds: int,
+    workers: int | None,
+    folder: Path,
+    name: str = "predictors",
+) -> None:
+    """The predictor benchmark: runs, prints, writes ``<name>.csv``, ``<name>_summary.csv`` and ``<name>.png``.
+
+    Args:
+        console: where progress and tables go.
+        space, path: see `open_table`.
+        metric: what is predicted; None takes the space's usual target.
+        predictors: names in `nas.benchmark.models.MODELS`.
+        sizes: numbers of training cells; None takes the space's usual ones.
+        seeds: training sets of each size.
+        workers: processes; None takes all cores.
+        folder: where the files go.
+        name: of the files.
+    """
+    table = open_table(space, path)
+    target = metrics_of(table, None, [metric or DEFAULT_TARGET[space]] if metric or space in DEFAULT_TARGET else None)[0]
+    if not sizes and space not in DEFAULT_SIZES:
+        raise BenchmarkError("Name the numbers of training cells with --train-sizes.")
+    chosen = tuple(sizes or DEFAULT_SIZES[space or ""])
+    tasks = [
+        PredictorTask(target, predictor, size, seed) for seed in range(seeds) for size in chosen for predictor in predictors
+    ]
+    check_predictor_tasks(table, tasks)
+    with progress_bar(console) as progress:
+        bar = progress.add_task("runs", total=len(tasks))
+        rows = finish(
+            RunsFile(folder / f"{name}.csv", PREDICTOR_KEY, PREDICTOR_COLUMNS),
+            table,
+            tasks,
+            run_predictor,
+            workers_of(workers),
+            open_table,
+            (space, path),
+            lambda task: progress.update(bar, advance=1, description=f"{task.predictor}, {task.size} cells, seed {task.seed}"),
+        )
+    tau = summarise_predictors(rows, "tau")
+    reference = next(iter(tau))
+    paired = compare_predictors(rows, reference)
+    text = TextTable(
+        title=f"{table.name}, {target}: Kendall's tau [95 % interval]; below it, less {reference}, pair by pair", title_justify="left"
+    )
+    text.add_column("predictor")
+    for size in chosen:
+        text.add_column(str(size))
+    for predictor, points in tau.items():
+        text.add_row(predictor, *(_with_difference(points[size], paired.get(predictor, {}).get(size)) for size in chosen))
+    console.print(text)
+    coverage, nll = summarise_predictors(rows, "coverage"), summarise_predictors(rows, "nll")
+    if coverage:
+        text = TextTable(
+            title="calibration: share of unseen cells inside the predicted 90 % interval / negative log-likelihood",
+            title_justify="left",
+        )
+        text.add_column("predictor")
+        for size in chosen:
+            text.add_column(str(size))
+        for predictor in coverage:
+            text.add_row(
+                predictor, *(f"{coverage[predictor][size].mean:.3f} / {nll[predictor][size].mean:.2f}" for size in chosen)
+            )
+        console.print(text)
+    summary = []
+    for predictor, points in tau.items():
+        for size, interval in points.items():
+            difference = paired.get(predictor, {}).get(size)
+            summary.append(
+                {
+                    "metric": target,
+                    "predictor": predictor,
+                    "size": size,
+                    "seeds": interval.n,
+                    "tau": f"{interval.mean:.4f}",
+                    "tau_low": f"{interval.low:.4f}",
+                    "tau_high": f"{interval.high:.4f}",
+                    "difference": "" if difference is None else f"{difference.mean:.4f}",
+                    "difference_low": "" if difference is None else f"{difference.low:.4f}",
+                    "difference_high": "" if difference is None else f"{difference.high:.4f}",
+                    "coverage": f"{coverage[predictor][size].mean:.3f}" if predictor in coverage else "",
+                    "nll": f"{nll[predictor][size].mean:.3f}" if predictor in nll else "",
+                }
+            )
+    write_csv(folder / f"{name}_summary.csv", summary)
+    plot_tau(tau, folder / f"{name}.png", f"{table.name}, {target}")
+    console.print(f"{folder}/{name}.csv (runs), {name}_summary.csv, {name}.png")
+
+
+def _with_difference(value: Interval, difference: Interval | None) -> str:
+    if difference is None:
+        return str(value)
+    return f"{value}\n  {difference.mean:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
+
+
+def report_pareto(
+    console: Console,
+    path: str | None,
+    devices: Sequence[str],
+    metric: str,
+    strategies: Sequence[str],
+    queries: int,
+    seeds: int,
+    workers: int | None,
+    folder: Path,
+) -> None:
+    """Accuracy against latency on NAS-Bench-201: prints, writes ``pareto.csv``, ``pareto_summary.csv`` and a plot for each device.
+
+    Args:
+        console: where progress and tables go.
+        path: the table; None takes NAS-Bench-201's.
+        devices: of HW-NAS-Bench.
+        metric: accuracy column.
+        strategies: names; ``evolution`` is NSGA-II here.
+        queries, seeds: of each run.
+        workers: processes; None takes all cores.
+        folder: where the files go.
+    """
+    table = open_hardware_table(path)
+    data = metric.partition("_")[0]
+    costs = [f"{data}_{device}_latency" for device in devices]
+    for column in (metric, *costs):
+        table.metric(column)
+    for strategy in strategies:
+        if strategy not in PARETO_STRATEGIES:
+            raise BenchmarkError(f"Two objectives are known to {', '.join(PARETO_STRATEGIES)}, not to {strategy!r}.")
+    if queries % EVERY or not EVERY <= queries <= len(table):
+        raise BenchmarkError(f"--queries is a multiple of {EVERY} and at most {len(table)}, got {queries}.")
+    tasks = [
+        ParetoTask(metric, cost, strategy, seed, queries) for seed in range(seeds) for cost in costs for strategy in strategies
+    ]
+    with progress_bar(console) as progress:
+        bar = progress.add_task("runs", total=len(tasks))
+        rows = finish(
+            RunsFile(folder / "pareto.csv", PARETO_KEY, PARETO_COLUMNS),
+            table,
+            tasks,
+            run_pareto,
+            workers_of(workers),
+            open_hardware_table,
+            (path,),
+            lambda task: progress.update(bar, advance=1, description=f"{task.strategy}, {task.cost}, seed {task.seed}"),
+        )
+    checkpoints = [k for k in CHECKPOINTS if k < queries] + [queries]
+    text = TextTable(title=f"{metric} against latency: share of the true front's hypervolume [95 % interval]", title_justify="left")
+    for heading in ("latency", "strategy", *(f"@{k}" for k in checkpoints)):
+        text.add_column(heading)
+    summary = []
+    for cost in costs:
+        found = curves([row for row in rows if row["cost"] == cost])
+        for strategy, values in found.items():
+            intervals = {k: mean_interval(values[:, k // EVERY - 1]) for k in checkpoints}
+            text.add_row(cost, strategy, *(str(interval) for interval in intervals.values()))
+            for k, interval in intervals.items():
+                summary.append(
+                    {
+                        "metric": metric,
+                        "cost": cost,
+                        "strategy": strategy,
+                        "seeds": interval.n,
+                        "queries": k,
+                        "share": f"{interval.mean:.4f}",
+                        "share_low": f"{interval.low:.4f}",
+                        "share_high": f"{interval.high:.4f}",
+                    }
+                )
+        plot_hypervolume(found, EVERY, folder / f"pareto_{cost}.png", f"{metric} against {cost}")
+    console.print(text)
+    write_csv(folder / "pareto_summary.csv", summary)
+    console.print(f"{folder}/pareto.csv (runs), pareto_summary.csv, pareto_*.png")
+
+
+def open_hardware_table(path: str | None) -> Table:
+    """NAS-Bench-201 with HW-NAS-Bench's measurements."""
+    place = find_table("nasbench201", path)
+    return read_table(place, "nasbench201").joined(read_table(find_table("hw-nas-bench", place.parent / HW_FILE)))

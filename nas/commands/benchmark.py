@@ -27,7 +27,7 @@ examples
   what each part of nasgem is worth:
     {program} ablation --space nasbench101 --seeds 10
   accuracy against the latency of a device, at the same time:
-    {program} pareto --device raspi4 --seeds 10
+    {program} pareto --devices raspi4 edgegpu --seeds 10
   12-epoch results as cheap queries:
     {program} fidelity --space nasbench201 --seeds 10
   a table of your own (docs/tables.md):
@@ -41,6 +41,7 @@ docs: docs/benchmarks.md"""
 
 
 SLOW = ("bananas", "wl_gp")
+DEVICES = ("edgegpu", "raspi4", "edgetpu", "pixel3", "eyeriss", "fpga")
 
 
 class ArgumentError(GemnetError):
@@ -85,6 +86,62 @@ def _search(options: argparse.Namespace) -> None:
         options.queries,
         options.initial,
         options.batch,
+        options.workers,
+        Path(options.work_dir),
+    )
+
+
+def _predictors(options: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from nas.benchmark.report import report_predictors
+
+    report_predictors(
+        Console(soft_wrap=True),
+        options.space,
+        options.table,
+        options.metric,
+        options.predictors,
+        options.train_sizes,
+        options.seeds,
+        options.workers,
+        Path(options.work_dir),
+    )
+
+
+def _ablation(options: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from nas.benchmark.models import ABLATIONS
+    from nas.benchmark.report import report_predictors
+
+    report_predictors(
+        Console(soft_wrap=True),
+        options.space,
+        options.table,
+        options.metric,
+        ["nasgem", *ABLATIONS],
+        options.train_sizes,
+        options.seeds,
+        options.workers,
+        Path(options.work_dir),
+        "ablation",
+    )
+
+
+def _pareto(options: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from nas.benchmark.report import report_pareto
+
+    report_pareto(
+        Console(soft_wrap=True),
+        options.table,
+        options.devices,
+        options.metric,
+        options.strategies,
+        options.queries,
+        options.seeds,
         options.workers,
         Path(options.work_dir),
     )
@@ -137,6 +194,30 @@ def _parser(program: str) -> argparse.ArgumentParser:
     )
     search.set_defaults(run=_search)
 
+    predictors = commands.add_parser("predictors", help="how well predictors rank unseen cells", allow_abbrev=False)
+    _add_common(predictors)
+    _add_sizes(predictors)
+    predictors.add_argument(
+        "--predictors", metavar="P", nargs="+", default=["nasgem", "structural", "wl_gp"], help="default: %(default)s"
+    )
+    predictors.set_defaults(run=_predictors)
+
+    ablation = commands.add_parser("ablation", help="what each part of nasgem is worth", allow_abbrev=False)
+    _add_common(ablation)
+    _add_sizes(ablation)
+    ablation.set_defaults(run=_ablation)
+
+    pareto = commands.add_parser("pareto", help="accuracy against measured latency", allow_abbrev=False)
+    pareto.add_argument("--table", metavar="FILE", help="NAS-Bench-201's table, with HW-NAS-Bench's beside it")
+    pareto.add_argument(
+        "--devices", metavar="D", nargs="+", default=["raspi4"], choices=DEVICES, help=f"of {', '.join(DEVICES)}"
+    )
+    pareto.add_argument("--metric", metavar="M", default="c10_valid_200ep_1seed", help="accuracy (default %(default)s)")
+    pareto.add_argument("--strategies", metavar="S", nargs="+", default=["nasgem", "evolution", "random"])
+    pareto.add_argument("--queries", metavar="N", type=_positive, default=200, help="default %(default)s")
+    _add_running(pareto)
+    pareto.set_defaults(run=_pareto)
+
     convert = commands.add_parser("convert", help="make a table from a benchmark's official file", allow_abbrev=False)
     convert.add_argument("kind", choices=["nasbench201", "nasbench101"])
     convert.add_argument("source", help="NAS-Bench-201-v1_*.pth, NATS-Bench's folder NATS-tss-v1_0-*, or nasbench_*.tfrecord")
@@ -149,6 +230,15 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--space", choices=["nasbench201", "nasbench101"], help="a benchmark whose table is in place")
     source.add_argument("--table", metavar="FILE", help="a table of your own, .parquet or .csv (docs/tables.md)")
+    _add_running(parser)
+
+
+def _add_sizes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--train-sizes", metavar="N", nargs="+", type=_positive, help="training cells (default: as published)")
+    parser.add_argument("--metric", metavar="M", help="column to predict (default: the space's usual target)")
+
+
+def _add_running(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", metavar="N", type=_positive, default=10, help="runs of each (default %(default)s)")
     parser.add_argument("--workers", metavar="N", type=_positive, help="processes (default: one a core)")
     parser.add_argument(

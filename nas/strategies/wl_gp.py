@@ -6,13 +6,15 @@ Kernels", ICLR 2021 (NAS-BOWL).
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array, vstack
 
-from nas.spaces.base import SearchSpace
+from nas.encoder.inputs import without_zero_ops
+from nas.spaces.base import CandidateBatch, SearchSpace
 from nas.strategies.acquisition import expected_improvement
 from nas.strategies.gaussian_process import factors, fit_rows, unit_rows
 from nas.strategies.model import ModelStrategy, best_first, normal_scores
@@ -67,17 +69,20 @@ class WLGaussianProcess(ModelStrategy):
 
     def _features(self, observed: Pool, pool: Pool | None, iterations: int) -> tuple[csr_array, csr_array]:
         """Unit rows for the observed candidates and the pool, in the same columns."""
+        zero_ops = self.space.zero_ops
         if self.pool is not None:
-            name = f"wl{iterations}"
-            rows = [
-                csr_array(part.view(name, lambda batch: unit_rows(wl_features(batch.graphs, iterations))))
-                for part in (observed, observed if pool is None else pool)
-            ]
-            return rows[0], rows[1]
+            rows = [part.view(f"wl{iterations}", partial(wl_rows, zero_ops, iterations)) for part in (observed, pool or observed)]
+            return csr_array(rows[0]), csr_array(rows[1])
         known, asked = WLVocabulary(iterations).fit_transform_pair(
-            observed.batch.graphs, None if pool is None else pool.batch.graphs
+            without_zero_ops(observed.batch.graphs, zero_ops),
+            None if pool is None else without_zero_ops(pool.batch.graphs, zero_ops),
         )
         return unit_rows(known), unit_rows(known if asked is None else asked)
+
+
+def wl_rows(zero_ops: frozenset[str], iterations: int, batch: CandidateBatch) -> csr_array:
+    """WL features of unit length, (n, d). As in NAS-BOWL, nodes that let nothing through are taken out first."""
+    return unit_rows(wl_features(without_zero_ops(batch.graphs, zero_ops), iterations))
 
 
 def _settled(observed: int, initial: int) -> int:

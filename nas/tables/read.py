@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -97,7 +98,10 @@ def read_table(path: str | Path, name: str | None = None) -> Table:
         check_distinct(name, NASBench101(), batch)
         space = TableSpace(name, batch, base=NASBench101())
         # The official table keeps accuracies as shares of one; ours are percent everywhere.
-        metrics = {k: v * 100 if k.endswith(("_valid", "_test")) and np.nanmax(v) <= 1 else v for k, v in metrics.items()}
+        metrics = {
+            key: values * 100 if re.search("ep_(valid|test)", key) and np.nanmax(values) <= 1 else values
+            for key, values in metrics.items()
+        }
     else:
         batch = _own(name, columns["graph"])
         space = TableSpace(name, batch, macs=metrics.get("macs"), params=metrics.get("params"))

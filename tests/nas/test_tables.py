@@ -1,0 +1,286 @@
+"""Tables: the three forms of a graph column, what is wrong with a table, the official files."""
+
+from __future__ import annotations
+
+import base64
+import bz2
+import json
+import os
+import pickle
+import struct
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+import pytest
+import torch
+
+from gemnet.cell_graph import CellGraph
+from nas.spaces.base import Candidate, SpaceError
+from nas.spaces.nasbench101 import NASBench101, module_hash, spec_from_cell
+from nas.spaces.nasbench201 import NASBench201, arch_from_cell
+from nas.tables.official import convert
+from nas.tables.read import find_table, read_table
+from nas.tables.table import TableError
+
+ARCH = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|avg_pool_3x3~0|nor_conv_1x1~1|skip_connect~2|"
+OTHER = ARCH.replace("avg_pool_3x3", "none")
+CHAIN = {"ops": ["a", "b"], "edges": [[0, 1], [1, 2], [2, 3]]}
+
+
+def write(path: Path, **columns: list[Any]) -> Path:
+    table = pa.table(columns)
+    if path.suffix == ".csv":
+        pa.csv.write_csv(table, path)
+    else:
+        pa.parquet.write_table(table, path)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv"])
+def test_own_table_is_read_with_its_metrics(tmp_path: Path, suffix: str) -> None:
+    branch = {"ops": ["a", "b"], "edges": [[0, 1], [0, 2], [1, 3], [2, 3]]}
+    path = write(tmp_path / f"mine{suffix}", graph=[json.dumps(CHAIN), json.dumps(branch)], accuracy=[91.0, 92.5], note=["x", "y"])
+    table = read_table(path)
+    assert len(table) == 2
+    assert table.name == "mine"
+    assert list(table.metrics) == ["accuracy"]
+    assert table.metric("accuracy").tolist() == [91.0, 92.5]
+    assert table.space.unpack(table.batch, 0).cell == CellGraph.from_json(CHAIN)
+
+
+def test_own_space_finds_isomorphic_cells_and_near_ones(tmp_path: Path) -> None:
+    cells = [{"ops": [a, b, c], "edges": [[0, 1], [1, 2], [2, 3], [3, 4]]} for a in "xyz" for b in "xyz" for c in "xyz"]
+    table = read_table(write(tmp_path / "mine.parquet", graph=[json.dumps(c) for c in cells], accuracy=list(range(27))))
+    near = table.space.neighbours(table.space.unpack(table.batch, 0))
+    assert len(near) == 16
+    labels = [table.space.unpack(near, k).cell.ops for k in range(len(near))]
+    assert ("x", "x", "x") not in labels
+    assert sum(sum(op != "x" for op in ops) == 1 for ops in labels[:6]) == 6
+    with pytest.raises(SpaceError, match="no such cell"):
+        table.space.check(Candidate(CellGraph(("x",), frozenset({(0, 1), (1, 2)}))))
+
+
+def test_nasbench201_rows_are_put_into_the_order_of_the_space(tmp_path: Path) -> None:
+    space = NASBench201()
+    batch = space.all()
+    archs = [arch_from_cell(space.unpack(batch, k).cell) for k in range(len(batch))]
+    order = np.random.default_rng(0).permutation(len(archs))
+    path = write(tmp_path / "t.parquet", arch_str=[archs[k] for k in order], value=order.astype(float).tolist())
+    table = read_table(path)
+    assert isinstance(table.space, NASBench201)
+    assert table.metric("value").tolist() == list(range(len(archs)))
+
+
+def test_part_of_nasbench201_is_a_space_of_its_own(tmp_path: Path) -> None:
+    table = read_table(write(tmp_path / "t.parquet", arch_str=[ARCH, OTHER], accuracy=[1.0, 2.0]))
+    assert len(table.space.all()) == 2
+    assert table.space.zero_ops == {"none"}
+    assert table.space.params(table.batch).tolist() == NASBench201().params(table.batch).tolist()
+
+
+def test_nasbench101_accuracies_become_percent(tmp_path: Path) -> None:
+    edges = [(0, 1), (1, 2)]
+    bits = sum(1 << (7 * i + j) for i, j in edges)
+    path = write(tmp_path / "t.parquet", n=[3], adj_bits=[bits], ops=["1"], **{"108ep_valid": [0.93], "seconds": [1000.0]})
+    table = read_table(path)
+    assert table.space.unpack(table.batch, 0).cell == CellGraph(("conv1x1-bn-relu",), frozenset(edges))
+    assert table.metric("108ep_valid").tolist() == [93.0]
+    assert table.metric("seconds").tolist() == [1000.0]
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"accuracy": [1.0]}, "no column that holds a graph.*It has: accuracy"),
+        ({"graph": [json.dumps(CHAIN)]}, "no column of numbers"),
+        ({"graph": [json.dumps(CHAIN), json.dumps(CHAIN)], "a": [1.0, 2.0]}, "Rows 0 and 1 .* same cell"),
+        (
+            {
+                "graph": [
+                    json.dumps({"ops": ["a", "b"], "edges": [[0, 1], [0, 2], [1, 3], [2, 3]]}),
+                    json.dumps({"ops": ["b", "a"], "edges": [[0, 1], [0, 2], [1, 3], [2, 3]]}),
+                ],
+                "a": [1.0, 2.0],
+            },
+            "Rows 0 and 1 .* same cell",
+        ),
+        ({"graph": ["{"], "a": [1.0]}, "Row 0 of table 't', column 'graph'"),
+        ({"graph": [json.dumps({"ops": ["a"], "edges": [[1, 0]]})], "a": [1.0]}, "Row 0 .*runs backwards"),
+        ({"arch_str": [ARCH, "|foo~0|"], "a": [1.0, 2.0]}, "Row 1 .*no NAS-Bench-201 architecture"),
+        ({"arch_str": [ARCH.replace("none", "nune")], "a": [1.0]}, "Row 0 .*Did you mean 'none'"),
+        ({"n": [3], "adj_bits": [1 << 1], "ops": ["1"], "a": [1.0]}, "Row 0 .*no path from input to output"),
+        ({"n": [3], "adj_bits": [(1 << 1) | (1 << 9)], "ops": ["7"], "a": [1.0]}, "Row 0 .*digit 0, 1 or 2"),
+        ({"n": [3], "adj_bits": [(1 << 1) | (1 << 9) | (1 << 7)], "ops": ["1"], "a": [1.0]}, "Row 0 .*runs backwards"),
+        ({"graph": pa.array([], pa.string()), "a": pa.array([], pa.float64())}, "no rows"),
+    ],
+)
+def test_bad_table_is_refused_with_the_culprit(tmp_path: Path, columns: dict[str, Any], message: str) -> None:
+    with pytest.raises(TableError, match=message):
+        read_table(write(tmp_path / "t.parquet", **columns))
+
+
+def test_gaps_in_a_metric_matter_only_where_it_is_used(tmp_path: Path) -> None:
+    table = read_table(write(tmp_path / "t.parquet", arch_str=[ARCH, OTHER], good=[1.0, 2.0], bad=[1.0, float("nan")]))
+    assert table.metric("good").tolist() == [1.0, 2.0]
+    with pytest.raises(TableError, match=r"1 of 2 rows \(first: row 1\)"):
+        table.metric("bad")
+    with pytest.raises(TableError, match="Did you mean 'good'"):
+        table.metric("goood")
+
+
+def test_missing_table_names_the_command_that_makes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GEMNET_DATA", str(tmp_path))
+    with pytest.raises(TableError, match=r"tools/benchmark.py convert nasbench101 OFFICIAL_FILE --out .*nb101"):
+        find_table("nasbench101")
+
+
+def test_other_file_formats_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "t.txt").write_text("x")
+    with pytest.raises(TableError, match=r"\.parquet or \.csv"):
+        read_table(tmp_path / "t.txt")
+    (tmp_path / "t.parquet").write_text("no parquet")
+    with pytest.raises(TableError, match="can't be read"):
+        read_table(tmp_path / "t.parquet")
+
+
+# --- official files --------------------------------------------------------------------------------------------------
+
+
+def result(data: str, seed: int, epochs: int, splits: dict[str, float]) -> dict[str, Any]:
+    return {
+        "name": data,
+        "train_times": OrderedDict({k: 10.0 for k in range(epochs)}),
+        "params": np.float64(0.802426),
+        "flop": 113.95,
+        "seed": seed,
+        "epochs": epochs,
+        "eval_acc1es": {f"{split}@{epochs - 1}": value for split, value in splits.items()},
+    }
+
+
+def entry_201(index: int, arch: str) -> dict[str, Any]:
+    def results(epochs: int, seeds: tuple[int, ...]) -> dict[str, Any]:
+        runs = {}
+        for seed in seeds:
+            shift = seed / 1000
+            runs["cifar10-valid", seed] = result("cifar10-valid", seed, epochs, {"x-valid": 80 + shift, "ori-test": 81.0})
+            runs["cifar10", seed] = result("cifar10", seed, epochs, {"ori-test": 90 + shift})
+            for data in ("cifar100", "ImageNet16-120"):
+                runs[data, seed] = result(data, seed, epochs, {"x-valid": 60 + shift, "x-test": 61 + shift})
+        return {"arch_index": index, "arch_str": arch, "all_results": runs, "dataset_seed": {}}
+
+    return {"less": results(12, (111,)), "full": results(200, (888, 777, 999))}
+
+
+def test_nasbench201_pth_is_converted(tmp_path: Path) -> None:
+    source = tmp_path / "NAS-Bench-201-v1_1.pth"
+    torch.save({"meta_archs": [ARCH, OTHER], "arch2infos": {0: entry_201(0, ARCH), 1: entry_201(1, OTHER)}}, source)
+    assert convert("nasbench201", source, tmp_path / "t.parquet") == 2
+    table = read_table(tmp_path / "t.parquet")
+    row = int(np.flatnonzero(table.metric("arch_index") == 0)[0])
+    assert arch_from_cell(table.space.unpack(table.batch, row).cell) == ARCH
+    assert table.metric("c10_valid_200ep_1seed")[row] == pytest.approx(80.777)
+    assert table.metric("c10_test_200ep_mean")[row] == pytest.approx(90.888)
+    assert table.metric("in16_valid_12ep")[row] == pytest.approx(60.111)
+    assert table.metric("params_c10")[row] == 802426
+    assert table.metric("seconds_c10")[row] == 2000
+
+
+def test_nats_bench_folder_is_converted(tmp_path: Path) -> None:
+    folder = tmp_path / "NATS-tss-v1_0-3ffb9-simple"
+    folder.mkdir()
+    for index, arch in enumerate((ARCH, OTHER)):
+        entry = entry_201(index, arch)
+        with bz2.open(folder / f"{index:06d}.pickle.pbz2", "wb") as file:
+            pickle.dump(OrderedDict({"12": entry["less"], "200": entry["full"]}), file)
+    with bz2.open(folder / "meta.pickle.pbz2", "wb") as file:
+        pickle.dump({"meta_archs": [ARCH, OTHER]}, file)
+    assert convert("nasbench201", folder, tmp_path / "t.parquet") == 2
+    assert read_table(tmp_path / "t.parquet").metric("c100_valid_200ep_1seed") == pytest.approx([60.777, 60.777])
+
+
+class Evil:
+    def __init__(self, place: str) -> None:
+        self.place = place
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (self.place,)
+
+
+def test_pickles_that_run_code_are_refused(tmp_path: Path) -> None:
+    trap = tmp_path / "trap"
+    folder = tmp_path / "NATS-tss"
+    folder.mkdir()
+    with bz2.open(folder / "000000.pickle.pbz2", "wb") as file:
+        pickle.dump({"200": Evil(str(trap))}, file)
+    with pytest.raises(TableError, match="mkdir"):
+        convert("nasbench201", folder, tmp_path / "t.parquet")
+    torch.save({"arch2infos": {0: Evil(str(trap))}}, tmp_path / "evil.pth")
+    with pytest.raises(TableError, match="no NAS-Bench-201 file"):
+        convert("nasbench201", tmp_path / "evil.pth", tmp_path / "t.parquet")
+    assert not trap.exists()
+    assert not (tmp_path / "t.parquet").exists()
+
+
+def field(number: int, value: float | int | bytes) -> bytes:
+    if isinstance(value, float):
+        return bytes([number << 3 | 1]) + struct.pack("<d", value)
+    length = len(value) if isinstance(value, bytes) else value
+    digits = []
+    while True:
+        digits.append(length & 0x7F | (0x80 if length > 0x7F else 0))
+        length >>= 7
+        if not length:
+            break
+    kind = 2 if isinstance(value, bytes) else 0
+    return bytes([number << 3 | kind, *digits]) + (value if isinstance(value, bytes) else b"")
+
+
+def tfrecord(cell: CellGraph, epochs: int, valid: float) -> bytes:
+    matrix, ops = spec_from_cell(cell)
+    evaluations = [
+        field(1, field(1, float(e)) + field(2, 10.0 * e) + field(3, 0.99) + field(4, v) + field(5, v - 0.01) + field(6, b"/ckpt"))
+        for e, v in ((0, 0.1), (epochs / 2, 0.5), (epochs, valid))
+    ]
+    metrics = b"".join(evaluations) + field(2, 8555530) + field(3, 1234.5)
+    adjacency = "".join(str(int(v)) for v in matrix.ravel())
+    record = json.dumps([module_hash(cell), epochs, adjacency, ",".join(ops), base64.b64encode(metrics).decode()]).encode()
+    return struct.pack("<Q", len(record)) + b"crc!" + record + b"crc!"
+
+
+def test_nasbench101_tfrecord_is_converted(tmp_path: Path) -> None:
+    space = NASBench101()
+    batch = space.sample(3, np.random.default_rng(0))
+    cells = [space.unpack(batch, k).cell for k in range(3)]
+    runs = [tfrecord(cell, epochs, 0.8 + 0.01 * k + 0.1 * r) for k, cell in enumerate(cells) for epochs in (4, 108) for r in (0, 1)]
+    (tmp_path / "nasbench.tfrecord").write_bytes(b"".join(runs))
+    assert convert("nasbench101", tmp_path / "nasbench.tfrecord", tmp_path / "t.parquet") == 3
+    table = read_table(tmp_path / "t.parquet")
+    found = {table.space.unpack(table.batch, k).cell: table.metric("108ep_valid")[k] for k in range(3)}
+    assert found == {cell: pytest.approx(100 * (0.8 + 0.01 * k)) for k, cell in enumerate(cells)}
+    assert table.metric("108ep_valid_mean") == pytest.approx(table.metric("108ep_valid") + 5)
+    assert table.metric("trainable_parameters").tolist() == [8555530.0] * 3
+    assert table.metric("final_training_time").tolist() == [1080.0] * 3
+
+
+def test_damaged_tfrecord_is_refused(tmp_path: Path) -> None:
+    source = tmp_path / "nasbench.tfrecord"
+    whole = tfrecord(CellGraph(("maxpool3x3",), frozenset({(0, 1), (1, 2)})), 108, 0.9)
+    for content, message in ((whole[:-20], "ends within a record"), (b"junk" * 9, "no TFRecord"), (b"", "no cells")):
+        source.write_bytes(content)
+        with pytest.raises(TableError, match=message):
+            convert("nasbench101", source, tmp_path / "t.parquet")
+    assert [path.name for path in tmp_path.iterdir()] == ["nasbench.tfrecord"]
+
+
+def test_converter_never_overwrites(tmp_path: Path) -> None:
+    (tmp_path / "t.parquet").write_text("mine")
+    (tmp_path / "source.tfrecord").write_bytes(tfrecord(CellGraph(("maxpool3x3",), frozenset({(0, 1), (1, 2)})), 108, 0.9))
+    with pytest.raises(TableError, match="exists already"):
+        convert("nasbench101", tmp_path / "source.tfrecord", tmp_path / "t.parquet")
+    assert (tmp_path / "t.parquet").read_text() == "mine"
