@@ -1,0 +1,236 @@
+"""How well does a short training rank cells, and what does it cost?
+
+Random cells within the budget are trained with two seeds at a search's fidelity, and once several times as long.
+Kendall's tau between the seeds says how much of the ranking is noise; tau against the longer training, how much of it
+will last. A fidelity is chosen by these per second spent, never by the accuracies themselves.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import kendalltau
+
+from nas.components import build_executor, build_parts
+from nas.config import SearchConfig
+from nas.evaluation import Evaluation, Fidelity, Proposal
+from nas.executors.base import Call
+from nas.score import Budget, BudgetError
+from nas.spaces.base import Candidate, SearchSpace
+
+SAMPLES = 50_000
+"""Candidates drawn to find some within the budget."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One training, as the CSV holds it.
+
+    Args:
+        cell: number of the cell, from 0.
+        hash: its canonical hash.
+        nodes: inner nodes.
+        macs: multiply-adds of its network.
+        epochs: of the training.
+        resolution: in pixels, 0 for the data set's own.
+        subset: share of the training images.
+        seed: of the training.
+        accuracy: top-1 on the development images in percent; NaN where failed.
+        seconds: wall-clock time.
+        fingerprint: of the evaluator.
+    """
+
+    cell: int
+    hash: str
+    nodes: int
+    macs: float
+    epochs: int
+    resolution: int
+    subset: float
+    seed: int
+    accuracy: float
+    seconds: float
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class FidelityReport:
+    """How well a fidelity ranks.
+
+    Args:
+        cells: cells trained with both seeds.
+        between_seeds: Kendall's tau of two seeds; NaN below two cells.
+        seed_noise: standard deviation of one training's accuracy around its cell's mean, in points.
+        spread: standard deviation of the cells' mean accuracies, in points.
+        longer_cells: cells trained longer as well.
+        against_longer: Kendall's tau of one short training (mean over the seeds) against the longer one; NaN below two.
+        mean_against_longer: tau of the seeds' mean accuracy against the longer training.
+        seconds: mean wall-clock time of a short training.
+        longer_seconds: likewise of a longer one.
+    """
+
+    cells: int
+    between_seeds: float
+    seed_noise: float
+    spread: float
+    longer_cells: int
+    against_longer: float
+    mean_against_longer: float
+    seconds: float
+    longer_seconds: float
+
+
+def draw_cells(space: SearchSpace, budget: Budget, n: int, seed: int) -> list[Candidate]:
+    """``n`` random candidates within the budget, no two alike.
+
+    Raises:
+        BudgetError: too few of 50,000 samples are within it.
+    """
+    batch = space.sample(SAMPLES, np.random.default_rng([seed, n]))
+    inside = np.flatnonzero(np.broadcast_to(budget.admits(space.macs(batch), space.params(batch)), len(batch)))
+    found: dict[Any, Candidate] = {}
+    for index in inside.tolist():
+        candidate = space.unpack(batch, index)
+        found.setdefault(candidate.key(), candidate)
+        if len(found) == n:
+            return list(found.values())
+    raise BudgetError(
+        f"Only {len(found)} of {SAMPLES} samples are within the limits, {n} are needed. Raise the limits."
+    )
+
+
+def measure_fidelity(
+    config: SearchConfig,
+    table: Path,
+    cells: int = 20,
+    times: int = 4,
+    seed: int = 0,
+    on_row: Callable[[Row, int, int], None] | None = None,
+) -> FidelityReport:
+    """Trains the cells, writing a row a training to a CSV; what is in there already is not trained again.
+
+    Args:
+        config: of a search; its space, data, recipe, fidelity, limits and workers are used.
+        table: the CSV; it may hold rows of other fidelities.
+        cells: how many.
+        times: how many times as many epochs the longer training has.
+        seed: draws the cells.
+        on_row: called with each new row, the number done and the number of all.
+
+    Raises:
+        GemnetError: as a search with this config.
+    """
+    config = replace(config, time_limit=None)
+    parts = build_parts(config)
+    fingerprint = parts.evaluator.fingerprint
+    candidates = draw_cells(parts.space, config.limits, cells, seed)
+    plan = [
+        (k, replace(config.fidelity, epochs=config.fidelity.epochs * factor), training_seed)
+        for factor, training_seed in ((1, 0), (1, 1), (times, 2))
+        for k in range(cells)
+    ]
+    rows = [row for row in read_rows(table) if row.fingerprint == fingerprint]
+    have = {_key(row) for row in rows}
+    calls = []
+    for number, (k, fidelity, training_seed) in enumerate(plan):
+        proposal = Proposal(number, candidates[k], fidelity, training_seed)
+        if _key(_row(k, Evaluation(proposal, "failed", None), fingerprint)) not in have:
+            calls.append(Call(number, "evaluate", (proposal,)))
+    done = 0
+    with build_executor(config, parts, None) as executor:
+        for call in calls:
+            executor.submit(call)
+        while done < len(calls):
+            for outcome in executor.wait():
+                evaluation = outcome.value or Evaluation(
+                    outcome.call.args[0], "failed", None, seconds=outcome.seconds, reason=outcome.failure
+                )
+                row = _row(plan[outcome.call.number][0], evaluation, fingerprint)
+                append_row(table, row)
+                rows.append(row)
+                done += 1
+                if on_row is not None:
+                    on_row(row, done, len(calls))
+    hashes = {candidate.cell.canonical_hash() for candidate in candidates}
+    return report([row for row in rows if row.hash in hashes], config.fidelity, times)
+
+
+def report(rows: Sequence[Row], fidelity: Fidelity, times: int) -> FidelityReport:
+    """What the rows say about a fidelity, against ``times`` its epochs. Failed trainings rank last.
+
+    Cells are told apart by number; rows of other fidelities are left aside.
+    """
+    here = [row for row in rows if (row.resolution or None, row.subset) == (fidelity.resolution, fidelity.subset)]
+    short = {(row.cell, row.seed): row for row in here if row.epochs == fidelity.epochs}
+    longer = {row.cell: row for row in here if row.epochs == fidelity.epochs * times and row.seed == 2}
+    both = sorted({cell for cell, seed in short if seed == 0} & {cell for cell, seed in short if seed == 1})
+    pairs = np.array([[_worth(short[cell, seed]) for seed in (0, 1)] for cell in both]).reshape(-1, 2)
+    lasting = [cell for cell in both if cell in longer]
+    long_accuracy = np.array([_worth(longer[cell]) for cell in lasting])
+    of_lasting = np.array([[_worth(short[cell, seed]) for seed in (0, 1)] for cell in lasting]).reshape(-1, 2)
+    return FidelityReport(
+        cells=len(both),
+        between_seeds=_tau(pairs[:, 0], pairs[:, 1]),
+        seed_noise=float(np.sqrt(np.mean((pairs[:, 0] - pairs[:, 1]) ** 2) / 2)) if len(both) else math.nan,
+        spread=float(pairs.mean(axis=1).std()) if len(both) else math.nan,
+        longer_cells=len(lasting),
+        against_longer=float(np.mean([_tau(of_lasting[:, k], long_accuracy) for k in (0, 1)])),
+        mean_against_longer=_tau(of_lasting.mean(axis=1), long_accuracy) if lasting else math.nan,
+        seconds=float(np.mean([row.seconds for row in short.values()])) if short else math.nan,
+        longer_seconds=float(np.mean([row.seconds for row in longer.values()])) if longer else math.nan,
+    )
+
+
+def read_rows(table: Path) -> list[Row]:
+    """The rows of a CSV; none where there is no file."""
+    if not table.is_file():
+        return []
+    kinds = {"int": int, "float": float, "str": str}
+    with table.open(newline="", encoding="utf-8") as file:
+        return [Row(**{f.name: kinds[str(f.type)](line[f.name]) for f in fields(Row)}) for line in csv.DictReader(file)]
+
+
+def append_row(table: Path, row: Row) -> None:
+    """Adds a row to a CSV, with a header where it is the first."""
+    first = not table.is_file()
+    table.parent.mkdir(parents=True, exist_ok=True)
+    with table.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, [f.name for f in fields(Row)])
+        if first:
+            writer.writeheader()
+        writer.writerow(asdict(row))
+
+
+def _row(cell: int, evaluation: Evaluation, fingerprint: str) -> Row:
+    proposal = evaluation.proposal
+    return Row(
+        cell=cell,
+        hash=proposal.candidate.cell.canonical_hash(),
+        nodes=len(proposal.candidate.cell.ops),
+        macs=evaluation.macs or 0.0,
+        epochs=proposal.fidelity.epochs,
+        resolution=proposal.fidelity.resolution or 0,
+        subset=proposal.fidelity.subset,
+        seed=proposal.training_seed,
+        accuracy=math.nan if evaluation.accuracy is None else evaluation.accuracy,
+        seconds=round(evaluation.seconds, 2),
+        fingerprint=fingerprint,
+    )
+
+
+def _key(row: Row) -> tuple[Any, ...]:
+    return row.hash, row.cell, row.epochs, row.resolution, row.subset, row.seed
+
+
+def _worth(row: Row) -> float:
+    return -1.0 if math.isnan(row.accuracy) else row.accuracy
+
+
+def _tau(left: Any, right: Any) -> float:
+    return float(kendalltau(left, right).statistic) if len(left) > 1 else math.nan

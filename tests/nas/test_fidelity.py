@@ -1,0 +1,86 @@
+"""How well a fidelity ranks: the figures from known rows, and a real small measurement that goes on where it stopped."""
+
+import csv
+import math
+
+import pytest
+
+from nas.config import load_config
+from nas.evaluation import Fidelity
+from nas.fidelity import Row, append_row, draw_cells, measure_fidelity, read_rows, report
+from nas.score import Budget, BudgetError
+from nas.spaces.gemnet import GEMNetSpace
+
+
+def row(cell, epochs, seed, accuracy, resolution=0):
+    return Row(cell, f"h{cell}", 3, 1e6, epochs, resolution, 1.0, seed, accuracy, 2.0 * epochs, "f")
+
+
+def test_report_of_known_rows():
+    rows = [row(k, 2, 0, 50 + k) for k in range(4)]  # 50 51 52 53
+    rows += [row(k, 2, 1, accuracy) for k, accuracy in enumerate((50, 51, 53, 52))]  # one pair of six swapped
+    rows += [row(k, 8, 2, accuracy) for k, accuracy in enumerate((70, 71, 73, 72))]
+    rows += [row(k, 2, 0, 1000 - k, resolution=24) for k in range(4)]  # of another fidelity
+    found = report(rows, Fidelity(2), 4)
+    assert found.cells == found.longer_cells == 4
+    assert found.between_seeds == pytest.approx(4 / 6)
+    assert found.against_longer == pytest.approx((4 / 6 + 1) / 2)
+    assert found.seed_noise == pytest.approx(math.sqrt(2 / 4 / 2))
+    assert found.seconds == 4
+    assert found.longer_seconds == 16
+
+
+def test_failed_trainings_rank_last():
+    rows = [row(k, 2, seed, math.nan if k == 0 else 50 + k) for k in range(3) for seed in (0, 1)]
+    assert report(rows, Fidelity(2), 4).between_seeds == pytest.approx(1)
+
+
+def test_rows_survive_the_csv(tmp_path):
+    rows = [row(0, 2, 0, 51.25), row(1, 2, 0, math.nan)]
+    for item in rows:
+        append_row(tmp_path / "deep/rows.csv", item)
+    back = read_rows(tmp_path / "deep/rows.csv")
+    assert back[0] == rows[0]
+    assert math.isnan(back[1].accuracy)
+    assert read_rows(tmp_path / "none.csv") == []
+
+
+def test_cells_are_within_the_limits_and_repeatable():
+    space = GEMNetSpace()
+    budget = Budget(max_macs=5e6)
+    cells = draw_cells(space, budget, 10, seed=3)
+    assert cells == draw_cells(space, budget, 10, seed=3)
+    assert cells != draw_cells(space, budget, 10, seed=4)
+    assert len({cell.key() for cell in cells}) == 10
+    assert space.macs(space.pack(cells)).max() <= 5e6
+    with pytest.raises(BudgetError, match="10 are needed"):
+        draw_cells(space, Budget(max_macs=1), 10, seed=0)
+
+
+def test_measurement_goes_on_where_it_stopped(tmp_path, monkeypatch):
+    monkeypatch.setenv("GEMNET_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "c.py").write_text(
+        "space = dict(type='gemnet', stage_widths=[8, 8, 8], stage_depths=[1, 1, 1], max_nodes=4)\n"
+        "strategy = dict(type='random')\n"
+        "evaluator = dict(type='training')\n"
+        "data = dict(source='digits', dev_fraction=0.5)\n"
+        "recipe = dict(batch_size=64, flip=False)\n"
+        "fidelity = dict(epochs=1, subset=0.3)\n"
+        "limits = dict(max_macs=1e6)\n"
+        "workers = dict(count=0)\n"
+    )
+    config = load_config(tmp_path / "c.py")
+    table = tmp_path / "rows.csv"
+    first = []
+    whole = measure_fidelity(config, table, cells=2, times=2, on_row=lambda *about: first.append(about))
+    assert [(done, total) for _, done, total in first] == [(k, 6) for k in range(1, 7)]
+    lines = table.read_text().splitlines()
+    assert len(list(csv.DictReader(lines))) == 6
+
+    table.write_text("\n".join(lines[:4]) + "\n")  # killed after three trainings
+    second = []
+    again = measure_fidelity(config, table, cells=2, times=2, on_row=lambda *about: second.append(about))
+    assert len(second) == 3
+    assert again.between_seeds == whole.between_seeds
+    assert again.against_longer == whole.against_longer
+    assert again.seed_noise == whole.seed_noise

@@ -1,0 +1,11 @@
+"""Measures how well a search's short training ranks cells; see ``python tools/fidelity.py --help``."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from nas.commands.fidelity import main
+
+if __name__ == "__main__":
+    sys.exit(main())
