@@ -24,8 +24,8 @@ from nas.executors.base import Call
 from nas.score import Budget, BudgetError
 from nas.spaces.base import Candidate, SearchSpace
 
-SAMPLES = 50_000
-"""Candidates drawn to find some within the budget."""
+SAMPLES, ROUNDS = 2_000, 25
+"""Candidates drawn at a time, and how often at most, to find some within the budget."""
 
 
 @dataclass(frozen=True)
@@ -92,16 +92,18 @@ def draw_cells(space: SearchSpace, budget: Budget, n: int, seed: int) -> list[Ca
     Raises:
         BudgetError: too few of 50,000 samples are within it.
     """
-    batch = space.sample(SAMPLES, np.random.default_rng([seed, n]))
-    inside = np.flatnonzero(np.broadcast_to(budget.admits(space.macs(batch), space.params(batch)), len(batch)))
+    rng = np.random.default_rng([seed, n])
     found: dict[Any, Candidate] = {}
-    for index in inside.tolist():
-        candidate = space.unpack(batch, index)
-        found.setdefault(candidate.key(), candidate)
-        if len(found) == n:
-            return list(found.values())
+    for _ in range(ROUNDS):
+        batch = space.sample(SAMPLES, rng)
+        inside = np.broadcast_to(budget.admits(space.macs(batch), space.params(batch)), len(batch))
+        for index in np.flatnonzero(inside).tolist():
+            candidate = space.unpack(batch, index)
+            found.setdefault(candidate.key(), candidate)
+            if len(found) == n:
+                return list(found.values())
     raise BudgetError(
-        f"Only {len(found)} of {SAMPLES} samples are within the limits, {n} are needed. Raise the limits."
+        f"Only {len(found)} of {SAMPLES * ROUNDS} samples are within the limits, {n} are needed. Raise the limits."
     )
 
 

@@ -1,4 +1,4 @@
-"""How well a fidelity ranks: the figures from known rows, and a real small measurement that goes on where it stopped."""
+"""How well a fidelity ranks: the figures from known rows, and a real measurement that goes on where it stopped."""
 
 import csv
 import math
