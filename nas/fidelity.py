@@ -87,12 +87,12 @@ class FidelityReport:
 
 
 def draw_cells(space: SearchSpace, budget: Budget, n: int, seed: int) -> list[Candidate]:
-    """``n`` random candidates within the budget, no two alike.
+    """``n`` random candidates within the budget, no two alike; fewer are the first of more.
 
     Raises:
         BudgetError: too few of 50,000 samples are within it.
     """
-    rng = np.random.default_rng([seed, n])
+    rng = np.random.default_rng(seed)
     found: dict[Any, Candidate] = {}
     for _ in range(ROUNDS):
         batch = space.sample(SAMPLES, rng)
@@ -134,8 +134,9 @@ def measure_fidelity(
     candidates = draw_cells(parts.space, config.limits, cells, seed)
     plan = [
         (k, replace(config.fidelity, epochs=config.fidelity.epochs * factor), training_seed)
-        for factor, training_seed in ((1, 0), (1, 1), (times, 2))
+        for runs in (((1, 0), (1, 1)), ((times, 2),))
         for k in range(cells)
+        for factor, training_seed in runs
     ]
     rows = [row for row in read_rows(table) if row.fingerprint == fingerprint]
     have = {_key(row) for row in rows}

@@ -179,6 +179,6 @@ def failure_reason(error: BaseException) -> str:
     text = " ".join(str(error).split())[:400]
     if isinstance(error, TrainingFailed):
         return text
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in text:
+    if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or "can't allocate memory" in text:
         return f"Out of memory: {text}" if text else "Out of memory."
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

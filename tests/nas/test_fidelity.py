@@ -49,7 +49,7 @@ def test_cells_are_within_the_limits_and_repeatable():
     space = GEMNetSpace()
     budget = Budget(max_macs=5e6)
     cells = draw_cells(space, budget, 10, seed=3)
-    assert cells == draw_cells(space, budget, 10, seed=3)
+    assert cells[:6] == draw_cells(space, budget, 6, seed=3)
     assert cells != draw_cells(space, budget, 10, seed=4)
     assert len({cell.key() for cell in cells}) == 10
     assert space.macs(space.pack(cells)).max() <= 5e6
