@@ -89,7 +89,7 @@ def test_training_learns_and_leaves_checkpoints_and_curves(trained):
 
 def test_resumed_training_equals_uninterrupted_one(trained, tmp_path, capsys, monkeypatch):
     def interrupt(hook, runner, **_):
-        if runner.iter == 20:  # in the third epoch of eight iterations
+        if runner.iter == 20:  # in the third epoch of ten iterations
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -254,6 +254,6 @@ def test_two_processes_train_together(tmp_path):
     run = subprocess.run([*command, "--cfg-options", *TINY], capture_output=True, text=True, cwd=tmp_path, timeout=600)
     assert run.returncode == 0, run.stderr[-3000:]
     log = next((tmp_path / "run").glob("*/*.log")).read_text()
-    # 287 images, 32 a process: four steps an epoch instead of eight
-    assert "Epoch(train) [3][4/4]" in log
+    # 324 images, 32 a process: five steps an epoch instead of ten
+    assert "Epoch(train) [3][5/5]" in log
     assert (tmp_path / "run/epoch_3.pth").is_file()
