@@ -65,6 +65,9 @@ val_evaluator = dict(
     ann_file=data_root + 'annotations/instances_train.json',
     part='dev',
     metric='bbox',
-    classwise=True)
+    report_classes=('person',))
 test_evaluator = dict(
-    type='gemnet.CocoMetric', ann_file=data_root + 'annotations/instances_val.json', metric='bbox', classwise=True)
+    type='gemnet.CocoMetric',
+    ann_file=data_root + 'annotations/instances_val.json',
+    metric='bbox',
+    report_classes=('person',))

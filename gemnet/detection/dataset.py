@@ -9,6 +9,7 @@ file while naming them in the order of the config, and trains on the grey rest o
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -16,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmdet.datasets import CocoDataset as MMDetCocoDataset
-from mmdet.datasets.api_wrappers import COCO
+from mmdet.datasets.api_wrappers import COCO, COCOeval
 from mmdet.evaluation import CocoMetric as MMDetCocoMetric
 from mmengine.logging import print_log
 
@@ -109,12 +110,25 @@ class CocoMetric(MMDetCocoMetric):
         ann_file: the annotation file.
         part: as in `CocoDataset`.
         dev_fraction: as in `CocoDataset`.
+        report_classes: classes whose AP and AP50 of boxes are figures of their own, ``person_mAP``, ``person_mAP_50``.
         **kwargs: as MMDetection's.
     """
 
-    def __init__(self, ann_file: str, part: str | None = None, dev_fraction: float = 0.1, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        ann_file: str,
+        part: str | None = None,
+        dev_fraction: float = 0.1,
+        report_classes: Sequence[str] = (),
+        **kwargs: Any,
+    ) -> None:
         content = read_annotations(ann_file)
         super().__init__(ann_file=ann_file if part is None else None, **kwargs)
+        names = [category["name"] for category in content["categories"]]
+        for name in report_classes:
+            if name not in names:
+                raise DataError(f"report_classes: {ann_file} has no category {name!r}.{nearest(name, names)}")
+        self.report_classes = tuple(report_classes)
         if part is not None:
             images = images_of_part(content["images"], part, dev_fraction)
             chosen = {image["id"] for image in images}
@@ -122,6 +136,38 @@ class CocoMetric(MMDetCocoMetric):
             self._coco_api = COCO()
             self._coco_api.dataset = {**content, "images": images, "annotations": boxes}
             self._coco_api.createIndex()
+
+    def compute_metrics(self, results: list[Any]) -> dict[str, float]:
+        """MMDetection's figures, and those of ``report_classes``; -1 for a class that has no box in the images."""
+        figures = super().compute_metrics(results)
+        for name in self.report_classes:
+            average = self._one_class([prediction for _, prediction in results], name)
+            figures[f"{name}_mAP"], figures[f"{name}_mAP_50"] = average
+        return figures
+
+    def _one_class(self, predictions: list[dict[str, Any]], name: str) -> tuple[float, float]:
+        (category,) = self._coco_api.get_cat_ids(cat_names=[name])
+        label = self.cat_ids.index(category)
+        rows = [
+            {
+                "image_id": prediction["img_id"],
+                "category_id": category,
+                "bbox": self.xyxy2xywh(prediction["bboxes"][n]),
+                "score": float(prediction["scores"][n]),
+            }
+            for prediction in predictions
+            for n in (prediction["labels"] == label).nonzero()[0]
+        ]
+        if not rows:
+            return 0.0, 0.0
+        with contextlib.redirect_stdout(None):  # MMDetection has printed its table already
+            evaluation = COCOeval(self._coco_api, self._coco_api.loadRes(rows), "bbox")
+            evaluation.params.catIds = [category]
+            evaluation.params.maxDets = list(self.proposal_nums)
+            evaluation.evaluate()
+            evaluation.accumulate()
+            evaluation.summarize()
+        return round(float(evaluation.stats[0]), 4), round(float(evaluation.stats[1]), 4)
 
 
 def images_of_part(

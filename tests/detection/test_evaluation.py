@@ -88,3 +88,22 @@ def test_box_ap_to_six_digits(data_folder: Callable[[str], Path]) -> None:
     evaluation.accumulate()
     evaluation.summarize()
     assert round(float(evaluation.stats[0]), 6) == 0.504581
+
+
+def test_figures_of_one_class_equal_an_evaluation_of_that_class_alone(data_folder: Callable[[str], Path]) -> None:
+    from gemnet.detection.dataset import CocoMetric, DataError
+
+    folder = data_folder("coco_eval_check")
+    truth = folder / "instances_val2014_100.json"
+    classes = [c["name"] for c in json.loads(truth.read_text())["categories"]]
+    metric = CocoMetric(str(truth), metric="bbox", classwise=True, report_classes=("person", "toaster"))
+    metric.dataset_meta = {"classes": classes}
+    for sample in fake_predictions(folder, truth, "bbox"):
+        metric.process({}, [sample])
+    results = metric.evaluate(size=100)
+    # MMDetection's own figure by class, to its three digits.
+    assert round(results["coco/person_mAP"], 3) == pytest.approx(results["coco/person_precision"], abs=1e-3)
+    assert results["coco/person_mAP_50"] > results["coco/person_mAP"] > 0.1
+    assert results["coco/toaster_mAP_50"] in (0.0, -1.0)
+    with pytest.raises(DataError, match=r"no category 'persona'\. Did you mean 'person'"):
+        CocoMetric(str(truth), report_classes=("persona",))

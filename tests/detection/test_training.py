@@ -44,7 +44,7 @@ def write_config(folder: Path, base: str = "retinanet_gemnet_coco320", classes: 
         "train_dataloader = dict(batch_size=4, num_workers=0, persistent_workers=False, dataset=own)\n"
         "val_dataloader = dict(num_workers=0, persistent_workers=False, dataset=own)\n"
         "test_dataloader = val_dataloader\n"
-        f"val_evaluator = dict(ann_file='{folder}/shapes/instances.json', part=None, classwise=False)\n"
+        f"val_evaluator = dict(ann_file='{folder}/shapes/instances.json', part=None, report_classes=('disc',))\n"
         "test_evaluator = val_evaluator\n"
         "model = dict(bbox_head=dict(num_classes=2))\n"
         "train_cfg = dict(max_epochs=1, val_interval=1)\n"
@@ -90,7 +90,11 @@ def test_a_test_gives_the_coco_figures_and_draws_boxes(
     flags = ("--show-dir", str(tmp_path / "drawn"), "--out", str(tmp_path / "figures.json"))
     options = ("model.test_cfg.score_thr=0.0",)
     assert measure(project, project / "run" / "epoch_1.pth", tmp_path / "t", *options, flags=flags) == 0
-    assert set(json.loads((tmp_path / "figures.json").read_text())) >= {"coco/bbox_mAP", "coco/bbox_mAP_50"}
+    assert set(json.loads((tmp_path / "figures.json").read_text())) >= {
+        "coco/bbox_mAP",
+        "coco/bbox_mAP_50",
+        "coco/disc_mAP_50",
+    }
     assert "Average Precision  (AP) @[ IoU=0.50:0.95 | area=   all" in capfd.readouterr().out
     assert len(list((tmp_path / "drawn").glob("*.jpg"))) == 13
 
