@@ -17,6 +17,7 @@ in expectation (Johnson and Lindenstrauss), folds them to `FOLDED` numbers.
 
 from __future__ import annotations
 
+import warnings
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -24,9 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from gemnet.cell_graph import GraphBatch
+from gemnet.cell_graph import INPUT, OUTPUT, GraphBatch
 from gemnet.errors import GemnetError, nearest
-from nas.wl import label_colours, wl_kernel
+from nas.wl import label_colours, wl_features
 
 Floats = NDArray[np.float32]
 
@@ -53,10 +54,14 @@ class GuideError(GemnetError):
 
 
 class Guide(Protocol):
-    """A similarity of graphs."""
+    """A similarity of graphs, in two steps, so that what belongs to one graph is computed once."""
 
-    def similarity(self, graphs: GraphBatch) -> Floats:
-        """Similarity of each pair, at most 1 and 1 on the diagonal; float32 (n, n)."""
+    def features(self, graphs: GraphBatch) -> Any:
+        """What `gram` needs of each graph: an array, sparse or not, with n rows."""
+        ...
+
+    def gram(self, features: Any) -> Floats:
+        """Similarity of each pair of rows, at most 1 and 1 on the diagonal; float32 (n, n)."""
         ...
 
 
@@ -94,16 +99,15 @@ class GradedWL:
     def __init__(self, iterations: int = 3) -> None:
         self.iterations = iterations
 
-    def vectors(self, graphs: GraphBatch) -> Floats:
+    def features(self, graphs: GraphBatch) -> Floats:
         """Vectors whose dot products are the similarities; float32 (n, labels + iterations * `FOLDED`)."""
         parts = [self._chunk(graphs.take(slice(k, k + _CHUNK))) for k in range(0, len(graphs), _CHUNK)]
         width = len(graphs.vocabulary) + 2 + self.iterations * FOLDED
         return np.concatenate(parts) if parts else np.zeros((0, width), dtype=np.float32)
 
-    def similarity(self, graphs: GraphBatch) -> Floats:
+    def gram(self, features: Floats) -> Floats:
         """Mean over depths of the cosines; float32 (n, n)."""
-        vectors = self.vectors(graphs)
-        return vectors @ vectors.T
+        return features @ features.T
 
     def _chunk(self, graphs: GraphBatch) -> Floats:
         sizes = graphs.sizes.astype(np.intp)
@@ -153,9 +157,14 @@ class PlainWL:
     def __init__(self, iterations: int = 3) -> None:
         self.iterations = iterations
 
-    def similarity(self, graphs: GraphBatch) -> Floats:
-        """`nas.wl.wl_kernel`; float32 (n, n)."""
-        return wl_kernel(graphs, iterations=self.iterations).astype(np.float32)
+    def features(self, graphs: GraphBatch) -> csr_array:
+        """`nas.wl.wl_features`, each row of length 1."""
+        features = wl_features(graphs, self.iterations)
+        return csr_array(features.multiply(1 / np.sqrt(features.multiply(features).sum(axis=1))[:, None]))
+
+    def gram(self, features: csr_array) -> Floats:
+        """The normalised kernel; float32 (n, n)."""
+        return (features @ features.T).toarray()
 
 
 class GraKeLKernel:
@@ -170,21 +179,27 @@ class GraKeLKernel:
         self.name = name
         self.iterations = iterations
 
-    def similarity(self, graphs: GraphBatch) -> Floats:
-        """The kernel's normalised Gram matrix; float32 (n, n)."""
+    def features(self, graphs: GraphBatch) -> NDArray[np.object_]:
+        """The graphs as GraKeL reads them."""
         import grakel  # here, since its import is slow and the other guides don't need it
+
+        # Numbers for labels, and an entry for every node, since some kernels need both.
+        code = {label: k for k, label in enumerate((INPUT, OUTPUT, *graphs.vocabulary))}
+        packed = np.empty(len(graphs), dtype=np.object_)
+        for row in range(len(graphs)):
+            graph = graphs.graph(row)
+            edges = {v: {w: 1.0 for w in graph.successors(v)} for v in range(graph.size)}
+            packed[row] = grakel.Graph(edges, {v: code[label] for v, label in enumerate(graph.labels)})
+        return packed
+
+    def gram(self, features: NDArray[np.object_]) -> Floats:
+        """The kernel's normalised Gram matrix; float32 (n, n)."""
+        import grakel
 
         class_name, arguments = _GRAKEL[self.name]
         if class_name.startswith("WeisfeilerLehman"):
             arguments = arguments | {"n_iter": max(self.iterations, 1)}
-        kernel = getattr(grakel, class_name)(normalize=True, **arguments)
-        items = [graphs.graph(k) for k in range(len(graphs))]
-        # Numbers for labels: some kernels compute with them.
-        code = {label: k for k, label in enumerate(("input", "output", *graphs.vocabulary))}
-        packed = [
-            grakel.Graph(
-                {v: list(g.successors(v)) for v in range(g.size)}, {v: code[label] for v, label in enumerate(g.labels)}
-            )
-            for g in items
-        ]
-        return np.nan_to_num(np.asarray(kernel.fit_transform(packed), dtype=np.float32))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on each change of a graph's inner format
+            kernel = getattr(grakel, class_name)(normalize=True, **arguments)
+            return np.nan_to_num(np.asarray(kernel.fit_transform(list(features)), dtype=np.float32))

@@ -9,21 +9,18 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
-import torch
 
-import nas.encoder.inputs
-import nas.encoder.model
-import nas.encoder.training
-import nas.guide
-import nas.structure
+from nas import guide, structure
+from nas.encoder import inputs, model, training
 from nas.encoder.model import GraphNetwork
 from nas.encoder.training import Encoder, EncoderConfig, Progress, config_key, train_encoder
 from nas.spaces.base import SearchSpace
 
 # The code an encoder depends on: a change of any of these files trains anew.
-_SOURCES = (nas.encoder.inputs, nas.encoder.model, nas.encoder.training, nas.guide, nas.structure)
+_SOURCES = (inputs, model, training, guide, structure)
 
 
 def cache_folder(given: str | Path | None = None) -> Path:

@@ -48,12 +48,13 @@ class NodeInputs:
     places: Floats
 
     @classmethod
-    def of(cls, graphs: GraphBatch) -> NodeInputs:
-        """Arrays of ``graphs``, as wide as the largest of them."""
+    def of(cls, graphs: GraphBatch, places: Floats | None = None) -> NodeInputs:
+        """Arrays of ``graphs``, as wide as the largest of them; ``places`` where they are known."""
         width = int(graphs.sizes.max(initial=2))
         trimmed = GraphBatch(graphs.vocabulary, graphs.sizes, graphs.ops[:, :width], graphs.successors[:, :width])
         adjacency = trimmed.adjacency().astype(np.float32)
-        return cls(trimmed.ops.astype(np.int64), adjacency, place_on_paths(adjacency, graphs.sizes))
+        places = place_on_paths(adjacency, graphs.sizes) if places is None else places[:, :width]
+        return cls(trimmed.ops.astype(np.int64), adjacency, places)
 
 
 def place_on_paths(adjacency: Floats, sizes: NDArray[np.uint8]) -> Floats:

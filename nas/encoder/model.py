@@ -12,8 +12,10 @@ from nas.encoder.inputs import PLACES, NodeInputs
 class GraphNetwork(nn.Module):
     """Maps labelled DAGs to vectors; isomorphic graphs get the same one, since every step is a sum over sets.
 
-    A round is h + relu(W [h, in, out] + b), with ``in`` and ``out`` the sums of the predecessors' and successors' states,
-    each divided by the root of their number. All rounds' states are pooled by sum and maximum and folded to the vector.
+    A round is h + relu(W h + gate(label) * V [in, out] + b), with ``in`` and ``out`` the sums of the predecessors' and
+    successors' states, each divided by the root of their number: the label's gate stands for graded WL's outer product with
+    the label. Each round's states are pooled by sum and maximum, normalised by itself like each depth of the guide, and
+    all are folded to the vector by a linear map beside a small network.
 
     Args:
         vocabulary_size: number of operations.
@@ -24,14 +26,16 @@ class GraphNetwork(nn.Module):
 
     def __init__(self, vocabulary_size: int, hidden: int = 64, rounds: int = 3, dimension: int = 64) -> None:
         super().__init__()
-        self.label = nn.Embedding(FIRST_OP_CODE + vocabulary_size, hidden, padding_idx=0)
+        labels = FIRST_OP_CODE + vocabulary_size
+        self.label = nn.Embedding(labels, hidden)
         self.place = nn.Linear(PLACES, hidden)
         self.own = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(rounds))
         self.around = nn.ModuleList(nn.Linear(2 * hidden, hidden, bias=False) for _ in range(rounds))
-        pooled = 2 * hidden * (rounds + 1)
-        self.readout = nn.Sequential(
-            nn.LayerNorm(pooled), nn.Linear(pooled, 2 * dimension), nn.GELU(), nn.Linear(2 * dimension, dimension)
-        )
+        self.gate = nn.ModuleList(nn.Embedding(labels, hidden) for _ in range(rounds))
+        self.dimension = dimension
+        pooled = 2 * (hidden + 1) * (rounds + 1)
+        self.straight = nn.Linear(pooled, dimension)
+        self.curved = nn.Sequential(nn.Linear(pooled, 2 * dimension), nn.GELU(), nn.Linear(2 * dimension, dimension))
 
     def forward(self, labels: Tensor, adjacency: Tensor, places: Tensor) -> Tensor:
         """Vectors of n graphs of at most w nodes.
@@ -49,17 +53,22 @@ class GraphNetwork(nn.Module):
         out_edges = adjacency / adjacency.sum(dim=2, keepdim=True).clamp(min=1).sqrt()
         in_edges = adjacency.transpose(1, 2)
         in_edges = in_edges / in_edges.sum(dim=2, keepdim=True).clamp(min=1).sqrt()
-        pooled = [*self._pool(state)]
-        for own, around in zip(self.own, self.around, strict=True):
+        pooled = self._pool(state)
+        for own, around, gate in zip(self.own, self.around, self.gate, strict=True):
             messages = torch.cat([in_edges @ state, out_edges @ state], dim=2)
-            state = state + (own(state) + around(messages)).relu() * node
+            state = state + torch.addcmul(own(state), gate(labels), around(messages)).relu() * node
             pooled += self._pool(state)
-        return self.readout(torch.cat(pooled, dim=1))
+        read = torch.cat(pooled, dim=1)
+        return self.straight(read) + self.curved(read)
 
     @staticmethod
-    def _pool(state: Tensor) -> tuple[Tensor, Tensor]:
+    def _pool(state: Tensor) -> list[Tensor]:
         # States are never negative, so padding's zeros do not disturb the maximum.
-        return state.sum(dim=1) / 4, state.amax(dim=1)
+        parts = []
+        for total in (state.sum(dim=1), state.amax(dim=1)):
+            norm = torch.linalg.vector_norm(total, dim=1, keepdim=True).clamp(min=1e-6)
+            parts += [total * (total.shape[1] ** 0.5 / norm), norm.log()]
+        return parts
 
 
 class Heads(nn.Module):

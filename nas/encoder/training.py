@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from gemnet.cell_graph import FIRST_OP_CODE, GraphBatch
+from gemnet.cell_graph import FIRST_OP_CODE, MAX_NODES, GraphBatch
 from gemnet.errors import GemnetError
 from nas.encoder.inputs import NodeInputs, without_zero_ops
 from nas.encoder.model import GraphNetwork, Heads, as_tensors
@@ -22,6 +23,8 @@ from nas.structure import structural_features
 Floats = NDArray[np.float32]
 Progress = Callable[[int, int, float], None]
 
+# Graphs are drawn for this many batches at once and then used for this many steps: drawing them costs more than a step.
+_STOCK_BATCHES, _STOCK_STEPS = 40, 200
 # A graph's companions in a batch: itself after so many edits (cumulative), so that the guide's fine shades are seen.
 _EDITS = (1, 2, 4)
 _GROUP = len(_EDITS) + 2  # the graph, its edits, and the graph with its operations shuffled: equal histogram
@@ -117,14 +120,17 @@ class Encoder:
             return _in_chunks(self.network, without_zero_ops(graphs, self.zero_ops)).numpy()
 
 
-def _in_chunks(network: GraphNetwork, graphs: GraphBatch) -> Tensor:
+def _in_chunks(network: GraphNetwork, graphs: GraphBatch, places: Floats | None = None) -> Tensor:
     """Vectors of graphs, graphs of like size together so that little is padded."""
     if not len(graphs):
-        return torch.zeros((0, network.readout[-1].out_features))
+        return torch.zeros((0, network.dimension))
     order = np.argsort(graphs.sizes, kind="stable")
-    # At most _EMBED_CHUNK graphs a chunk, and no more than two chunks' worth of different widths in a small batch.
     step = min(_EMBED_CHUNK, max(64, len(graphs) // 3))
-    parts = [network(*as_tensors(NodeInputs.of(graphs.take(order[k : k + step])))) for k in range(0, len(graphs), step)]
+    parts = []
+    for k in range(0, len(graphs), step):
+        rows = order[k : k + step]
+        inputs = NodeInputs.of(graphs.take(rows), None if places is None else places[rows])
+        parts.append(network(*as_tensors(inputs)))
     return torch.cat(parts)[torch.from_numpy(np.argsort(order, kind="stable"))]
 
 
@@ -139,19 +145,18 @@ def train_encoder(
         progress: called after each step with (step, steps, loss).
 
     Returns:
-        The encoder; its report holds the mean ``guide_loss`` (squared error of cosines), ``op_accuracy``, ``edge_accuracy``
-        and ``edge_recall`` of reconstruction, and ``structure_r2`` over the last tenth of the steps; each batch was unseen.
+        The encoder. Its report holds, averaged over the last tenth of the steps: ``guide_error``, the squared error of
+        cosines as a share of the guide's variance; ``op_accuracy``, ``edge_accuracy`` and ``edge_recall`` of
+        reconstruction; ``structure_r2``.
     """
     rng = np.random.default_rng([config.seed, 20210207])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         network = GraphNetwork(len(space.vocabulary), config.hidden, config.rounds, config.dimension)
         reference = structural_features(space.sample(2048, rng).graphs, space.zero_ops, space.identity_ops)
-        centre, spread = reference.mean(axis=0), reference.std(axis=0)
-        width = 32
-        heads = Heads(len(space.vocabulary), config.dimension, width, len(centre))
+        scaling = reference.mean(axis=0), np.maximum(reference.std(axis=0), 1e-3)
+        heads = Heads(len(space.vocabulary), config.dimension, MAX_NODES, reference.shape[1])
     guide = None if config.guide is None else make_guide(config.guide, config.iterations)
-    pool = space.all()
     parameters = [*network.parameters(), *heads.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -159,27 +164,12 @@ def train_encoder(
     )
     figures: list[dict[str, float]] = []
     network.train()
+    groups = config.batch_size // _GROUP
     for step in range(config.steps):
-        groups = config.batch_size // _GROUP
-        candidates, group = _training_batch(space, pool, groups, rng)
-        graphs = without_zero_ops(candidates.graphs, space.zero_ops)
-        vectors = _in_chunks(network, graphs)
-        loss = vectors.new_zeros(())
-        figure: dict[str, float] = {}
-        if guide is not None:
-            part = _similarity_loss(vectors, guide, graphs, group)
-            figure["guide_loss"] = float(part.detach())
-            loss = loss + config.guide_weight * part
-        if config.reconstruction_weight:
-            part, accuracies = _reconstruction_loss(heads, vectors, graphs)
-            figure |= accuracies
-            loss = loss + config.reconstruction_weight * part
-        if config.structure_weight:
-            features = structural_features(candidates.graphs, space.zero_ops, space.identity_ops)
-            wanted = torch.from_numpy(((features - centre) / np.maximum(spread, 1e-3)).clip(-4, 4).astype(np.float32))
-            part = F.mse_loss(heads.structure(vectors), wanted)
-            figure["structure_r2"] = float(1 - part.detach() / wanted.var(dim=0).mean())
-            loss = loss + config.structure_weight * part
+        if step % _STOCK_STEPS == 0:
+            stock = _Stock.draw(space, guide, scaling, groups * _STOCK_BATCHES, rng)
+        chosen = rng.choice(stock.groups, groups, replace=False)
+        loss, figure = _loss(network, heads, guide, stock.take(chosen), config)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -193,18 +183,63 @@ def train_encoder(
     return Encoder(network, space.vocabulary, space.zero_ops, config, report)
 
 
-def _training_batch(
-    space: SearchSpace, pool: CandidateBatch | None, groups: int, rng: np.random.Generator
-) -> tuple[CandidateBatch, NDArray[np.intp]]:
-    """Random candidates with their edits and shuffles, and which group each belongs to."""
-    first = space.sample(groups, rng) if pool is None else pool.take(rng.integers(0, len(pool), groups))
-    members, last = [first], first
-    for before, now in zip((0, *_EDITS), _EDITS, strict=False):
-        for _ in range(now - before):
-            last = space.mutate(last, rng)
-        members.append(last)
-    members.append(CandidateBatch(shuffled(first.graphs, rng), first.macro))
-    return CandidateBatch.concat(members), np.tile(np.arange(groups), len(members))
+@dataclass(frozen=True, eq=False)
+class _Stock:
+    """Graphs to train on, with all that is asked about them, in groups of `_GROUP`: row k is of group k % groups."""
+
+    graphs: GraphBatch
+    group: NDArray[np.intp]
+    places: Floats
+    order: NDArray[np.intp]
+    structure: Floats
+    guide_features: Any
+
+    @property
+    def groups(self) -> int:
+        return len(self.graphs) // _GROUP
+
+    @classmethod
+    def draw(
+        cls,
+        space: SearchSpace,
+        guide: Guide | None,
+        scaling: tuple[Floats, Floats],
+        groups: int,
+        rng: np.random.Generator,
+    ) -> _Stock:
+        """Random candidates, their edits and shuffles."""
+        pool = space.all()
+        first = space.sample(groups, rng) if pool is None else pool.take(rng.integers(0, len(pool), groups))
+        members, last = [first], first
+        for before, now in zip((0, *_EDITS), _EDITS, strict=False):
+            for _ in range(now - before):
+                last = space.mutate(last, rng)
+            members.append(last)
+        members.append(CandidateBatch(shuffled(first.graphs, rng), first.macro))
+        drawn = CandidateBatch.concat(members).graphs
+        structure = (structural_features(drawn, space.zero_ops, space.identity_ops) - scaling[0]) / scaling[1]
+        graphs = without_zero_ops(drawn, space.zero_ops)
+        inputs = NodeInputs.of(graphs)
+        return cls(
+            graphs,
+            np.tile(np.arange(groups), _GROUP),
+            inputs.places,
+            decoding_order(inputs),
+            structure.clip(-4, 4).astype(np.float32),
+            None if guide is None else guide.features(graphs),
+        )
+
+    def take(self, chosen: NDArray[np.intp]) -> _Stock:
+        """The groups ``chosen``."""
+        rows = (np.arange(_GROUP)[:, None] * self.groups + chosen).reshape(-1)
+        return _Stock(
+            self.graphs.take(rows),
+            self.group[rows],
+            self.places[rows],
+            self.order[rows],
+            self.structure[rows],
+            None if self.guide_features is None else self.guide_features[rows],
+        )
 
 
 def shuffled(graphs: GraphBatch, rng: np.random.Generator) -> GraphBatch:
@@ -218,14 +253,6 @@ def shuffled(graphs: GraphBatch, rng: np.random.Generator) -> GraphBatch:
     return GraphBatch(graphs.vocabulary, graphs.sizes, ops, graphs.successors)
 
 
-def _similarity_loss(vectors: Tensor, guide: Guide, graphs: GraphBatch, group: NDArray[np.intp]) -> Tensor:
-    """Mean squared error of cosines, half of the weight on pairs of one group."""
-    unit = F.normalize(vectors, dim=1)
-    error = (unit @ unit.T - torch.from_numpy(guide.similarity(graphs))).square()
-    same = torch.from_numpy(group[:, None] == group[None, :])
-    return (error[~same].mean() + error[same].mean()) / 2
-
-
 def decoding_order(inputs: NodeInputs) -> NDArray[np.intp]:
     """Nodes by longest path from the input, then label, then the other places; padding last; (n, w).
 
@@ -237,13 +264,45 @@ def decoding_order(inputs: NodeInputs) -> NDArray[np.intp]:
     return np.lexsort((rest.round(4), inputs.labels, depth.round(3)), axis=1)
 
 
-def _reconstruction_loss(heads: Heads, vectors: Tensor, graphs: GraphBatch) -> tuple[Tensor, dict[str, float]]:
-    inputs = NodeInputs.of(graphs)
+def _loss(
+    network: GraphNetwork, heads: Heads, guide: Guide | None, batch: _Stock, config: EncoderConfig
+) -> tuple[Tensor, dict[str, float]]:
+    vectors = _in_chunks(network, batch.graphs, batch.places)
+    loss = vectors.new_zeros(())
+    figure: dict[str, float] = {}
+    if guide is not None:
+        part = _similarity_loss(vectors, guide.gram(batch.guide_features), batch.group)
+        figure["guide_error"] = float(part.detach())
+        loss = loss + config.guide_weight * part
+    if config.reconstruction_weight:
+        part, accuracies = _reconstruction_loss(heads, vectors, batch)
+        figure |= accuracies
+        loss = loss + config.reconstruction_weight * part
+    if config.structure_weight:
+        wanted = torch.from_numpy(batch.structure)
+        part = F.mse_loss(heads.structure(vectors), wanted)
+        figure["structure_r2"] = float(1 - part.detach() / wanted.var(dim=0).mean())
+        loss = loss + config.structure_weight * part
+    return loss, figure
+
+
+def _similarity_loss(vectors: Tensor, wanted: Floats, group: NDArray[np.intp]) -> Tensor:
+    """Squared error of cosines as a share of the guide's variance; pairs of one group weigh as much as all others."""
+    unit = F.normalize(vectors, dim=1)
+    target = torch.from_numpy(wanted)
+    error = (unit @ unit.T - target).square()
+    other = torch.from_numpy(group[:, None] != group[None, :])
+    same = (~other).fill_diagonal_(False)
+    shares = [error[pairs].mean() / target[pairs].var().clamp(min=1e-4) for pairs in (same, other)]
+    return (shares[0] + shares[1]) / 2
+
+
+def _reconstruction_loss(heads: Heads, vectors: Tensor, batch: _Stock) -> tuple[Tensor, dict[str, float]]:
+    inputs = NodeInputs.of(batch.graphs, batch.places)
     n, width = inputs.labels.shape
-    order = decoding_order(inputs)
+    order = batch.order[:, :width]
     labels = torch.from_numpy(np.take_along_axis(inputs.labels, order, axis=1))
-    rows = np.arange(n)[:, None, None]
-    edges = torch.from_numpy(inputs.adjacency[rows, order[:, :, None], order[:, None, :]])
+    edges = torch.from_numpy(inputs.adjacency[np.arange(n)[:, None, None], order[:, :, None], order[:, None, :]])
     ops_scores, edge_scores = heads(vectors)
     ops_scores, edge_scores = ops_scores[:, :width], edge_scores[:, :width, :width]
     node = labels > 0
