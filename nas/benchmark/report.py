@@ -105,6 +105,7 @@ def report_search(
     batch: int,
     workers: int | None,
     folder: Path,
+    whole: bool = False,
 ) -> list[StrategySummary]:
     """The search benchmark: runs, prints, writes ``search.csv``, ``search_summary.csv`` and ``search.png``.
 
@@ -115,6 +116,7 @@ def report_search(
         queries, initial, batch: the protocol.
         workers: processes; None takes all cores.
         folder: where the files go.
+        whole: see `Task`.
     """
     for strategy, _, options in tasks_of:
         check_options(strategy, options)
@@ -122,7 +124,7 @@ def report_search(
     names = metrics_of(table, space, metrics)
     seeds = max(count for _, count, _ in tasks_of)
     tasks = [
-        Task(metric, strategy, seed, queries, initial, batch, DEVIATION.get(metric, 0.0), options)
+        Task(metric, strategy, seed, queries, initial, batch, DEVIATION.get(metric, 0.0), options, whole)
         for seed in range(seeds)  # seed by seed, so that what is there when a run is cut short is comparable
         for metric in names
         for strategy, count, options in tasks_of

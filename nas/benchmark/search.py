@@ -44,6 +44,7 @@ class Task:
         batch: evaluations between two lessons.
         near: values no further from the best than this count as near it, in points.
         options: of the strategy.
+        whole: go on when the best of all cells is found, which changes no result, only the times.
     """
 
     metric: str
@@ -54,6 +55,7 @@ class Task:
     batch: int = 5
     near: float = 0.0
     options: Mapping[str, Any] = field(default_factory=dict)
+    whole: bool = False
 
     def key(self, table: Table) -> dict[str, object]:
         """What names this run in a results file."""
@@ -94,6 +96,8 @@ def run_search(table: Table, task: Task) -> dict[str, object]:
         evaluations = [evaluator.evaluate(proposal) for proposal in proposals]
         strategy.tell(evaluations)
         values += [e.accuracy for e in evaluations if e.accuracy is not None]
+        if max(values) >= evaluator.best() and not task.whole:
+            break  # nothing is left to regret
     regret = evaluator.best() - np.maximum.accumulate(values)
     return {
         "found_best": _first(regret <= 0),

@@ -88,6 +88,7 @@ def _search(options: argparse.Namespace) -> None:
         options.batch,
         options.workers,
         Path(options.work_dir),
+        options.whole,
     )
 
 
@@ -191,6 +192,9 @@ def _parser(program: str) -> argparse.ArgumentParser:
     )
     search.add_argument(
         "--options", metavar="S.NAME=V", nargs="+", default=[], help="options of a strategy: evolution.population=50"
+    )
+    search.add_argument(
+        "--whole", action="store_true", help="go on when the best of all cells is found (for times; regret stays zero)"
     )
     search.set_defaults(run=_search)
 

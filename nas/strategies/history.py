@@ -32,7 +32,8 @@ class HistoryStrategy(Strategy):
     Args:
         space: where to search.
         seed: with the number of a proposal, the key of all randomness.
-        fidelity: how thoroughly proposals are to be evaluated; evaluations at another fidelity are not learnt from.
+        fidelity: how thoroughly proposals are to be evaluated; evaluations at another fidelity are not learnt from,
+            and their candidates may be proposed again.
         score: what is maximised.
         budget: hard limits; what exceeds them is never proposed.
         initial: number of random proposals at the start.
@@ -74,8 +75,8 @@ class HistoryStrategy(Strategy):
     def ask(self, n: int, pending: Sequence[Proposal] = ()) -> list[Proposal]:
         first = self.told + len(pending)
         rng = np.random.default_rng([self.seed, first])
-        taken = self._taken | {self.key(proposal.candidate) for proposal in pending}
-        if first < self.initial or not self.candidates:
+        taken = self._taken | {self.key(p.candidate) for p in pending if p.fidelity == self.fidelity}
+        if self.is_start(first):
             chosen = self.draw(n, rng, taken)
         else:
             chosen = self.propose(n, rng, taken, [proposal.candidate for proposal in pending])
@@ -88,6 +89,10 @@ class HistoryStrategy(Strategy):
         for evaluation in sorted(evaluations, key=lambda e: e.proposal.number):
             self.told += 1
             self._learn(evaluation)
+
+    def is_start(self, number: int) -> bool:
+        """Whether proposals from this number on are still random."""
+        return number < self.initial or not self.candidates
 
     @abstractmethod
     def propose(
@@ -166,11 +171,11 @@ class HistoryStrategy(Strategy):
         return np.array([not s for s in self._scores], dtype=np.bool_)
 
     def _learn(self, evaluation: Evaluation) -> None:
+        if evaluation.proposal.fidelity != self.fidelity:
+            return
         candidate = evaluation.proposal.candidate
         key = self.key(candidate)
         self._taken.add(key)
-        if evaluation.proposal.fidelity != self.fidelity:
-            return
         if key not in self._rows:
             self._rows[key] = len(self.candidates)
             self.candidates.append(candidate)

@@ -35,7 +35,7 @@ class ModelStrategy(HistoryStrategy):
     def propose(
         self, n: int, rng: np.random.Generator, taken: set[Hashable], pending: Sequence[Candidate]
     ) -> list[Candidate]:
-        observed = self._observed()
+        observed = self.observed()
         pool = self._round_pool(rng, pending)
         free = np.ones(len(pool), dtype=np.bool_)
         if self.pool is not None:
@@ -75,7 +75,8 @@ class ModelStrategy(HistoryStrategy):
             rng: source of randomness.
         """
 
-    def _observed(self) -> Pool:
+    def observed(self) -> Pool:
+        """The candidates evaluated so far, as a pool."""
         if self.pool is not None:
             rows = [self.pool.index(candidate) for candidate in self.candidates]
             if None not in rows:

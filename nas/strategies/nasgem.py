@@ -7,7 +7,10 @@ paper; it is ours (`greedy_batch`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -15,12 +18,18 @@ from numpy.typing import NDArray
 from pymoo.util.nds.non_dominated_sorting import NonDominatedSorting
 
 from gemnet.cell_graph import FIRST_OP_CODE
-from nas.predictor import FeatureTable, ScorePredictor, macro_table, structural_table
+from gemnet.errors import nearest
+from nas.encoder import Encoder, EncoderConfig, load_or_train
+from nas.evaluation import Evaluation, Proposal
+from nas.predictor import FeatureTable, ScorePredictor, embedding_table, macro_table, structural_table
 from nas.spaces.base import CandidateBatch, SearchSpace
 from nas.strategies.acquisition import greedy_batch, hypervolume_gain
+from nas.strategies.history import StrategyError
 from nas.strategies.model import ModelStrategy, best_first
 from nas.strategies.pool import Pool
+from nas.tables.space import TableSpace
 
+FEW = 5  # real evaluations from which nothing is learnt yet where there are cheap ones
 SHORTLIST = 400  # candidates whose errors' covariance is looked at when a batch is put together
 
 
@@ -29,10 +38,12 @@ class Parts:
     """What the predictor sees of a candidate, beside macro choices and costs.
 
     Args:
+        encoder: how the encoder of the embedding is trained; None leaves the embedding out.
         structure: structural features of the effective graph.
         drawn: operation counts of the graph as it is drawn.
     """
 
+    encoder: EncoderConfig | None = EncoderConfig()  # noqa: RUF009  frozen
     structure: bool = True
     drawn: bool = True
 
@@ -45,10 +56,14 @@ class Nasgem(ModelStrategy):
         beta: how many standard deviations of hope a candidate is credited with.
         boosters: boosted forests beside the predictor's Gaussian process. They rank a little better and
             take most of the time.
-        parts: what the predictor sees.
+        encoder: how the encoder is trained (an `EncoderConfig`, or its values by name); None searches without embedding.
+        structure, drawn: see `Parts`.
         spread: whether a batch is spread out by `greedy_batch`; else it is simply the best few.
         cost: a metric that evaluations measure and that is to be small while the score is large; the search is then for the
             front of both.
+        cheap_epochs: epochs of cheap evaluations that come first; None does without.
+        cheap: how many of them. They are searched like the real ones; then what a predictor learnt from them expects of a
+            candidate is one more thing the predictor of real scores sees.
     """
 
     def __init__(
@@ -58,17 +73,54 @@ class Nasgem(ModelStrategy):
         *,
         beta: float = 2.0,
         boosters: int = 0,
-        parts: Parts = Parts(),  # noqa: B008  frozen
+        encoder: EncoderConfig | Mapping[str, Any] | None = EncoderConfig(),  # noqa: B008  frozen
+        structure: bool = True,
+        drawn: bool = True,
         spread: bool = True,
         cost: str | None = None,
+        cheap_epochs: int | None = None,
+        cheap: int = 100,
         **options: Any,
     ) -> None:
         super().__init__(space, seed, **options)
         self.beta = beta
         self.boosters = boosters
-        self.parts = parts
+        if isinstance(encoder, Mapping):
+            for name in encoder:
+                if name not in EncoderConfig.__dataclass_fields__:
+                    raise StrategyError(f"The encoder has no setting {name!r}.{nearest(name, EncoderConfig.__dataclass_fields__)}")
+            encoder = EncoderConfig(**encoder)
+        self.parts = Parts(encoder, structure, drawn)
+        if encoder is not None:
+            encoder_of(space, encoder)  # trained or read now, so that no `ask` takes minutes
         self.spread = spread
         self.cost = cost
+
+        self.cheap = cheap
+        self.low: Nasgem | None = None
+        if cheap_epochs is not None:
+            if cheap_epochs >= self.fidelity.epochs:
+                raise StrategyError(
+                    f"Cheap evaluations take fewer epochs than real ones ({self.fidelity.epochs}), got cheap_epochs={cheap_epochs}."
+                )
+            fidelity = replace(self.fidelity, epochs=cheap_epochs)
+            common = {"beta": beta, "encoder": encoder, "structure": structure, "drawn": drawn, "cost": cost}
+            self.low = Nasgem(space, seed, **{**options, **common, "fidelity": fidelity})
+
+    def ask(self, n: int, pending: Sequence[Proposal] = ()) -> list[Proposal]:
+        first = self.told + len(pending)
+        if self.low is not None and first < self.cheap:
+            return self.low.ask(min(n, self.cheap - first), pending)
+        return super().ask(n, pending)
+
+    def tell(self, evaluations: Sequence[Evaluation]) -> None:
+        super().tell(evaluations)
+        if self.low is not None:
+            self.low.tell(evaluations)
+
+    def is_start(self, number: int) -> bool:
+        # What cheap evaluations found is a better start than chance.
+        return super().is_start(number) if self.low is None or not self.low.candidates else False
 
     def rank(
         self,
@@ -80,6 +132,12 @@ class Nasgem(ModelStrategy):
         rng: np.random.Generator,
     ) -> NDArray[np.intp]:
         known, asked = features(observed, self.parts), features(pool, self.parts)
+        if self.low is not None and self.low.candidates:
+            cheap = ScorePredictor(boosters=self.boosters, random_state=int(rng.integers(2**31)))
+            cheap.fit(features(self.low.observed(), self.parts), self.low.scores(), pool=asked)
+            if len(known) < FEW:
+                return best_first(cheap.predict_latent(asked)[0], free, rng)
+            known, asked = (_beside(table, cheap.predict_latent(table)[0]) for table in (known, asked))
         if self.cost is not None:
             return self._rank_two(known, np.stack([scores, -self.costs(self.cost)], axis=1), asked, free, n, rng)
         predictor = ScorePredictor(boosters=self.boosters, random_state=int(rng.integers(2**31)))
@@ -126,15 +184,30 @@ class Nasgem(ModelStrategy):
         return np.concatenate([np.array(chosen, dtype=np.intp), rest])
 
 
+def _beside(table: FeatureTable, expected: NDArray[np.float64]) -> FeatureTable:
+    return FeatureTable.join([table, FeatureTable(expected.astype(np.float32)[:, None], ("cheap",))])
+
+
 def features(pool: Pool, parts: Parts) -> FeatureTable:
     """What the predictor sees of a pool's candidates, n rows."""
     space = pool.space
     tables = [pool.table("macro", lambda batch: macro_table(space, batch))]
     if parts.structure:
         tables.append(pool.table("structure", lambda batch: structural_table(space, batch)))
+    if parts.encoder is not None:
+        encoder = encoder_of(space, parts.encoder)
+        name = "embedding " + json.dumps(asdict(parts.encoder))
+        tables.append(pool.table(name, lambda batch: embedding_table(encoder.embed(batch.graphs))))
     if parts.drawn:
         tables.append(pool.table("drawn", drawn_table))
     return FeatureTable.join(tables)
+
+
+@lru_cache(maxsize=64)
+def encoder_of(space: SearchSpace, config: EncoderConfig) -> Encoder:
+    """The encoder of a space, trained once; a table's cells are embedded by the encoder of the space they come from."""
+    base = space.base if isinstance(space, TableSpace) else None
+    return load_or_train(space if base is None else base, config)
 
 
 def drawn_table(batch: CandidateBatch) -> FeatureTable:

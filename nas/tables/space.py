@@ -44,6 +44,7 @@ class TableSpace(SearchSpace):
             self.macro_choices = base.macro_choices
         self._recorded = {"macs": macs, "params": params}
         self._pool = Pool(self, batch)
+        self._near: dict[int, NDArray[np.intp]] = {}  # rows by nearness, of cells asked for before
 
     def all(self) -> CandidateBatch:
         """Every cell of the table."""
@@ -100,6 +101,8 @@ class TableSpace(SearchSpace):
         return features, csr_array(features.T), np.asarray(features.sum(axis=1), dtype=np.float64).reshape(-1)
 
     def _nearest(self, row: int, count: int) -> NDArray[np.intp]:
+        if row in self._near and len(self._near[row]) >= count:
+            return self._near[row][:count]
         features, columns, sums = self._features
         # |a - b| = a + b - 2 min(a, b), and only the colours of this cell have a minimum above zero.
         own = slice(features.indptr[row], features.indptr[row + 1])
@@ -109,4 +112,5 @@ class TableSpace(SearchSpace):
             shared[columns.indices[cells]] += np.minimum(columns.data[cells], here)
         distance = sums + sums[row] - 2 * shared
         distance[row] = np.inf
-        return np.argsort(distance, kind="stable")[: min(count, len(distance) - 1)]
+        self._near[row] = np.argsort(distance, kind="stable")[: min(count, len(distance) - 1)]
+        return self._near[row]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 
@@ -12,12 +14,17 @@ from nas.spaces.gemnet import GEMNetSpace
 from nas.spaces.nasbench101 import NASBench101
 from nas.spaces.nasbench201 import NASBench201
 from nas.strategies import STRATEGIES, HistoryStrategy, StrategyError, make_strategy
+from nas.strategies.acquisition import hypervolume_gain
 from nas.tables.space import TableSpace
 
 FIDELITY = Fidelity(epochs=200)
 NB201 = NASBench201()
 # Few options make the slow strategies fast enough for a test; all else is their default.
-QUICK = {"bananas": {"epochs": 20, "mutations": 40}, "structural": {"trees": 20}}
+QUICK: dict[str, dict[str, object]] = {
+    "bananas": {"epochs": 20, "mutations": 40},
+    "structural": {"trees": 20},
+    "nasgem": {"encoder": {"steps": 3, "batch_size": 20, "hidden": 16, "rounds": 1, "dimension": 8}},
+}
 
 
 def accuracy(proposal: Proposal) -> float:
@@ -48,6 +55,13 @@ def run(strategy: HistoryStrategy, queries: int, batch: int = 5, fail_every: int
 
 def build(name: str, space: SearchSpace = NB201, seed: int = 0, **options: object) -> HistoryStrategy:
     return make_strategy(name, space, seed, **{"fidelity": FIDELITY, **QUICK.get(name, {}), **options})
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GEMNET_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -193,3 +207,53 @@ def test_repeated_evaluations_of_a_candidate_are_averaged() -> None:
     strategy.tell([Evaluation(proposal, "ok", 80.0)])
     strategy.tell([Evaluation(Proposal(1, proposal.candidate, FIDELITY, training_seed=1), "ok", 90.0)])
     assert strategy.scores().tolist() == [85.0]
+
+
+@pytest.mark.parametrize("name", ["evolution", "nasgem"])
+def test_two_objectives_spread_along_the_front(name: str) -> None:
+    def measured(proposal: Proposal) -> Evaluation:
+        cost = float(NB201.params(NB201.pack([proposal.candidate]))[0])
+        return Evaluation(proposal, "ok", accuracy(proposal), metrics={"size": cost})
+
+    def area(strategy: HistoryStrategy) -> float:
+        for _ in range(12):
+            strategy.tell([measured(p) for p in strategy.ask(5)])
+        points = np.stack([strategy.scores(), -strategy.costs("size") / 1e6], axis=1)
+        front = points[[0]] * 0 + [60.0, -2.0]
+        total = 0.0
+        for point in points[np.argsort(-points[:, 0])]:
+            total += float(hypervolume_gain(point[None], front, np.array([60.0, -2.0]))[0])
+            front = np.concatenate([front, point[None]])
+        return total
+
+    areas = [np.mean([area(build(kind, seed=s, **options)) for s in range(2)]) for kind, options in ((name, {"cost": "size"}), ("random", {}))]
+    assert areas[0] > areas[1]
+
+
+@pytest.mark.parametrize("name", ["evolution", "nasgem"])
+def test_cost_that_nothing_measures_is_an_error(name: str) -> None:
+    strategy = build(name, cost="latency")
+    strategy.tell([evaluate(p, NB201) for p in strategy.ask(10)])
+    with pytest.raises(StrategyError, match="cost='latency'"):
+        strategy.ask(5)
+
+
+def test_cheap_evaluations_come_first_and_are_learnt_from() -> None:
+    strategy = build("nasgem", cheap_epochs=12, cheap=20)
+    done = run(strategy, 35)
+    assert [e.proposal.fidelity.epochs for e in done] == [12] * 20 + [200] * 15
+    assert [e.proposal.number for e in done] == list(range(35))
+    assert np.mean([e.accuracy for e in done[20:]]) > np.mean([e.accuracy for e in done[:10]]) + 2
+    again = build("nasgem", cheap_epochs=12, cheap=20)
+    again.tell(done)
+    assert again.ask(5) == strategy.ask(5)
+
+
+def test_cheap_evaluations_take_fewer_epochs() -> None:
+    with pytest.raises(StrategyError, match="cheap_epochs=200"):
+        build("nasgem", cheap_epochs=200)
+
+
+def test_unknown_encoder_setting_names_the_nearest() -> None:
+    with pytest.raises(StrategyError, match="'steps'"):
+        build("nasgem", encoder={"step": 3})
