@@ -1,4 +1,4 @@
-"""`tools/train.py` and `tools/test.py`, on digits: training, resuming, measuring, and every way to be given a wrong thing."""
+"""`tools/train.py` and `tools/test.py` on digits: training, resuming, measuring, and refusing what is wrong."""
 
 import json
 import os
@@ -132,6 +132,14 @@ def test_bare_weights_of_the_network_are_measured_too(trained, tmp_path, capsys)
     bare = {key.removeprefix("network."): value.contiguous() for key, value in weights.items()}
     save_file(bare, tmp_path / "weights.safetensors")
     assert measure(tmp_path / "t", tmp_path / "weights.safetensors", flags=["--out", "a.json"]) == 0
+    assert measure(tmp_path / "t", trained / "epoch_3.pth", flags=["--out", "b.json"]) == 0
+    assert Path("a.json").read_text() == Path("b.json").read_text()
+
+
+def test_network_of_a_genome_is_the_network_of_its_name(trained, tmp_path):
+    genome = REPOSITORY / "gemnet/genomes/gemnet_a_cifar.json"
+    options = ["model.arch=None", f"model.genome={genome}"]
+    assert measure(tmp_path / "t", trained / "epoch_3.pth", *options, flags=["--out", "a.json"]) == 0
     assert measure(tmp_path / "t", trained / "epoch_3.pth", flags=["--out", "b.json"]) == 0
     assert Path("a.json").read_text() == Path("b.json").read_text()
 
