@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from gemnet.genome import Genome
@@ -82,6 +83,7 @@ class NetworkTrainer:
                         {
                             "accuracy": f"{result.accuracy:.2f}",
                             "epochs": str(epochs),
+                            "seed": str(seed),
                             "mean": json.dumps(data.mean),
                             "std": json.dumps(data.std),
                             "classes": json.dumps(data.classes),
@@ -119,3 +121,16 @@ def save_weights(model: GEMNet, path: Path, about: dict[str, str]) -> None:
     draft = path.with_name(f"{path.name}.{os.getpid()}.draft")
     save_file(state, draft, metadata={**about, **known})
     os.replace(draft, path)
+
+
+def holds_weights(path: Path, genome: Genome, epochs: int, seed: int) -> bool:
+    """Whether a safetensors file is there and holds the weights of just this training."""
+    if not path.is_file():
+        return False
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = file.metadata() or {}
+    except SafetensorError:
+        return False
+    wanted = {"genome": genome.fingerprint, "epochs": str(epochs), "seed": str(seed)}
+    return all(about.get(key) == value for key, value in wanted.items())

@@ -24,7 +24,7 @@ from nas.config import SearchConfig
 from nas.evaluation import Evaluation, Proposal
 from nas.executors import Call, Executor
 from nas.exploration import Exploration
-from nas.final_training import network_proposal
+from nas.final_training import holds_weights, network_proposal
 from nas.ledger import Ledger
 from nas.limits import check_limits
 from nas.monitor import Monitor, Stopwatch
@@ -34,6 +34,8 @@ from nas.spaces.gemnet import GEMNetSpace
 from nas.work_folder import WorkFolder, open_work_folder, write_json
 
 BOOKKEEPING = ("strategy", "ask", "tell", "ledger", "pictures")
+LIMIT_SLACK = 30.0
+"""Seconds beyond ``time_limit``, at which trainings give up by themselves, until their worker is killed."""
 NETWORK_SEED = 1000
 """First seed of the longer trainings: none that the network was chosen by."""
 FOUND, RANDOM_CELLS = "found network", "random cells"
@@ -90,7 +92,9 @@ class SearchResult:
         genome: its network; None for tables.
         in_chans: channels of the images; None for tables.
         rows: the comparison, the found network first; empty where nothing was trained longer.
-        seconds: time spent in each part of the bookkeeping, and in ``total``.
+        evaluated: how many of these were evaluated in this run, and not before.
+        seconds: time spent in each part of the bookkeeping, in ``explore`` (waiting for evaluations included) and in
+            ``total``.
     """
 
     folder: Path
@@ -99,6 +103,7 @@ class SearchResult:
     genome: Genome | None
     in_chans: int | None
     rows: tuple[Row, ...]
+    evaluated: int
     seconds: dict[str, float]
 
 
@@ -138,6 +143,7 @@ def run_search(config: SearchConfig, path: Path, resume: bool = False, monitor: 
                 genome,
                 parts.space.in_chans if isinstance(parts.space, GEMNetSpace) else None,
                 tuple(rows),
+                search.evaluated,
                 {**stopwatch.seconds, "total": stopwatch.total},
             )
             write_json(folder.summary, summary(result))
@@ -158,6 +164,10 @@ class _Training:
     def proposal(self) -> Proposal:
         return network_proposal(self.genome, self.epochs, self.seed)
 
+    def has_its_weights(self) -> bool:
+        """Whether nothing is to be kept of it, or what is to be kept is there (and not of another network)."""
+        return self.weights is None or holds_weights(self.weights, self.genome, self.epochs, self.seed)
+
 
 class _Search:
     """The parts of one run; each method is one paragraph of the method section."""
@@ -177,6 +187,7 @@ class _Search:
         self.monitor, self.stopwatch = monitor, stopwatch
         self.fingerprint = parts.evaluator.fingerprint
         self.best: tuple[float, Evaluation] | None = None
+        self.evaluated = 0
 
     def explore(self) -> list[Evaluation]:
         """Asks the strategy, evaluates, tells, until the budget of evaluations is used up."""
@@ -189,11 +200,12 @@ class _Search:
             self.executor,
             self.ledger,
             self.fingerprint,
-            self.config.time_limit,
+            None if self.config.time_limit is None else self.config.time_limit + LIMIT_SLACK,
             self.stopwatch,
         )
         self.monitor.begin("search", options.evaluations)
-        evaluations = self.exploration.run(options.evaluations, options.batch, options.ahead, self._on_result)
+        with self.stopwatch("explore"):
+            evaluations = self.exploration.run(options.evaluations, options.batch, options.ahead, self._on_result)
         self.monitor.end()
         if len(evaluations) < options.evaluations:
             self.monitor.note(f"The space has no more than {len(evaluations)} candidates within the limits.")
@@ -300,7 +312,7 @@ class _Search:
         return rivals
 
     def _train(self, trainings: Sequence[_Training]) -> list[Evaluation]:
-        """Trains whole networks; what the ledger knows is not trained again (unless its weights are gone)."""
+        """Trains whole networks; what the ledger knows is not trained again (unless its weights are missing)."""
         assert self.config.final is not None
         options = self.config.comparison
         test_log = self.folder.test_log if options is not None and options.test else None
@@ -308,9 +320,7 @@ class _Search:
         self.monitor.begin("train", len(trainings))
         for number, training in enumerate(trainings):
             known = self.ledger.find(training.proposal, self.fingerprint)
-            if known is not None and (
-                known.status == "failed" or training.weights is None or training.weights.is_file()
-            ):
+            if known is not None and (known.status == "failed" or training.has_its_weights()):
                 done[number] = known
                 self.monitor.step(f"{training.line} {_figures(known)}")
                 continue
@@ -337,6 +347,7 @@ class _Search:
         return float(self.config.score(evaluation.accuracy, evaluation.macs))
 
     def _on_result(self, evaluation: Evaluation, known: bool) -> None:
+        self.evaluated += not known
         score = self._score(evaluation)
         if np.isfinite(score) and (self.best is None or score > self.best[0]):
             self.best = (score, evaluation)
@@ -367,6 +378,7 @@ def summary(result: SearchResult) -> dict[str, Any]:
             "score": chosen.score,
         },
         "comparison": [asdict(row) for row in result.rows],
+        "evaluations_per_hour": round(evaluations_per_hour(result), 1),
         "seconds": {part: round(seconds, 3) for part, seconds in result.seconds.items()},
         "bookkeeping_share": round(bookkeeping_share(result.seconds), 4),
     }
@@ -375,6 +387,11 @@ def summary(result: SearchResult) -> dict[str, Any]:
 def bookkeeping_share(seconds: Mapping[str, float]) -> float:
     """Share of a search's wall-clock time that went into anything but evaluating."""
     return sum(seconds.get(part, 0.0) for part in BOOKKEEPING) / max(seconds["total"], 1e-9)
+
+
+def evaluations_per_hour(result: SearchResult) -> float:
+    """How fast this run explored; 0 where it only read the ledger."""
+    return 3600 * result.evaluated / max(result.seconds["explore"], 1e-9)
 
 
 def _row(name: str, evaluations: Sequence[Evaluation]) -> Row:

@@ -9,7 +9,7 @@ from rich.console import Console
 from nas.config import SearchConfig
 from nas.report.comparison_table import comparison_table, spread
 from nas.report.console import duration
-from nas.search import SearchResult, bookkeeping_share
+from nas.search import SearchResult, bookkeeping_share, evaluations_per_hour
 from nas.spaces.nasbench201 import NASBench201, arch_from_cell
 
 
@@ -54,8 +54,11 @@ def print_ending(console: Console, config: SearchConfig, result: SearchResult, i
         f"This run took {duration(seconds['total'])}; bookkeeping (strategy, encoder, ledger, pictures) "
         f"{seconds['total'] * bookkeeping_share(seconds):.1f} s or {100 * bookkeeping_share(seconds):.1f} %."
     )
-    if config.evaluator.type == "training" and evaluated:
-        say(f"An evaluation took {evaluated / len(result.evaluations):.1f} s of one worker.")
+    if config.evaluator.type == "training" and result.evaluated:
+        say(
+            f"{evaluations_per_hour(result):.0f} evaluations an hour; each took a worker "
+            f"{evaluated / len(result.evaluations):.1f} s."
+        )
     say(f"Everything is in {folder}: {', '.join(sorted(item.name for item in folder.glob('[!.]*')))}")
     if result.genome is not None:
         _next_commands(console, config, result, installed)

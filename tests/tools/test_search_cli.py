@@ -14,6 +14,8 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from nas.commands import export as export_command
 from nas.commands import search as search_command
@@ -134,6 +136,25 @@ def test_finished_search_resumed_does_nothing_again_and_says_the_same(finished, 
 
     assert table(out) == table(printed)
     assert len(table(out)) == 4
+
+
+def test_weights_that_are_missing_or_of_another_network_are_trained_again(finished, tmp_path, capsys) -> None:
+    import shutil
+
+    folder = tmp_path / "copy"
+    shutil.copytree(finished[0], folder)
+    state = load_file(folder / "best.safetensors")
+    count = _recorded(folder)
+    for damage in ("another network", "half a file"):
+        if damage == "another network":  # as after a search went on, found another, and was killed while it trained
+            about = {"genome": "0" * 16, "epochs": "2", "seed": "1000"}
+            save_file({name: 0 * value for name, value in state.items()}, folder / "best.safetensors", metadata=about)
+        else:
+            (folder / "best.safetensors").write_bytes(b"half a file")
+        assert run(capsys, "--work-dir", str(folder), "--resume")[0] == 0
+        again = load_file(folder / "best.safetensors")
+        assert all(torch.equal(again[name], value) for name, value in state.items()), damage
+        assert _recorded(folder) == count
 
 
 def test_export_gives_a_name_that_timm_builds_with_the_weights(finished, tmp_path, capsys) -> None:
