@@ -158,14 +158,19 @@ def log_opening(
 def code_version() -> str:
     """The commit this code is at, ``-dirty`` where files differ from it; for an installed wheel its version."""
     here = Path(__file__).resolve().parent
+    commands = (
+        [
+            "ls-files",
+            "--error-unmatch",
+            Path(__file__).name,
+        ],  # installed inside somebody's repository is not part of it
+        ["describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
+    )
     try:
-        run = subprocess.run(
-            ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
-            capture_output=True,
-            text=True,
-            timeout=20,
-            check=True,
-        )
+        for command in commands:
+            run = subprocess.run(
+                ["git", "-C", str(here), *command], capture_output=True, text=True, timeout=20, check=True
+            )
         return run.stdout.strip()
     except (OSError, subprocess.SubprocessError):
         from importlib.metadata import PackageNotFoundError, version

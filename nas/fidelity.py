@@ -18,7 +18,7 @@ import numpy as np
 from scipy.stats import kendalltau
 
 from nas.components import build_executor, build_parts
-from nas.config import SearchConfig
+from nas.config import ConfigError, SearchConfig
 from nas.evaluation import Evaluation, Fidelity, Proposal
 from nas.executors.base import Call
 from nas.score import Budget, BudgetError
@@ -126,8 +126,13 @@ def measure_fidelity(
         on_row: called with each new row, the number done and the number of all.
 
     Raises:
+        ConfigError: a config that trains nothing, or fewer than two cells.
         GemnetError: as a search with this config.
     """
+    if config.evaluator.type != "training":
+        raise ConfigError(f"evaluator.type is {config.evaluator.type!r}; only 'training' has a fidelity to measure.")
+    if cells < 2 or times < 2:
+        raise ConfigError(f"At least 2 cells and 2 times the epochs are needed, got {cells} and {times}.")
     config = replace(config, time_limit=None)
     parts = build_parts(config)
     fingerprint = parts.evaluator.fingerprint
