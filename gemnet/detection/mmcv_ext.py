@@ -56,9 +56,11 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Ten
     """
     if boxes.numel() == 0:
         return torch.empty(0, dtype=torch.long, device=boxes.device)
+    # torchvision sorts stably, MMCV's kernel does not: sorted as there, ties are broken as there.
+    ordered, order = scores.float().sort(descending=True)
     # Adding the offset to the far corners gives the same widths and the same intersections.
     far = boxes.new_tensor([0, 0, offset, offset])
-    return torchvision.ops.nms((boxes + far).float(), scores.float(), float(iou_threshold))
+    return order[torchvision.ops.nms((boxes + far)[order].float(), ordered, float(iou_threshold))]
 
 
 def softnms(
@@ -96,7 +98,7 @@ def softnms(
     out = np.empty((len(score), 5), dtype=np.float32)
     count, first = len(score), 0
     while first < count:
-        best = first + int(np.argmax(score[first:count]))
+        best = first + _first_greatest(score[first:count])
         for row in (*corner, score, number, area):
             row[first], row[best] = row[best], row[first]
         out[first, :4], out[first, 4] = corner[:, first], score[first]
@@ -107,7 +109,8 @@ def softnms(
         with np.errstate(divide="ignore", invalid="ignore"):
             overlap = inter / (area[first] + area[rest] - inter)
         if method == 2:
-            score[rest] *= np.exp(-(overlap * overlap) / np.float32(sigma))
+            # In double precision, for NumPy's single-precision exp is off by more than the C library's.
+            score[rest] *= np.exp((-(overlap * overlap) / np.float32(sigma)).astype(np.float64)).astype(np.float32)
         else:
             reduced = np.float32(0) if method == 0 else 1 - overlap
             score[rest] *= np.where(overlap >= np.float32(iou_threshold), reduced, np.float32(1))
@@ -122,6 +125,14 @@ def softnms(
         count = first + left
     dets.copy_(torch.from_numpy(out))
     return torch.from_numpy(number[:count])
+
+
+def _first_greatest(score: np.ndarray) -> int:
+    """Where the kernel's search ends: NaN, which the Gaussian makes of boxes without area, is greater than nothing."""
+    best = int(np.argmax(score))
+    if np.isnan(score[best]):
+        return 0 if np.isnan(score[0]) else int(np.nanargmax(score))
+    return best
 
 
 def roi_align_forward(

@@ -64,7 +64,7 @@ def test_soft_nms(count: int, method: int, offset: int, ties: bool) -> None:
         )
         out.append((index, dets[: len(index)]))
     assert out[0][0].tolist() == out[1][0].tolist()
-    torch.testing.assert_close(out[0][1], out[1][1], atol=1e-5, rtol=0)
+    torch.testing.assert_close(out[0][1], out[1][1], atol=1e-5, rtol=0, equal_nan=True)
 
 
 @pytest.mark.parametrize("aligned", [True, False])
