@@ -10,7 +10,7 @@ import copy
 import inspect
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from mmengine.runner import Runner, find_latest_checkpoint
 from torch import Tensor, nn
 
 from gemnet.checkpoint import CheckpointError, describe_mismatch, guard_mmengine, load_checkpoint, state_dict_of
-from gemnet.detection.channels import fill_channels
+from gemnet.detection.channels import check_num_classes, fill_channels
 from gemnet.errors import GemnetError, nearest
 from nas.config import config_folder
 from nas.datasets import log_opening
@@ -89,25 +89,24 @@ def load_runner_config(file: Path, options: Mapping[str, Any] | None = None) -> 
     return config
 
 
-def _refuse_slip(key: str, known: frozenset[str] | set[str], where: str) -> None:
+def _refuse_slip(key: str, known: Collection[str], where: str) -> None:
     """Configs may hold any name; one that is nearly a known name is a typing error that would silently do nothing."""
     if key in known or key.startswith("_"):
         return
-    words = nearest(key, known)
-    near = words.split("'")[1] if words.startswith(" Did") else ""
-    swapped = sorted(key) == sorted(near)
-    if near and (swapped or abs(len(near) - len(key)) <= 1) and _distance_at_most_two(key, near):
-        raise RunnerError(f"There is no config key {where}{key}. Did you mean '{where}{near}'?")
+    for name in sorted(known):
+        if _one_slip_apart(key, name):
+            raise RunnerError(f"There is no config key {where}{key}. Did you mean '{where}{name}'?")
 
 
-def _distance_at_most_two(left: str, right: str) -> bool:
-    """Whether two words differ by at most two letters put in, left out or changed."""
-    row = list(range(len(right) + 1))
-    for i, a in enumerate(left, 1):
-        above, row[0] = row[0], i
-        for j, b in enumerate(right, 1):
-            above, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, above + (a != b))
-    return row[-1] <= 2
+def _one_slip_apart(left: str, right: str) -> bool:
+    """Whether two words have the same letters in another order, or differ by one put in, left out or changed."""
+    if sorted(left) == sorted(right):
+        return True
+    short, long = sorted((left, right), key=len)
+    start = next((i for i, (a, b) in enumerate(zip(short, long, strict=False)) if a != b), len(short))
+    if len(short) == len(long):
+        return short[start + 1 :] == long[start + 1 :]
+    return short[start:] == long[start + 1 :]
 
 
 def _check_option(config: Config, path: str) -> None:
@@ -214,6 +213,7 @@ def fill_in(config: Config) -> None:
         _fill_classifier(config, model)
     else:
         fill_channels(model)
+        check_num_classes(config)
 
 
 def _fill_classifier(config: Config, model: ConfigDict) -> None:

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from nas.commands import test as test_command
 from nas.commands import train as train_command
-from nas.runner import FiniteLoss
+from nas.runner import FiniteLoss, load_runner_config
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIG = str(REPOSITORY / "configs/classification/gemnet_a_cifar_cifar10.py")
@@ -209,6 +209,12 @@ def test_missing_and_damaged_checkpoints_are_named(trained, tmp_path, capsys):
 def test_wrong_config_value_is_named_with_the_right_one(option, words, tmp_path, capsys):
     refused(capsys, train(tmp_path / "run", option), *words)
     assert not list(Path(tmp_path / "run").glob("*.pth"))
+
+
+@pytest.mark.parametrize("name", ["vis_cfg", "data_root", "norm_cfg", "max_epochs", "test_pipeline", "resume_from"])
+def test_names_that_configs_often_hold_are_left_alone(name, tmp_path):
+    (tmp_path / "c.py").write_text(f"_base_ = {CONFIG!r}\n{name} = 1\n")
+    assert load_runner_config(tmp_path / "c.py", {name: 2, "model.neck": None})[name] == 2
 
 
 def test_unknown_config_names_the_nearest(capsys):
