@@ -19,7 +19,8 @@ from nas.strategies.structural import tree_predictions
 from nas.strategies.wl_gp import wl_rows
 
 Floats = NDArray[np.float64]
-# (observed cells, their values, pool, rows of the pool to predict, seed) -> mean and deviation (or None), in the values' unit
+# (observed cells, their values, pool, rows of the pool to predict, seed) -> mean and deviation (or None), in the
+# values' unit
 Model = Callable[[Pool, Floats, Pool, NDArray[np.intp], int], tuple[Floats, Floats | None]]
 
 
@@ -58,7 +59,12 @@ def structural(
 
 
 def wl_process(
-    observed: Pool, values: Floats, pool: Pool, rows: NDArray[np.intp], seed: int, iterations: tuple[int, ...] = (0, 1, 2, 3)
+    observed: Pool,
+    values: Floats,
+    pool: Pool,
+    rows: NDArray[np.intp],
+    seed: int,
+    iterations: tuple[int, ...] = (0, 1, 2, 3),
 ) -> tuple[Floats, Floats | None]:
     """A Gaussian process on the WL kernel; the marginal likelihood picks h among ``iterations``.
 
@@ -73,7 +79,11 @@ def wl_process(
         known = table(observed)
         model = fit_rows(known, np.arange(len(values)), normal_scores(values))
         if best is None or model.log_marginal_likelihood_value_ > best[0]:
-            best = (float(model.log_marginal_likelihood_value_), model, csr_array(vstack([known, table(pool)[rows]], format="csr")))
+            best = (
+                float(model.log_marginal_likelihood_value_),
+                model,
+                csr_array(vstack([known, table(pool)[rows]], format="csr")),
+            )
     assert best is not None
     _, model, both = best
     model.kernel_.k1.k2.features = both

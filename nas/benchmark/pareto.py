@@ -1,6 +1,7 @@
 """Two objectives at once: accuracy against a measured cost, judged by hypervolume.
 
-Both objectives are scaled by the true front of the table: 0 is its worst value, 1 its best. The hypervolume of what a search has found, over
+Both objectives are scaled by the true front of the table: 0 is its worst value, 1 its best. The hypervolume of what a
+    search has found, over
 the corner at -0.1 in both, is given as a share of the true front's (Zitzler and Thiele, 1999; computed by pymoo).
 """
 
@@ -68,7 +69,7 @@ class FrontScale:
 
 
 def run_pareto(table: Table, task: ParetoTask) -> dict[str, object]:
-    """One search; returns the values of `COLUMNS`: CPU seconds and the shares after every `EVERY` queries, "s;s;..."."""
+    """One search; returns the values of `COLUMNS`: CPU seconds, and the share after each `EVERY` queries, "s;s;..."."""
     started = time.process_time()
     evaluator = TabularEvaluator(table, {1: task.metric}, extra=(task.cost,))
     options: Mapping[str, Any] = {} if task.strategy == "random" else {"cost": task.cost}

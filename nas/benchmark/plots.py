@@ -50,9 +50,16 @@ def plot_tau(results: Mapping[str, Mapping[int, Interval]], path: Path, title: s
     figure, axes = plt.subplots(figsize=(6.4, 4.4), layout="constrained")
     for name, points in results.items():
         sizes = sorted(points)
-        line = axes.plot(sizes, [points[k].mean for k in sizes], marker="o", ms=3, label=name, color=COLOURS.get(name))[0]
+        line = axes.plot(sizes, [points[k].mean for k in sizes], marker="o", ms=3, label=name, color=COLOURS.get(name))[
+            0
+        ]
         axes.fill_between(
-            sizes, [points[k].low for k in sizes], [points[k].high for k in sizes], alpha=0.2, color=line.get_color(), lw=0
+            sizes,
+            [points[k].low for k in sizes],
+            [points[k].high for k in sizes],
+            alpha=0.2,
+            color=line.get_color(),
+            lw=0,
         )
     axes.set(xscale="log", xlabel="training cells", ylabel="Kendall's tau", title=title)
     axes.set_xticks(sorted({k for points in results.values() for k in points}))

@@ -1,6 +1,7 @@
 """The predictor benchmark: how well models trained on few cells rank the others.
 
-Protocol: for each seed and size, that many cells drawn at random are the training set. Kendall's tau (tau-b) of prediction and metric is
+Protocol: for each seed and size, that many cells drawn at random are the training set. Kendall's tau (tau-b) of
+    prediction and metric is
 measured on all cells (NAS-Bench-201, as in the literature) or on 5,000 unseen ones (other tables). Models see the
 graphs and what follows from them, never another metric.
 """
@@ -68,8 +69,9 @@ def split(table: Table, size: int, seed: int) -> tuple[NDArray[np.intp], NDArray
 def run_predictor(table: Table, task: PredictorTask) -> dict[str, object]:
     """Trains and tests once; returns the values of `COLUMNS`.
 
-    ``coverage`` is the share of unseen cells whose metric lies within the predicted central 90 % interval, ``nll`` the mean negative
-    log-likelihood, of the metric standardised over the table (both empty for models without uncertainty). The prediction is normal.
+    ``coverage`` is the share of unseen cells whose metric lies within the predicted central 90 % interval, ``nll``
+    the mean negative log-likelihood, of the metric standardised over the table (both empty for models without
+    uncertainty). The prediction is normal.
     """
     values = table.metric(task.metric)
     pool = enumerated_pool(table.space, Budget())
@@ -126,12 +128,16 @@ def compare_predictors(rows: Sequence[Row], reference: str) -> dict[str, dict[in
     return result
 
 
-def noise_ceiling(first: NDArray[np.float64], second: NDArray[np.float64], rng: np.random.Generator) -> tuple[float, float]:
+def noise_ceiling(
+    first: NDArray[np.float64], second: NDArray[np.float64], rng: np.random.Generator
+) -> tuple[float, float]:
     """What tau a perfect predictor could reach on a noisy metric, from two noisy measurements of the same cells.
 
-    If truth and noises are normal scores, the correlation r of two equally noisy measurements is the square of the correlation
-    between truth and one of them; tau then follows as ``2 / pi * asin(sqrt(r))`` (Greiner's relation). It is a rough
-    figure: measurements that share a bias, such as one schedule, look less noisy than they are, and a shorter schedule's own
+    If truth and noises are normal scores, the correlation r of two equally noisy measurements is the square of the
+    correlation between truth and one of them; tau then follows as ``2 / pi * asin(sqrt(r))`` (Greiner's relation). It
+    is a rough
+    figure: measurements that share a bias, such as one schedule, look less noisy than they are, and a shorter
+        schedule's own
     ranking counts as noise.
 
     Args:

@@ -12,6 +12,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table as TextTable
 
+from nas.benchmark.fidelity import COLUMNS as FIDELITY_COLUMNS
+from nas.benchmark.fidelity import KEY as FIDELITY_KEY
+from nas.benchmark.fidelity import fidelity_tasks, run_fidelity
 from nas.benchmark.pareto import COLUMNS as PARETO_COLUMNS
 from nas.benchmark.pareto import EVERY, ParetoTask, curves, run_pareto
 from nas.benchmark.pareto import KEY as PARETO_KEY
@@ -26,8 +29,18 @@ from nas.benchmark.predictors import (
     summarise_predictors,
 )
 from nas.benchmark.runs import RunsFile, finish
-from nas.benchmark.search import COLUMNS, KEY, BenchmarkError, StrategySummary, Task, check_tasks, run_search, summarise
-from nas.benchmark.statistics import Interval, mean_interval
+from nas.benchmark.search import (
+    COLUMNS,
+    KEY,
+    BenchmarkError,
+    StrategySummary,
+    Task,
+    check_tasks,
+    run_search,
+    summarise,
+    text_to_steps,
+)
+from nas.benchmark.statistics import Interval, mean_interval, paired_difference
 from nas.strategies import check_options
 from nas.tables.read import HW_FILE, find_table, read_table
 from nas.tables.table import Table
@@ -141,7 +154,9 @@ def report_search(
             workers_of(workers),
             open_table,
             (space, path),
-            lambda task: progress.update(bar, advance=1, description=f"{task.strategy} on {task.metric}, seed {task.seed}"),
+            lambda task: progress.update(
+                bar, advance=1, description=f"{task.strategy} on {task.metric}, seed {task.seed}"
+            ),
         )
     checkpoints = [k for k in CHECKPOINTS if k < queries] + [queries]
     summaries = summarise(rows, queries, checkpoints)
@@ -155,7 +170,9 @@ def report_search(
 
 def _search_table(metric: str, summaries: Sequence[StrategySummary], checkpoints: Sequence[int]) -> TextTable:
     near = DEVIATION.get(metric)
-    text = TextTable(title=f"{metric}: mean regret in points [95 % interval]; ± against nasgem, pair by pair", title_justify="left")
+    text = TextTable(
+        title=f"{metric}: mean regret in points [95 % interval]; ± against nasgem, pair by pair", title_justify="left"
+    )
     text.add_column("strategy")
     for k in checkpoints:
         text.add_column(f"@{k}")
@@ -246,12 +263,17 @@ def report_predictors(
         name: of the files.
     """
     table = open_table(space, path)
-    target = metrics_of(table, None, [metric or DEFAULT_TARGET[space]] if metric or space in DEFAULT_TARGET else None)[0]
+    target = metrics_of(table, None, [metric or DEFAULT_TARGET[space]] if metric or space in DEFAULT_TARGET else None)[
+        0
+    ]
     if not sizes and space not in DEFAULT_SIZES:
         raise BenchmarkError("Name the numbers of training cells with --train-sizes.")
     chosen = tuple(sizes or DEFAULT_SIZES[space or ""])
     tasks = [
-        PredictorTask(target, predictor, size, seed) for seed in range(seeds) for size in chosen for predictor in predictors
+        PredictorTask(target, predictor, size, seed)
+        for seed in range(seeds)
+        for size in chosen
+        for predictor in predictors
     ]
     check_predictor_tasks(table, tasks)
     with progress_bar(console) as progress:
@@ -264,19 +286,24 @@ def report_predictors(
             workers_of(workers),
             open_table,
             (space, path),
-            lambda task: progress.update(bar, advance=1, description=f"{task.predictor}, {task.size} cells, seed {task.seed}"),
+            lambda task: progress.update(
+                bar, advance=1, description=f"{task.predictor}, {task.size} cells, seed {task.seed}"
+            ),
         )
     tau = summarise_predictors(rows, "tau")
     reference = next(iter(tau))
     paired = compare_predictors(rows, reference)
     text = TextTable(
-        title=f"{table.name}, {target}: Kendall's tau [95 % interval]; below it, less {reference}, pair by pair", title_justify="left"
+        title=f"{table.name}, {target}: Kendall's tau [95 % interval]; below it, less {reference}, pair by pair",
+        title_justify="left",
     )
     text.add_column("predictor")
     for size in chosen:
         text.add_column(str(size))
     for predictor, points in tau.items():
-        text.add_row(predictor, *(_with_difference(points[size], paired.get(predictor, {}).get(size)) for size in chosen))
+        text.add_row(
+            predictor, *(_with_difference(points[size], paired.get(predictor, {}).get(size)) for size in chosen)
+        )
     console.print(text)
     coverage, nll = summarise_predictors(rows, "coverage"), summarise_predictors(rows, "nll")
     if coverage:
@@ -289,7 +316,8 @@ def report_predictors(
             text.add_column(str(size))
         for predictor in coverage:
             text.add_row(
-                predictor, *(f"{coverage[predictor][size].mean:.3f} / {nll[predictor][size].mean:.2f}" for size in chosen)
+                predictor,
+                *(f"{coverage[predictor][size].mean:.3f} / {nll[predictor][size].mean:.2f}" for size in chosen),
             )
         console.print(text)
     summary = []
@@ -334,7 +362,7 @@ def report_pareto(
     workers: int | None,
     folder: Path,
 ) -> None:
-    """Accuracy against latency on NAS-Bench-201: prints, writes ``pareto.csv``, ``pareto_summary.csv`` and a plot for each device.
+    """Accuracy against latency on NAS-Bench-201: prints, writes ``pareto.csv``, its summary and a plot for each device.
 
     Args:
         console: where progress and tables go.
@@ -357,7 +385,10 @@ def report_pareto(
     if queries % EVERY or not EVERY <= queries <= len(table):
         raise BenchmarkError(f"--queries is a multiple of {EVERY} and at most {len(table)}, got {queries}.")
     tasks = [
-        ParetoTask(metric, cost, strategy, seed, queries) for seed in range(seeds) for cost in costs for strategy in strategies
+        ParetoTask(metric, cost, strategy, seed, queries)
+        for seed in range(seeds)
+        for cost in costs
+        for strategy in strategies
     ]
     with progress_bar(console) as progress:
         bar = progress.add_task("runs", total=len(tasks))
@@ -372,7 +403,9 @@ def report_pareto(
             lambda task: progress.update(bar, advance=1, description=f"{task.strategy}, {task.cost}, seed {task.seed}"),
         )
     checkpoints = [k for k in CHECKPOINTS if k < queries] + [queries]
-    text = TextTable(title=f"{metric} against latency: share of the true front's hypervolume [95 % interval]", title_justify="left")
+    text = TextTable(
+        title=f"{metric} against latency: share of the true front's hypervolume [95 % interval]", title_justify="left"
+    )
     for heading in ("latency", "strategy", *(f"@{k}" for k in checkpoints)):
         text.add_column(heading)
     summary = []
@@ -404,3 +437,75 @@ def open_hardware_table(path: str | None) -> Table:
     """NAS-Bench-201 with HW-NAS-Bench's measurements."""
     place = find_table("nasbench201", path)
     return read_table(place, "nasbench201").joined(read_table(find_table("hw-nas-bench", place.parent / HW_FILE)))
+
+
+def report_fidelity(
+    console: Console,
+    space: str,
+    path: str | None,
+    metric: str | None,
+    epochs: int,
+    cheap: int,
+    queries: int,
+    seeds: int,
+    workers: int | None,
+    folder: Path,
+) -> None:
+    """nasgem with and without short trainings at equal cost: prints, writes ``fidelity.csv`` and its summary.
+
+    Args:
+        console: where progress and tables go.
+        space, path: see `open_table`.
+        metric: of full trainings; None takes the space's first.
+        epochs, cheap: of short trainings, and how many come first.
+        queries: budget in full trainings.
+        seeds: runs of each.
+        workers: processes; None takes all cores.
+        folder: where the files go.
+    """
+    table = open_table(space, path)
+    tasks = fidelity_tasks(space, metric or DEFAULT_METRICS[space][0], epochs, cheap, seeds, queries)
+    for column in {column for task in tasks for column in (task.metric, task.cheap_metric) if column}:
+        table.metric(column)
+    with progress_bar(console) as progress:
+        bar = progress.add_task("runs", total=len(tasks))
+        rows = finish(
+            RunsFile(folder / "fidelity.csv", FIDELITY_KEY, FIDELITY_COLUMNS),
+            table,
+            tasks,
+            run_fidelity,
+            workers_of(workers),
+            open_table,
+            (space, path),
+            lambda task: progress.update(bar, advance=1, description=f"{task.cheap} cheap, seed {task.seed}"),
+        )
+    checkpoints = [k for k in (10, 20, 30, 40, 50, 100, 150) if k < queries] + [queries]
+    values = {
+        wanted: {
+            int(row["seed"]): text_to_steps(row["regrets"], 10 * queries) for row in rows if int(row["cheap"]) == wanted
+        }
+        for wanted in (cheap, 0)
+    }
+    text = TextTable(title=f"{tasks[0].metric}: mean regret after so many full trainings' cost", title_justify="left")
+    for heading in ("", *(f"@{k}" for k in checkpoints)):
+        text.add_column(heading)
+    summary = []
+    names = {cheap: f"{cheap} trainings of {epochs} epochs first", 0: "full trainings only"}
+    for wanted, found in values.items():
+        intervals = {k: mean_interval([curve[10 * k - 1] for curve in found.values()]) for k in checkpoints}
+        text.add_row(names[wanted], *(str(interval) for interval in intervals.values()))
+        summary += [
+            {"metric": tasks[0].metric, "cheap": wanted, "cost": k, "seeds": i.n}
+            | {"regret": f"{i.mean:.4f}", "regret_low": f"{i.low:.4f}", "regret_high": f"{i.high:.4f}"}
+            for k, i in intervals.items()
+        ]
+    saved = {
+        k: paired_difference(
+            [values[0][seed][10 * k - 1] for seed in values[0]], [values[cheap][seed][10 * k - 1] for seed in values[0]]
+        )
+        for k in checkpoints
+    }
+    text.add_row("regret saved, pair by pair", *(str(interval) for interval in saved.values()))
+    console.print(text)
+    write_csv(folder / "fidelity_summary.csv", summary)
+    console.print(f"{folder}/fidelity.csv (runs), fidelity_summary.csv")

@@ -23,8 +23,8 @@ class RunsError(GemnetError):
 class RunsFile:
     """A CSV with one row for each finished run.
 
-    A row is written in one piece and flushed to the disk; a last line that a killed process left unfinished is dropped when
-    the file is opened again.
+    A row is written in one piece and flushed to the disk; a last line that a killed process left unfinished is
+    dropped when the file is opened again.
 
     Args:
         path: the file; made with its folder when the first row is added.
@@ -132,7 +132,10 @@ def finish(
     elif open_:
         # Fresh processes: a fork of one that has used torch's threads can hang.
         with ProcessPoolExecutor(
-            min(workers, len(open_)), mp_context=get_context("spawn"), initializer=_prepare, initargs=(make_table, arguments)
+            min(workers, len(open_)),
+            mp_context=get_context("spawn"),
+            initializer=_prepare,
+            initargs=(make_table, arguments),
         ) as pool:
             futures = {pool.submit(_work, run, task): task for task in open_}
             try:

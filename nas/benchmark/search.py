@@ -76,8 +76,8 @@ def run_search(table: Table, task: Task) -> dict[str, object]:
     """One search; returns the values of `COLUMNS`.
 
     ``found_best`` and ``found_near`` are the number of the query that found the best of all cells, or one within
-    ``near`` of it; empty where none did. ``regrets`` is the step curve "query:regret;..." of the best so far. Times are CPU
-    seconds, of the whole run and of the slowest `ask`.
+    ``near`` of it; empty where none did. ``regrets`` is the step curve "query:regret;..." of the best so far. Times
+    are CPU seconds, of the whole run and of the slowest `ask`.
     """
     started = time.process_time()
     evaluator = TabularEvaluator(table, {1: task.metric})
@@ -87,7 +87,9 @@ def run_search(table: Table, task: Task) -> dict[str, object]:
     values: list[float] = []
     slowest = 0.0
     while len(values) < task.queries:
-        wanted = min(task.initial - len(values) if len(values) < task.initial else task.batch, task.queries - len(values))
+        wanted = min(
+            task.initial - len(values) if len(values) < task.initial else task.batch, task.queries - len(values)
+        )
         asked = time.process_time()
         proposals = strategy.ask(wanted)
         slowest = max(slowest, time.process_time() - asked)
@@ -115,12 +117,13 @@ def check_tasks(table: Table, tasks: Iterable[Task]) -> None:
         check_options(task.strategy, task.options)
         if task.queries > len(table):
             raise BenchmarkError(
-                f"{task.queries} queries were asked for, but table {table.name!r} has {len(table)} cells. Lower --queries."
+                f"{task.queries} queries were asked for, but table {table.name!r} has {len(table)} cells. "
+                "Lower --queries."
             )
         if task.queries < 1 or task.batch < 1 or not 1 <= task.initial <= task.queries:
             raise BenchmarkError(
-                f"queries and batch are at least 1, and initial lies between 1 and queries; got queries={task.queries}, "
-                f"batch={task.batch}, initial={task.initial}."
+                "queries and batch are at least 1, and initial lies between 1 and queries; got "
+                f"queries={task.queries}, batch={task.batch}, initial={task.initial}."
             )
 
 
@@ -177,7 +180,8 @@ def summarise(
         rows: finished runs, as `run_tasks` returns them.
         queries: evaluations of each run.
         checkpoints: queries at which regret is reported.
-        reference: strategy that the others are compared with; "other - reference", so positive means the reference is better.
+        reference: strategy that the others are compared with; "other - reference", so positive means the reference is
+            better.
     """
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:

@@ -47,7 +47,12 @@ def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
     if len(sample) < 2 or np.ptp(sample) == 0:
         return Interval(mean, mean, mean, len(sample))
     result = bootstrap(
-        (sample,), np.mean, confidence_level=confidence, n_resamples=RESAMPLES, method="percentile", rng=np.random.default_rng(0)
+        (sample,),
+        np.mean,
+        confidence_level=confidence,
+        n_resamples=RESAMPLES,
+        method="percentile",
+        rng=np.random.default_rng(0),
     ).confidence_interval
     return Interval(mean, float(result.low), float(result.high), len(sample))
 

@@ -13,7 +13,8 @@ from typing import Any
 from gemnet.errors import GemnetError
 
 DESCRIPTION = """\
-Answers "does it search better than what I use?" on tabular benchmarks: cells whose accuracies are already known. Results go into
+Answers "does it search better than what I use?" on tabular benchmarks: cells whose accuracies are already known.
+Results go into
 a CSV, one row a run, as soon as a run ends; the same command goes on where it stopped, and only adds what is new."""
 
 EXAMPLES = """\
@@ -21,7 +22,8 @@ examples
   seven strategies, 200 queries, 10 seeds each, on NAS-Bench-201's three data sets:
     {program} search --space nasbench201 --seeds 10
   two strategies on one metric, with an option changed:
-    {program} search --space nasbench201 --strategies nasgem evolution --metrics c10_valid_200ep_1seed --options evolution.population=50
+    {program} search --space nasbench201 --strategies nasgem evolution --metrics c10_valid_200ep_1seed --options
+    evolution.population=50
   how well predictors rank cells they never saw:
     {program} predictors --space nasbench101 --train-sizes 100 172 424 --seeds 10
   what each part of nasgem is worth:
@@ -75,7 +77,9 @@ def _search(options: argparse.Namespace) -> None:
     strategies = options.strategies or list(STRATEGIES)
     for name in extra:
         if name not in strategies:
-            raise ArgumentError(f"--options sets {name}.*, but {name!r} is not among the strategies {', '.join(strategies)}.")
+            raise ArgumentError(
+                f"--options sets {name}.*, but {name!r} is not among the strategies {', '.join(strategies)}."
+            )
     slow = options.slow_seeds if options.slow_seeds is not None else options.seeds
     report_search(
         Console(soft_wrap=True),
@@ -148,6 +152,25 @@ def _pareto(options: argparse.Namespace) -> None:
     )
 
 
+def _fidelity(options: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from nas.benchmark.report import report_fidelity
+
+    report_fidelity(
+        Console(soft_wrap=True),
+        options.space,
+        options.table,
+        options.metric,
+        options.cheap_epochs,
+        options.cheap,
+        options.queries,
+        options.seeds,
+        options.workers,
+        Path(options.work_dir),
+    )
+
+
 def _convert(options: argparse.Namespace) -> None:
     from nas.tables.official import convert
 
@@ -183,9 +206,15 @@ def _parser(program: str) -> argparse.ArgumentParser:
     search = commands.add_parser("search", help="strategies against a table", allow_abbrev=False)
     _add_common(search)
     search.add_argument("--strategies", metavar="S", nargs="+", help="default: all seven")
-    search.add_argument("--metrics", metavar="M", nargs="+", help="columns to maximise (default: the space's usual ones)")
-    search.add_argument("--queries", metavar="N", type=int, default=200, help="evaluations of a run (default %(default)s)")
-    search.add_argument("--initial", metavar="N", type=int, default=10, help="random ones at the start (default %(default)s)")
+    search.add_argument(
+        "--metrics", metavar="M", nargs="+", help="columns to maximise (default: the space's usual ones)"
+    )
+    search.add_argument(
+        "--queries", metavar="N", type=int, default=200, help="evaluations of a run (default %(default)s)"
+    )
+    search.add_argument(
+        "--initial", metavar="N", type=int, default=10, help="random ones at the start (default %(default)s)"
+    )
     search.add_argument("--batch", metavar="N", type=int, default=5, help="proposals at a time (default %(default)s)")
     search.add_argument(
         "--slow-seeds", metavar="N", type=int, help=f"fewer seeds for {' and '.join(SLOW)}, which take longest"
@@ -222,9 +251,25 @@ def _parser(program: str) -> argparse.ArgumentParser:
     _add_running(pareto)
     pareto.set_defaults(run=_pareto)
 
+    fidelity = commands.add_parser(
+        "fidelity", help="short trainings as cheap queries, at equal cost", allow_abbrev=False
+    )
+    fidelity.add_argument("--space", choices=["nasbench201", "nasbench101"], required=True)
+    fidelity.add_argument("--table", metavar="FILE", help="the table, where it is not in its usual place")
+    fidelity.add_argument("--metric", metavar="M", help="column of full trainings (default: the space's first)")
+    fidelity.add_argument("--cheap-epochs", metavar="N", type=_positive, default=12, help="default %(default)s")
+    fidelity.add_argument("--cheap", metavar="N", type=_positive, default=100, help="how many (default %(default)s)")
+    fidelity.add_argument(
+        "--queries", metavar="N", type=_positive, default=60, help="budget in full trainings (default %(default)s)"
+    )
+    _add_running(fidelity)
+    fidelity.set_defaults(run=_fidelity)
+
     convert = commands.add_parser("convert", help="make a table from a benchmark's official file", allow_abbrev=False)
     convert.add_argument("kind", choices=["nasbench201", "nasbench101"])
-    convert.add_argument("source", help="NAS-Bench-201-v1_*.pth, NATS-Bench's folder NATS-tss-v1_0-*, or nasbench_*.tfrecord")
+    convert.add_argument(
+        "source", help="NAS-Bench-201-v1_*.pth, NATS-Bench's folder NATS-tss-v1_0-*, or nasbench_*.tfrecord"
+    )
     convert.add_argument("--out", required=True, help="the .parquet file to write")
     convert.set_defaults(run=_convert)
     return parser
@@ -238,7 +283,9 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_sizes(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--train-sizes", metavar="N", nargs="+", type=_positive, help="training cells (default: as published)")
+    parser.add_argument(
+        "--train-sizes", metavar="N", nargs="+", type=_positive, help="training cells (default: as published)"
+    )
     parser.add_argument("--metric", metavar="M", help="column to predict (default: the space's usual target)")
 
 

@@ -20,7 +20,8 @@ class TabularEvaluator:
     Args:
         table: cells and metrics.
         columns: which metric is the accuracy at how many epochs; a single entry answers that fidelity only.
-        seconds: metric with the time of the longest training in seconds (shorter ones are charged their share), or None.
+        seconds: metric with the time of the longest training in seconds (shorter ones are charged their share), or
+            None.
         extra: further metrics handed out under their own names, such as a latency.
 
     Raises:
@@ -59,7 +60,7 @@ class TabularEvaluator:
         return Fidelity(epochs=self.longest)
 
     def evaluate(self, proposal: Proposal) -> Evaluation:
-        """Looks the candidate up. A cell or a fidelity that the table lacks gives a failed evaluation with the reason."""
+        """Looks the candidate up. A cell or fidelity that the table lacks gives a failed evaluation with the reason."""
         row = self._pool.index(proposal.candidate)
         if row is None:
             return Evaluation(proposal, "failed", None, reason=f"Table {self.table.name!r} has no such cell.")
@@ -67,7 +68,10 @@ class TabularEvaluator:
         if epochs not in self._values:
             known = ", ".join(str(k) for k in sorted(self._values))
             return Evaluation(
-                proposal, "failed", None, reason=f"Table {self.table.name!r} has results after {known} epochs, not {epochs}."
+                proposal,
+                "failed",
+                None,
+                reason=f"Table {self.table.name!r} has results after {known} epochs, not {epochs}.",
             )
         share = epochs / self.longest
         return Evaluation(

@@ -14,7 +14,8 @@ from nas.spaces.base import SearchSpace
 from nas.strategies.base import Strategy
 from nas.strategies.history import HistoryStrategy, StrategyError
 
-# Module and class of each strategy; a module is imported when its strategy is made, so that random search needs no torch.
+# Module and class of each strategy; a module is imported when its strategy is made, so that random search needs no
+# torch.
 STRATEGIES = {
     "random": ("nas.strategies.random", "RandomSearch"),
     "local_search": ("nas.strategies.local_search", "LocalSearch"),
@@ -25,7 +26,15 @@ STRATEGIES = {
     "nasgem": ("nas.strategies.nasgem", "Nasgem"),
 }
 
-__all__ = ["STRATEGIES", "HistoryStrategy", "Strategy", "StrategyError", "check_options", "make_strategy", "strategy_options"]
+__all__ = [
+    "STRATEGIES",
+    "HistoryStrategy",
+    "Strategy",
+    "StrategyError",
+    "check_options",
+    "make_strategy",
+    "strategy_options",
+]
 
 
 def strategy_options(name: str) -> dict[str, Any]:

@@ -35,10 +35,10 @@ def independent_thompson(mean: Floats, deviation: Floats, rng: np.random.Generat
 def greedy_batch(mean: Floats, covariance: Floats, noise: float, beta: float, n: int) -> NDArray[np.intp]:
     """Places of ``n`` candidates that together are worth evaluating, best first.
 
-    The candidate with the largest ``mean + beta * deviation`` is taken; then the deviations are what they would be had it been
-    evaluated, since its value is not needed for that, and the next is taken (Desautels, Krause and Burdick, "Parallelizing
-    Exploration-Exploitation Tradeoffs with Gaussian Process Bandits", JMLR 2014). So near twins don't fill a batch unless
-    they are likely to be the best.
+    The candidate with the largest ``mean + beta * deviation`` is taken; then the deviations are what they would be
+    had it been evaluated, since its value is not needed for that, and the next is taken (Desautels, Krause and
+    Burdick, "Parallelizing Exploration-Exploitation Tradeoffs with Gaussian Process Bandits", JMLR 2014). So near
+    twins don't fill a batch unless they are likely to be the best.
 
     Args:
         mean: predicted values (m,).

@@ -8,6 +8,7 @@ carries it; long sequences are rare in random cells and are cut off (their trunc
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -86,7 +87,11 @@ class Bananas(HistoryStrategy):
         return np.concatenate([path_encoding(batch.graphs), *macro], axis=1)
 
     def _predict(
-        self, known: NDArray[np.float32], scores: NDArray[np.float64], asked: NDArray[np.float32], rng: np.random.Generator
+        self,
+        known: NDArray[np.float32],
+        scores: NDArray[np.float64],
+        asked: NDArray[np.float32],
+        rng: np.random.Generator,
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
         used = np.flatnonzero(known.any(axis=0) | asked.any(axis=0))
@@ -117,7 +122,7 @@ class _Ensemble(nn.Module):
         widths = (inputs, *self.WIDTHS, 1)
         self.weights = nn.ParameterList()
         self.biases = nn.ParameterList()
-        for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True):
+        for fan_in, fan_out in pairwise(widths):
             bound = (6 / fan_in) ** 0.5
             weight = (torch.rand(members, fan_in, fan_out, generator=generator) * 2 - 1) * bound
             self.weights.append(nn.Parameter(weight))

@@ -1,7 +1,8 @@
 """Regularized evolution, and NSGA-II where there are two objectives.
 
 Real, Aggarwal, Huang and Le, "Regularized Evolution for Image Classifier Architecture Search", AAAI 2019: the
-population is the latest evaluations, the best of a random few of them has a mutated child, the oldest dies. With two objectives: Deb, Pratap, Agarwal and Meyarivan, "A Fast
+population is the latest evaluations, the best of a random few of them has a mutated child, the oldest dies. With two
+objectives: Deb, Pratap, Agarwal and Meyarivan, "A Fast
 and Elitist Multiobjective Genetic Algorithm: NSGA-II", 2002, its sorting and crowding from pymoo.
 """
 
@@ -34,7 +35,14 @@ class RegularizedEvolution(HistoryStrategy):
     """
 
     def __init__(
-        self, space: SearchSpace, seed: int, *, population: int = 20, tournament: int = 5, cost: str | None = None, **options: Any
+        self,
+        space: SearchSpace,
+        seed: int,
+        *,
+        population: int = 20,
+        tournament: int = 5,
+        cost: str | None = None,
+        **options: Any,
     ) -> None:
         super().__init__(space, seed, **options)
         self.population = population

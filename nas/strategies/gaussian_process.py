@@ -30,7 +30,9 @@ class RowKernel(Kernel):
     def hyperparameters(self) -> list[Hyperparameter]:
         return []
 
-    def __call__(self, X: Floats, Y: Floats | None = None, eval_gradient: bool = False) -> Floats | tuple[Floats, Floats]:
+    def __call__(
+        self, X: Floats, Y: Floats | None = None, eval_gradient: bool = False
+    ) -> Floats | tuple[Floats, Floats]:
         left = self._rows(X)
         right = left if Y is None else self._rows(Y)
         block = (left @ right.T).toarray()

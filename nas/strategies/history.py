@@ -61,7 +61,8 @@ class HistoryStrategy(Strategy):
         self.pool: Pool | None = enumerated_pool(space, self.budget)
         if self.pool is not None and not len(self.pool):
             raise BudgetError(
-                f"No candidate of space {space.name!r} is within the limits {self.budget}. Raise max_macs or max_params."
+                f"No candidate of space {space.name!r} is within the limits {self.budget}. "
+                "Raise max_macs or max_params."
             )
         self.told = 0
         self.candidates: list[Candidate] = []
@@ -138,13 +139,13 @@ class HistoryStrategy(Strategy):
                         return found
         if not found and not self.candidates and not taken:
             raise BudgetError(
-                f"None of {DRAW_ROUNDS * max(DRAWS_PER_ROUND, n)} random candidates of space {self.space.name!r} is within "
-                f"the limits {self.budget}. Raise max_macs or max_params."
+                f"None of {DRAW_ROUNDS * max(DRAWS_PER_ROUND, n)} random candidates of space {self.space.name!r} is "
+                f"within the limits {self.budget}. Raise max_macs or max_params."
             )
         return found
 
     def scores(self) -> NDArray[np.float64]:
-        """Score of each of ``candidates``, the mean where one was evaluated more than once; the worst seen where it failed.
+        """Score of each of ``candidates``: the mean of its evaluations, or the worst seen where all failed.
 
         A failed training says that the candidate is bad, not how bad; the worst score keeps models finite.
         """
@@ -194,4 +195,3 @@ class HistoryStrategy(Strategy):
             macs = None if values is None else float(values[0])
         assert evaluation.accuracy is not None
         return float(self.score(evaluation.accuracy, macs))
-

@@ -20,8 +20,8 @@ PARENTS = 20  # of the best candidates mutate into a sampled pool
 class ModelStrategy(HistoryStrategy):
     """Ranks a pool by an acquisition value and proposes the best.
 
-    The pool is the whole space where that can be listed; else ``pool_size`` fresh candidates each round, random ones and
-    mutations of the best.
+    The pool is the whole space where that can be listed; else ``pool_size`` fresh candidates each round, random ones
+    and mutations of the best.
 
     Args:
         space, seed, options: see `HistoryStrategy`.
@@ -64,7 +64,7 @@ class ModelStrategy(HistoryStrategy):
         n: int,
         rng: np.random.Generator,
     ) -> NDArray[np.intp]:
-        """Rows of ``pool`` in the order in which they are to be proposed, all of them ``free``, at least ``n`` where there are.
+        """Rows of ``pool`` in the order in which they are to be proposed: free ones, at least ``n`` where there are.
 
         Args:
             observed: the candidates evaluated so far.

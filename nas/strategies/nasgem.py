@@ -1,8 +1,8 @@
 """NASGEM: candidates embedded by a WL-guided encoder, ranked by a score predictor, the best evaluated.
 
-Cheng et al., "NASGEM: Neural Architecture Search via Graph Embedding Method", AAAI 2021 (arXiv 2007.04452): the predictor learns from few
-evaluated cells, candidates are sampled in bulk, the best are evaluated, and so on. How a batch is chosen is not in the
-paper; it is ours (`greedy_batch`).
+Cheng et al., "NASGEM: Neural Architecture Search via Graph Embedding Method", AAAI 2021 (arXiv 2007.04452): the
+predictor learns from few evaluated cells, candidates are sampled in bulk, the best are evaluated, and so on. How a
+batch is chosen is not in the paper; it is ours (`greedy_batch`).
 """
 
 from __future__ import annotations
@@ -56,14 +56,15 @@ class Nasgem(ModelStrategy):
         beta: how many standard deviations of hope a candidate is credited with.
         boosters: boosted forests beside the predictor's Gaussian process. They rank a little better and
             take most of the time.
-        encoder: how the encoder is trained (an `EncoderConfig`, or its values by name); None searches without embedding.
+        encoder: how the encoder is trained (an `EncoderConfig`, or its values by name); None searches without
+            embedding.
         structure, drawn: see `Parts`.
         spread: whether a batch is spread out by `greedy_batch`; else it is simply the best few.
-        cost: a metric that evaluations measure and that is to be small while the score is large; the search is then for the
-            front of both.
+        cost: a metric that evaluations measure and that is to be small while the score is large; the search is then
+            for the front of both.
         cheap_epochs: epochs of cheap evaluations that come first; None does without.
-        cheap: how many of them. They are searched like the real ones; then what a predictor learnt from them expects of a
-            candidate is one more thing the predictor of real scores sees.
+        cheap: how many of them. They are searched like the real ones; then what a predictor learnt from them expects
+            of a candidate is one more thing the predictor of real scores sees.
     """
 
     def __init__(
@@ -88,7 +89,9 @@ class Nasgem(ModelStrategy):
         if isinstance(encoder, Mapping):
             for name in encoder:
                 if name not in EncoderConfig.__dataclass_fields__:
-                    raise StrategyError(f"The encoder has no setting {name!r}.{nearest(name, EncoderConfig.__dataclass_fields__)}")
+                    raise StrategyError(
+                        f"The encoder has no setting {name!r}.{nearest(name, EncoderConfig.__dataclass_fields__)}"
+                    )
             encoder = EncoderConfig(**encoder)
         self.parts = Parts(encoder, structure, drawn)
         if encoder is not None:
@@ -101,7 +104,8 @@ class Nasgem(ModelStrategy):
         if cheap_epochs is not None:
             if cheap_epochs >= self.fidelity.epochs:
                 raise StrategyError(
-                    f"Cheap evaluations take fewer epochs than real ones ({self.fidelity.epochs}), got cheap_epochs={cheap_epochs}."
+                    f"Cheap evaluations take fewer epochs than real ones ({self.fidelity.epochs}), "
+                    f"got cheap_epochs={cheap_epochs}."
                 )
             fidelity = replace(self.fidelity, epochs=cheap_epochs)
             common = {"beta": beta, "encoder": encoder, "structure": structure, "drawn": drawn, "cost": cost}
@@ -213,8 +217,8 @@ def encoder_of(space: SearchSpace, config: EncoderConfig) -> Encoder:
 def drawn_table(batch: CandidateBatch) -> FeatureTable:
     """Nodes of each operation in the graph as it is drawn, (n, operations).
 
-    Structural features are those of the effective graph, equal for cells that compute the same. Trained and measured, such cells
-    still differ, and what a cell carries without effect says a little about how.
+    Structural features are those of the effective graph, equal for cells that compute the same. Trained and measured,
+    such cells still differ, and what a cell carries without effect says a little about how.
     """
     codes = batch.graphs.ops[:, :, None] == FIRST_OP_CODE + np.arange(len(batch.graphs.vocabulary))
     return FeatureTable(codes.sum(axis=1).astype(np.float32), ("drawn",) * codes.shape[2])

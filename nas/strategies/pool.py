@@ -108,8 +108,8 @@ def sampled_pool(
     """A fresh pool of a space that can't be listed.
 
     Half are random, half are mutations of ``best`` (one to three edits; better ones have more children). Candidates
-    over the budget, isomorphic to one in ``seen`` or to another in the pool are left out, and more are drawn in their place
-    a few times.
+    over the budget, isomorphic to one in ``seen`` or to another in the pool are left out, and more are drawn in their
+    place a few times.
 
     Args:
         space: the space.

@@ -50,8 +50,8 @@ class WLGaussianProcess(ModelStrategy):
     ) -> NDArray[np.intp]:
         targets = normal_scores(scores)
         rows = np.arange(len(observed))
-        # Hyperparameters come from the first so many evaluations, a number that grows by fifths: they follow from the history
-        # alone, so that a resumed search has the same, and cost little.
+        # Hyperparameters come from the first so many evaluations, a number that grows by fifths: they follow from the
+        # history alone, so that a resumed search has the same, and cost little.
         settled = _settled(len(rows), self.initial)
         if settled not in self._chosen:
             fits = []
@@ -71,7 +71,10 @@ class WLGaussianProcess(ModelStrategy):
         """Unit rows for the observed candidates and the pool, in the same columns."""
         zero_ops = self.space.zero_ops
         if self.pool is not None:
-            rows = [part.view(f"wl{iterations}", partial(wl_rows, zero_ops, iterations)) for part in (observed, pool or observed)]
+            rows = [
+                part.view(f"wl{iterations}", partial(wl_rows, zero_ops, iterations))
+                for part in (observed, pool or observed)
+            ]
             return csr_array(rows[0]), csr_array(rows[1])
         known, asked = WLVocabulary(iterations).fit_transform_pair(
             without_zero_ops(observed.batch.graphs, zero_ops),

@@ -1,9 +1,9 @@
 """Converters from the benchmarks' official files to the tables that `read_table` reads.
 
-NAS-Bench-201 and NATS-Bench come as pickles. A pickle can run any code when it is loaded, so they are read with unpicklers that know
-dictionaries, numbers and strings and refuse everything else. NAS-Bench-101 comes as TFRecords of JSON with a
-protocol buffer inside; both formats are short enough to be read here (tensorflow.org/tutorials/load_data/tfrecord,
-protobuf.dev/programming-guides/encoding).
+NAS-Bench-201 and NATS-Bench come as pickles. A pickle can run any code when it is loaded, so they are read with
+unpicklers that know dictionaries, numbers and strings and refuse everything else. NAS-Bench-101 comes as TFRecords of
+JSON with a protocol buffer inside; both formats are short enough to be read here
+(tensorflow.org/tutorials/load_data/tfrecord, protobuf.dev/programming-guides/encoding).
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ from nas.tables.table import TableError
 
 Record = dict[str, Any]
 
-# Output column -> (training: "less" 12 epochs or "full" 200, data set, split, seeds: None all, else the first of these there is).
+# Output column -> (training: "less" 12 epochs or "full" 200, data set, split, seeds: None all, else the first of
+# these there is).
 COLUMNS_201: Mapping[str, tuple[str, str, str, tuple[int, ...] | None]] = {
     "c10_valid_12ep": ("less", "cifar10-valid", "x-valid", None),
     "c10_test_12ep": ("less", "cifar10", "ori-test", None),
@@ -87,7 +88,9 @@ def nasbench201_records(source: Path) -> Iterator[Record]:
     if source.is_dir():
         files = sorted(path for path in source.glob("*.pickle.pbz2") if path.name[:6].isdigit())
         if not files:
-            raise TableError(f"{source} holds no files such as 000000.pickle.pbz2; give NATS-Bench's folder NATS-tss-v1_0-*.")
+            raise TableError(
+                f"{source} holds no files such as 000000.pickle.pbz2; give NATS-Bench's folder NATS-tss-v1_0-*."
+            )
         for path in files:
             entry = _unpickle(path)
             yield _record_201(path.name, {"less": entry.get("12"), "full": entry.get("200")})

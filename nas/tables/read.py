@@ -3,8 +3,8 @@
 Three forms of the graph are understood, by the columns that hold it:
 
 - ``arch_str``: a NAS-Bench-201 architecture string;
-- ``n``, ``adj_bits``, ``ops``: a NAS-Bench-101 cell of n vertices; bit ``7 i + j`` of ``adj_bits`` is the edge i -> j, ``ops``
-  has one digit for each inner vertex (0 = conv3x3, 1 = conv1x1, 2 = maxpool3x3);
+- ``n``, ``adj_bits``, ``ops``: a NAS-Bench-101 cell of n vertices; bit ``7 i + j`` of ``adj_bits`` is the edge i ->
+  j, ``ops`` has one digit for each inner vertex (0 = conv3x3, 1 = conv1x1, 2 = maxpool3x3);
 - ``graph``: JSON ``{"ops": [...], "edges": [[i, j], ...]}`` as `CellGraph.to_json` writes it, for a table of one's own.
 """
 
@@ -55,8 +55,8 @@ def find_table(space: str, path: str | Path | None = None) -> Path:
     place = Path(path) if path is not None else data_root() / "nasbench" / FILES.get(space, f"{space}.parquet")
     if not place.is_file():
         raise TableError(
-            f"There is no table at {place}. Make it from the official file with "
-            f"'python tools/benchmark.py convert {space if space in FILES else 'nasbench201'} OFFICIAL_FILE --out {place}' "
+            f"There is no table at {place}. Make it from the official file with 'python tools/benchmark.py convert "
+            f"{space if space in FILES else 'nasbench201'} OFFICIAL_FILE --out {place}' "
             "(docs/tables.md says where to get that), or set GEMNET_DATA to the folder that holds nasbench/."
         )
     return place
@@ -66,12 +66,13 @@ def read_table(path: str | Path, name: str | None = None) -> Table:
     """Reads and checks a table.
 
     Args:
-        path: a ``.parquet`` or ``.csv`` file with a graph in one of the three forms (module docstring) and at least one column
-            of numbers.
+        path: a ``.parquet`` or ``.csv`` file with a graph in one of the three forms (module docstring) and at least
+            one column of numbers.
         name: what messages call it; None takes the file's name.
 
     Raises:
-        TableError: no such file, another format, no graph or no metric column, an invalid cell (with its row), a cell twice.
+        TableError: no such file, another format, no graph or no metric column, an invalid cell (with its row), a cell
+            twice.
     """
     path = Path(path)
     columns = _read_columns(path)
@@ -117,7 +118,9 @@ def _read_columns(path: Path) -> dict[str, NDArray]:
             table = pa.parquet.read_table(path)
         elif path.suffix == ".csv":
             # Digit strings such as NB101's ops "02001" must not turn into numbers.
-            options = pa.csv.ConvertOptions(column_types={"ops": pa.string(), "graph": pa.string(), "arch_str": pa.string()})
+            options = pa.csv.ConvertOptions(
+                column_types={"ops": pa.string(), "graph": pa.string(), "arch_str": pa.string()}
+            )
             table = pa.csv.read_csv(path, convert_options=options)
         else:
             raise TableError(f"A table is a .parquet or .csv file, got {path}.")
@@ -158,8 +161,8 @@ def _nasbench101(name: str, sizes: NDArray, bits: NDArray, ops: NDArray) -> Cand
     for row, (size, digits) in enumerate(zip(sizes.tolist(), ops.tolist(), strict=True)):
         if not 2 <= size <= MAX_VERTICES or len(digits) != size - 2 or set(digits) - set("012"):
             raise TableError(
-                f"Row {row} of table {name!r}: a NAS-Bench-101 cell has 2 to {MAX_VERTICES} vertices and a digit 0, 1 or 2 for "
-                f"each inner one, got n = {size} and ops = {digits!r}."
+                f"Row {row} of table {name!r}: a NAS-Bench-101 cell has 2 to {MAX_VERTICES} vertices and a digit 0, 1 or "
+                f"2 for each inner one, got n = {size} and ops = {digits!r}."
             )
     n = len(sizes)
     codes = np.zeros((n, MAX_VERTICES), dtype=np.uint8)

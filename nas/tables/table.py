@@ -88,7 +88,7 @@ def check_distinct(name: str, space: SearchSpace, batch: CandidateBatch) -> None
             key = space.unpack(batch, row).key()
             if key in seen:
                 raise TableError(
-                    f"Rows {seen[key]} and {row} of table {name!r} hold the same cell (isomorphic graphs). Keep one of them, "
-                    "or average their metrics."
+                    f"Rows {seen[key]} and {row} of table {name!r} hold the same cell (isomorphic graphs). "
+                    "Keep one of them, or average their metrics."
                 )
             seen[key] = row

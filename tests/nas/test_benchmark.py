@@ -28,7 +28,9 @@ def own_table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     names = "uvwxyz"
     rows = [(a, b, c) for a in names for b in names for c in names]
     graphs = [json.dumps({"ops": list(ops), "edges": [[0, 1], [1, 2], [2, 3], [3, 4]]}) for ops in rows]
-    accuracy = [80 + sum(names.index(op) * (k + 1) for k, op in enumerate(ops)) / 3 + rng.normal(0, 0.05) for ops in rows]
+    accuracy = [
+        80 + sum(names.index(op) * (k + 1) for k, op in enumerate(ops)) / 3 + rng.normal(0, 0.05) for ops in rows
+    ]
     path = tmp_path_factory.mktemp("own") / "mine.parquet"
     pa.parquet.write_table(pa.table({"graph": graphs, "accuracy": accuracy, "other": list(range(216))}), path)
     return path
@@ -39,7 +41,9 @@ def own_table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_interval_covers_the_true_mean_about_as_often_as_it_says() -> None:
     rng = np.random.default_rng(0)
-    hits = sum(interval.low <= 0 <= interval.high for interval in (mean_interval(rng.normal(size=40)) for _ in range(100)))
+    hits = sum(
+        interval.low <= 0 <= interval.high for interval in (mean_interval(rng.normal(size=40)) for _ in range(100))
+    )
     assert 88 <= hits <= 99
 
 
@@ -139,7 +143,9 @@ def test_run_reports_when_the_best_was_found(own_table: Path) -> None:
     assert curve[-1] == 0
     assert int(str(result["found_best"])) == int(np.argmax(curve <= 0)) + 1
     assert int(str(result["found_near"])) == int(np.argmax(curve <= 0.5)) + 1
-    assert run_search(table, Task("accuracy", "evolution", seed=0, queries=216, near=0.5))["regrets"] == result["regrets"]
+    assert (
+        run_search(table, Task("accuracy", "evolution", seed=0, queries=216, near=0.5))["regrets"] == result["regrets"]
+    )
 
 
 def test_training_and_test_cells_are_disjoint_outside_nasbench201(own_table: Path) -> None:
@@ -172,7 +178,17 @@ def test_search_command_leaves_table_csv_and_plot_and_goes_on(
 
 
 def test_search_command_in_parallel_gives_the_same_results(own_table: Path, tmp_path: Path) -> None:
-    command = ["search", "--table", str(own_table), "--metrics", "accuracy", "--strategies", "random", "--queries", "30"]
+    command = [
+        "search",
+        "--table",
+        str(own_table),
+        "--metrics",
+        "accuracy",
+        "--strategies",
+        "random",
+        "--queries",
+        "30",
+    ]
     assert main([*command, "--seeds", "4", "--workers", "1", "--work-dir", str(tmp_path / "a")]) == 0
     assert main([*command, "--seeds", "4", "--workers", "2", "--work-dir", str(tmp_path / "b")]) == 0
     rows = [
@@ -203,10 +219,16 @@ def test_predictors_command(own_table: Path, tmp_path: Path) -> None:
         (["search", "--metrics", "accuracy", "--queries", "5"], "initial lies between"),
         (["search", "--metrics", "accuracy", "--options", "evolution.populaton=9"], "Did you mean 'population'"),
         (["search", "--metrics", "accuracy", "--options", "population=9"], "STRATEGY.NAME=VALUE"),
-        (["search", "--metrics", "accuracy", "--strategies", "random", "--options", "evolution.population=9"], "not among"),
+        (
+            ["search", "--metrics", "accuracy", "--strategies", "random", "--options", "evolution.population=9"],
+            "not among",
+        ),
         (["predictors", "--metric", "accuracy"], "--train-sizes"),
         (["predictors", "--metric", "accuracy", "--train-sizes", "500"], "from 2 to 214, got 500"),
-        (["predictors", "--metric", "accuracy", "--train-sizes", "9", "--predictors", "nasgen"], "Did you mean 'nasgem'"),
+        (
+            ["predictors", "--metric", "accuracy", "--train-sizes", "9", "--predictors", "nasgen"],
+            "Did you mean 'nasgem'",
+        ),
     ],
 )
 def test_bad_input_ends_with_one_message_and_nothing_written(

@@ -158,7 +158,10 @@ def test_small_space_is_searched_to_its_end(name: str) -> None:
 def test_finds_better_cells_than_random_search(name: str) -> None:
     if name == "random":
         pytest.skip("is random search")
-    best = {kind: np.mean([max(e.accuracy for e in run(build(kind, seed=s), 60)) for s in range(3)]) for kind in (name, "random")}
+    best = {
+        kind: np.mean([max(e.accuracy for e in run(build(kind, seed=s), 60)) for s in range(3)])
+        for kind in (name, "random")
+    }
     assert best[name] > best["random"] + 0.5
 
 
@@ -226,7 +229,10 @@ def test_two_objectives_spread_along_the_front(name: str) -> None:
             front = np.concatenate([front, point[None]])
         return total
 
-    areas = [np.mean([area(build(kind, seed=s, **options)) for s in range(2)]) for kind, options in ((name, {"cost": "size"}), ("random", {}))]
+    areas = [
+        np.mean([area(build(kind, seed=s, **options)) for s in range(2)])
+        for kind, options in ((name, {"cost": "size"}), ("random", {}))
+    ]
     assert areas[0] > areas[1]
 
 

@@ -44,7 +44,12 @@ def write(path: Path, **columns: list[Any]) -> Path:
 @pytest.mark.parametrize("suffix", [".parquet", ".csv"])
 def test_own_table_is_read_with_its_metrics(tmp_path: Path, suffix: str) -> None:
     branch = {"ops": ["a", "b"], "edges": [[0, 1], [0, 2], [1, 3], [2, 3]]}
-    path = write(tmp_path / f"mine{suffix}", graph=[json.dumps(CHAIN), json.dumps(branch)], accuracy=[91.0, 92.5], note=["x", "y"])
+    path = write(
+        tmp_path / f"mine{suffix}",
+        graph=[json.dumps(CHAIN), json.dumps(branch)],
+        accuracy=[91.0, 92.5],
+        note=["x", "y"],
+    )
     table = read_table(path)
     assert len(table) == 2
     assert table.name == "mine"
@@ -86,7 +91,9 @@ def test_part_of_nasbench201_is_a_space_of_its_own(tmp_path: Path) -> None:
 def test_nasbench101_accuracies_become_percent(tmp_path: Path) -> None:
     edges = [(0, 1), (1, 2)]
     bits = sum(1 << (7 * i + j) for i, j in edges)
-    path = write(tmp_path / "t.parquet", n=[3], adj_bits=[bits], ops=["1"], **{"108ep_valid": [0.93], "seconds": [1000.0]})
+    path = write(
+        tmp_path / "t.parquet", n=[3], adj_bits=[bits], ops=["1"], **{"108ep_valid": [0.93], "seconds": [1000.0]}
+    )
     table = read_table(path)
     assert table.space.unpack(table.batch, 0).cell == CellGraph(("conv1x1-bn-relu",), frozenset(edges))
     assert table.metric("108ep_valid").tolist() == [93.0]
@@ -114,7 +121,7 @@ def test_nasbench101_accuracies_become_percent(tmp_path: Path) -> None:
         ({"arch_str": [ARCH, "|foo~0|"], "a": [1.0, 2.0]}, "Row 1 .*no NAS-Bench-201 architecture"),
         ({"arch_str": [ARCH.replace("none", "nune")], "a": [1.0]}, "Row 0 .*Did you mean 'none'"),
         ({"n": [3], "adj_bits": [1 << 1], "ops": ["1"], "a": [1.0]}, "Row 0 .*no path from input to output"),
-        ({"n": [3], "adj_bits": [(1 << 1) | (1 << 9)], "ops": ["7"], "a": [1.0]}, "Row 0 .*digit 0, 1 or 2"),
+        ({"n": [3], "adj_bits": [(1 << 1) | (1 << 9)], "ops": ["7"], "a": [1.0]}, "Row 0 .*digit 0, 1 or 2 for"),
         ({"n": [3], "adj_bits": [(1 << 1) | (1 << 9) | (1 << 7)], "ops": ["1"], "a": [1.0]}, "Row 0 .*runs backwards"),
         ({"graph": pa.array([], pa.string()), "a": pa.array([], pa.float64())}, "no rows"),
     ],
@@ -154,7 +161,7 @@ def test_other_file_formats_are_refused(tmp_path: Path) -> None:
 def result(data: str, seed: int, epochs: int, splits: dict[str, float]) -> dict[str, Any]:
     return {
         "name": data,
-        "train_times": OrderedDict({k: 10.0 for k in range(epochs)}),
+        "train_times": OrderedDict.fromkeys(range(epochs), 10.0),
         "params": np.float64(0.802426),
         "flop": 113.95,
         "seed": seed,
@@ -168,7 +175,9 @@ def entry_201(index: int, arch: str) -> dict[str, Any]:
         runs = {}
         for seed in seeds:
             shift = seed / 1000
-            runs["cifar10-valid", seed] = result("cifar10-valid", seed, epochs, {"x-valid": 80 + shift, "ori-test": 81.0})
+            runs["cifar10-valid", seed] = result(
+                "cifar10-valid", seed, epochs, {"x-valid": 80 + shift, "ori-test": 81.0}
+            )
             runs["cifar10", seed] = result("cifar10", seed, epochs, {"ori-test": 90 + shift})
             for data in ("cifar100", "ImageNet16-120"):
                 runs[data, seed] = result(data, seed, epochs, {"x-valid": 60 + shift, "x-test": 61 + shift})
@@ -244,12 +253,22 @@ def field(number: int, value: float | int | bytes) -> bytes:
 def tfrecord(cell: CellGraph, epochs: int, valid: float) -> bytes:
     matrix, ops = spec_from_cell(cell)
     evaluations = [
-        field(1, field(1, float(e)) + field(2, 10.0 * e) + field(3, 0.99) + field(4, v) + field(5, v - 0.01) + field(6, b"/ckpt"))
+        field(
+            1,
+            field(1, float(e))
+            + field(2, 10.0 * e)
+            + field(3, 0.99)
+            + field(4, v)
+            + field(5, v - 0.01)
+            + field(6, b"/ckpt"),
+        )
         for e, v in ((0, 0.1), (epochs / 2, 0.5), (epochs, valid))
     ]
     metrics = b"".join(evaluations) + field(2, 8555530) + field(3, 1234.5)
     adjacency = "".join(str(int(v)) for v in matrix.ravel())
-    record = json.dumps([module_hash(cell), epochs, adjacency, ",".join(ops), base64.b64encode(metrics).decode()]).encode()
+    record = json.dumps(
+        [module_hash(cell), epochs, adjacency, ",".join(ops), base64.b64encode(metrics).decode()]
+    ).encode()
     return struct.pack("<Q", len(record)) + b"crc!" + record + b"crc!"
 
 
@@ -257,7 +276,12 @@ def test_nasbench101_tfrecord_is_converted(tmp_path: Path) -> None:
     space = NASBench101()
     batch = space.sample(3, np.random.default_rng(0))
     cells = [space.unpack(batch, k).cell for k in range(3)]
-    runs = [tfrecord(cell, epochs, 0.8 + 0.01 * k + 0.1 * r) for k, cell in enumerate(cells) for epochs in (4, 108) for r in (0, 1)]
+    runs = [
+        tfrecord(cell, epochs, 0.8 + 0.01 * k + 0.1 * r)
+        for k, cell in enumerate(cells)
+        for epochs in (4, 108)
+        for r in (0, 1)
+    ]
     (tmp_path / "nasbench.tfrecord").write_bytes(b"".join(runs))
     assert convert("nasbench101", tmp_path / "nasbench.tfrecord", tmp_path / "t.parquet") == 3
     table = read_table(tmp_path / "t.parquet")
@@ -280,7 +304,9 @@ def test_damaged_tfrecord_is_refused(tmp_path: Path) -> None:
 
 def test_converter_never_overwrites(tmp_path: Path) -> None:
     (tmp_path / "t.parquet").write_text("mine")
-    (tmp_path / "source.tfrecord").write_bytes(tfrecord(CellGraph(("maxpool3x3",), frozenset({(0, 1), (1, 2)})), 108, 0.9))
+    (tmp_path / "source.tfrecord").write_bytes(
+        tfrecord(CellGraph(("maxpool3x3",), frozenset({(0, 1), (1, 2)})), 108, 0.9)
+    )
     with pytest.raises(TableError, match="exists already"):
         convert("nasbench101", tmp_path / "source.tfrecord", tmp_path / "t.parquet")
     assert (tmp_path / "t.parquet").read_text() == "mine"

@@ -78,7 +78,9 @@ def test_fingerprint_follows_content_and_columns(table: Table) -> None:
         TabularEvaluator(table, {200: "long"}).fingerprint,
         TabularEvaluator(table, {200: "short"}).fingerprint,
         TabularEvaluator(table, {100: "long"}).fingerprint,
-        TabularEvaluator(Table(table.name, table.space, table.batch, table.metrics, "other"), {200: "long"}).fingerprint,
+        TabularEvaluator(
+            Table(table.name, table.space, table.batch, table.metrics, "other"), {200: "long"}
+        ).fingerprint,
     }
     assert len(prints) == 4
     assert TabularEvaluator(table, {200: "long"}).fingerprint in prints
