@@ -161,8 +161,8 @@ def _nasbench101(name: str, sizes: NDArray, bits: NDArray, ops: NDArray) -> Cand
     for row, (size, digits) in enumerate(zip(sizes.tolist(), ops.tolist(), strict=True)):
         if not 2 <= size <= MAX_VERTICES or len(digits) != size - 2 or set(digits) - set("012"):
             raise TableError(
-                f"Row {row} of table {name!r}: a NAS-Bench-101 cell has 2 to {MAX_VERTICES} vertices and a digit 0, 1 or "
-                f"2 for each inner one, got n = {size} and ops = {digits!r}."
+                f"Row {row} of table {name!r}: a NAS-Bench-101 cell has 2 to {MAX_VERTICES} vertices and a digit 0, 1 "
+                f"or 2 for each inner one, got n = {size} and ops = {digits!r}."
             )
     n = len(sizes)
     codes = np.zeros((n, MAX_VERTICES), dtype=np.uint8)
