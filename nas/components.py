@@ -15,17 +15,22 @@ from gemnet.errors import nearest
 from nas.baselines import BLOCKS
 from nas.config import ConfigError, SearchConfig, check_options, keyword_names, make, read_config
 from nas.datasets import DataSpec
+from nas.encoder import EncoderConfig, load_or_train
 from nas.evaluation import Evaluator, Fidelity
 from nas.evaluators.tabular import TabularEvaluator
 from nas.evaluators.training import TrainingEvaluator
 from nas.executors import Executor, LocalExecutor, SerialExecutor
 from nas.final_training import NetworkTrainer
+from nas.monitor import Monitor
 from nas.spaces.base import SearchSpace
 from nas.spaces.gemnet import GEMNetSpace
 from nas.strategies import make_strategy, strategy_options
 from nas.strategies.base import Strategy
 from nas.tables.read import find_table, read_table
 from nas.training import Recipe, load_data
+
+ENCODER_TICKS = 20
+"""Steps in which the training of the encoder is shown."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +93,8 @@ def _tabular_parts(config: SearchConfig) -> Parts:
     check_options((), config.space.options, "space")
     known = [name for name in keyword_names(_table) if name not in ("space", "fidelity")]
     check_options(known, config.evaluator.options, "evaluator")
+    if "accuracy" not in config.evaluator.options:
+        raise ConfigError("evaluator 'tabular' needs accuracy: the table's column to search by.")
     return _table(config.space.type, config.fidelity, **config.evaluator.options)
 
 
@@ -116,6 +123,28 @@ def check_config(config: SearchConfig) -> None:
             raise ConfigError(f"comparison.blocks names {block!r}.{nearest(block, BLOCKS)}")
     if config.evaluator.type == "tabular" and config.final is not None:
         raise ConfigError("final is given, but evaluator 'tabular' trains nothing. Set final=None.")
+
+
+def prepare_encoder(config: SearchConfig, space: SearchSpace, monitor: Monitor) -> None:
+    """Trains the encoder that the strategy will ask for, where the cache has none, and shows how far it is."""
+    if config.strategy.type != "nasgem":
+        return
+    options = config.strategy.options.get("encoder", {})
+    if options is None:
+        return
+    shown = 0
+
+    def show(step: int, steps: int, loss: float) -> None:
+        nonlocal shown
+        if shown == 0 and step < steps:
+            monitor.note("The first search in this space trains its graph encoder; later ones find it in the cache.")
+            monitor.begin("encoder", ENCODER_TICKS)
+        while shown < ENCODER_TICKS * step // steps:
+            shown += 1
+            monitor.step(f"loss {loss:.3f}")
+
+    load_or_train(space, make(EncoderConfig, options, "strategy.encoder"), progress=show)
+    monitor.end()
 
 
 def build_strategy(config: SearchConfig, space: SearchSpace) -> Strategy:

@@ -19,7 +19,7 @@ from gemnet.errors import GemnetError
 from gemnet.genome import Genome
 from gemnet.macs import macs
 from nas.baselines import BLOCKS, BaselineError, block_genome, fit_width, random_candidates
-from nas.components import Parts, build_executor, build_parts, build_strategy, check_config
+from nas.components import Parts, build_executor, build_parts, build_strategy, check_config, prepare_encoder
 from nas.config import SearchConfig
 from nas.evaluation import Evaluation, Proposal
 from nas.executors import Call, Executor
@@ -193,6 +193,7 @@ class _Search:
         """Asks the strategy, evaluates, tells, until the budget of evaluations is used up."""
         options = self.config.search
         with self.stopwatch("strategy"):
+            prepare_encoder(self.config, self.parts.space, self.monitor)
             strategy = build_strategy(self.config, self.parts.space)
         self.exploration = Exploration(
             self.folder.search_id,
@@ -218,6 +219,10 @@ class _Search:
         """Evaluates the best again, with fresh seeds, and chooses by these alone: the old figures are flattered."""
         options = self.config.confirm
         scores = self._scores(evaluations)
+        # Cheaper evaluations, which some strategies begin with, don't compare with real ones.
+        real = np.array([evaluation.proposal.fidelity == self.config.fidelity for evaluation in evaluations])
+        if np.isfinite(scores[real]).any():
+            scores = np.where(real, scores, -np.inf)
         order = sorted(np.flatnonzero(np.isfinite(scores)).tolist(), key=lambda k: (-scores[k], k))
         if options.top == 0:
             return Chosen(evaluations[order[0]], (), float(scores[order[0]]))

@@ -13,7 +13,7 @@ score = dict(target_macs=0.5e6, weight=0.5)
 limits = dict(max_macs=1e6)
 
 search = dict(evaluations=48, batch=6, ahead=3, seed=0)
-time_limit = 120.0
+time_limit = 300.0
 confirm = dict(top=4, seeds=2)
 final = dict(epochs=20)
 comparison = dict(random_cells=4, blocks=['mobilenetv2', 'resnet'], seeds=2, test=True)

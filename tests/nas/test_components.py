@@ -1,0 +1,128 @@
+"""From a config's names to the parts of a search."""
+
+from __future__ import annotations
+
+import pytest
+from PIL import Image
+
+from nas.components import build_executor, build_parts, build_strategy, check_config, prepare_encoder
+from nas.config import ConfigError, read_config
+from nas.executors import LocalExecutor, SerialExecutor
+from nas.monitor import Monitor
+from nas.spaces.gemnet import GEMNetSpace
+from nas.strategies.evolution import RegularizedEvolution
+
+DIGITS = {
+    "space": {"type": "gemnet", "max_nodes": 5},
+    "strategy": {"type": "evolution", "population": 7},
+    "evaluator": {"type": "training"},
+    "data": {"source": "digits"},
+    "fidelity": {"epochs": 1},
+}
+
+
+class Listener(Monitor):
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.heard.append(text)
+
+    def step(self, text: str, best: str = "") -> None:
+        self.heard.append(text)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("GEMNET_CACHE", str(tmp_path / "cache"))
+
+
+def test_classes_channels_and_image_size_come_from_the_images(tmp_path) -> None:
+    for split in ("train",):
+        for k, name in enumerate(("cat", "dog", "emu")):
+            (tmp_path / "photos" / split / name).mkdir(parents=True)
+            for n in range(4):
+                picture = Image.new("RGB", (20, 20), (80 * k, 40 * n, 0))
+                picture.save(tmp_path / "photos" / split / name / f"{n}.png")
+    space = build_parts(read_config({**DIGITS, "data": {"source": str(tmp_path / "photos")}})).space
+    assert isinstance(space, GEMNetSpace)
+    assert (space.template.num_classes, space.in_chans, space.template.input_size) == (3, 3, 20)
+    digits = build_parts(read_config(DIGITS)).space
+    assert isinstance(digits, GEMNetSpace)
+    assert (digits.template.num_classes, digits.in_chans, digits.template.input_size) == (10, 1, 8)
+    larger = build_parts(read_config({**DIGITS, "space": {"type": "gemnet", "input_size": 16}})).space
+    assert isinstance(larger, GEMNetSpace)
+    assert larger.template.input_size == 16
+
+
+def test_fingerprint_depends_on_what_results_depend_on() -> None:
+    def fingerprint(**changes) -> str:
+        return build_parts(read_config({**DIGITS, **changes})).evaluator.fingerprint
+
+    plain = fingerprint()
+    assert fingerprint() == plain
+    assert fingerprint(workers={"count": 3}, time_limit=5.0, strategy={"type": "random"}) == plain
+    assert fingerprint(recipe={"lr": 0.3}) != plain
+    assert fingerprint(data={"source": "digits", "split_seed": 1}) != plain
+    assert fingerprint(workers={"threads": 2}) != plain
+    assert fingerprint(space={"type": "gemnet", "size": "b"}) != plain
+
+
+def test_strategy_gets_its_options() -> None:
+    config = read_config(DIGITS)
+    strategy = build_strategy(config, build_parts(config).space)
+    assert isinstance(strategy, RegularizedEvolution)
+    assert strategy.population == 7
+
+
+def test_executor_is_what_the_config_and_the_machine_say(monkeypatch) -> None:
+    monkeypatch.setattr("nas.components.available_cores", lambda: 6)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+
+    def executor(**workers):
+        config = read_config({**DIGITS, "workers": workers})
+        return build_executor(config, build_parts(config), None)
+
+    assert isinstance(executor(count=0), SerialExecutor)
+    assert isinstance(executor(), LocalExecutor)
+    assert executor().workers == 6
+    assert executor(threads=4).workers == 1
+    assert executor(count=3).workers == 3
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert executor().workers == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"space": {"type": "nasbench201"}}, "builds networks of space 'gemnet' only"),
+        ({"evaluator": {"type": "training", "x": 1}}, "no config key evaluator.x. It takes no options"),
+        ({"evaluator": {"type": "tabular", "accuracy": "x"}}, "data is given, but evaluator 'tabular' trains nothing"),
+        ({"evaluator": {"type": "tabular"}, "data": {}, "final": {"epochs": 2}}, "final is given, but evaluator"),
+        ({"evaluator": {"type": "tabular"}, "data": {}, "space": {"type": "nasbench201"}}, "needs accuracy"),
+    ],
+)
+def test_parts_that_do_not_go_together_are_refused(changes, words) -> None:
+    config = read_config({**DIGITS, **changes})
+
+    def checked() -> None:
+        check_config(config)
+        build_parts(config)
+
+    with pytest.raises(ConfigError) as caught:
+        checked()
+    assert words in str(caught.value)
+
+
+def test_encoder_is_trained_before_the_strategy_and_only_once() -> None:
+    tiny = {"steps": 3, "hidden": 8, "dimension": 8, "rounds": 1, "batch_size": 64}
+    config = read_config({**DIGITS, "strategy": {"type": "nasgem", "encoder": tiny}})
+    space, first, second = build_parts(config).space, Listener(), Listener()
+    prepare_encoder(config, space, first)
+    assert "later ones find it in the cache" in first.heard[0]
+    assert sum("loss" in text for text in first.heard) == 20
+    prepare_encoder(config, space, second)
+    assert second.heard == []
+    without = read_config({**DIGITS, "strategy": {"type": "nasgem", "encoder": None}})
+    prepare_encoder(without, space, second)
+    assert second.heard == []
