@@ -11,6 +11,7 @@ from gemnet.genome import Genome
 
 BACKBONE = "gemnet.GEMNet"
 DEFAULT_LEVELS = (0, 1, 2, 3)
+COCO_CLASSES = 80
 
 
 class DetectorConfigError(GemnetError):
@@ -51,6 +52,46 @@ def fill_channels(model: Any) -> bool:
         _fill(model["bbox_head"], widths, "bbox_head")
     _check_strides(model, first, genome, levels)
     return True
+
+
+def check_num_classes(config: Any) -> None:
+    """Whether a detector's heads have as many classes as its training data.
+
+    Args:
+        config: an MMDetection config, or one that has no detector.
+
+    Raises:
+        DetectorConfigError: a head has another number.
+    """
+    dataset = (config.get("train_dataloader") or {}).get("dataset") or {}
+    while isinstance(dataset.get("dataset"), Mapping):  # RepeatDataset and its like
+        dataset = dataset["dataset"]
+    classes = (dataset.get("metainfo") or {}).get("classes")
+    if isinstance(classes, list | tuple):
+        shown = ", ".join(map(str, classes[:5])) + (", ..." if len(classes) > 5 else "")
+        count, named = len(classes), f"{len(classes)} classes ({shown})"
+    elif str(dataset.get("type", "")).endswith("CocoDataset"):
+        count, named = COCO_CLASSES, f"COCO's {COCO_CLASSES} classes, as metainfo names no others"
+    else:
+        return
+    for where, head in _class_heads(config.get("model") or {}):
+        if head.get("num_classes", count) != count:
+            raise DetectorConfigError(
+                f"{where}.num_classes is {head['num_classes']}, but the training data have {named}. Set it to {count} "
+                "or metainfo=dict(classes=(...)) of the data sets to the classes that are meant."
+            )
+
+
+def _class_heads(model: Any) -> Iterator[tuple[str, Any]]:
+    roi = model.get("roi_head") or {}
+    for where, heads in (
+        ("model.bbox_head", model.get("bbox_head")),
+        ("model.roi_head.bbox_head", roi.get("bbox_head")),
+        ("model.roi_head.mask_head", roi.get("mask_head")),
+    ):
+        for head in heads if isinstance(heads, list | tuple) else [heads]:
+            if isinstance(head, Mapping):
+                yield where, head
 
 
 def _plain(value: Any) -> Any:

@@ -8,7 +8,7 @@ import pytest
 from mmengine.config import Config, ConfigDict
 
 import gemnet
-from gemnet.detection.channels import DetectorConfigError, fill_channels
+from gemnet.detection.channels import DetectorConfigError, check_num_classes, fill_channels
 from gemnet.errors import GemnetError
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -109,3 +109,17 @@ def test_other_backbones_are_left_alone() -> None:
 def test_what_does_not_fit_is_said(changes: dict, message: str) -> None:
     with pytest.raises(GemnetError, match=message):
         fill_channels(model(**changes))
+
+
+def test_heads_and_data_must_have_equally_many_classes() -> None:
+    own = {"dataset": {"type": "gemnet.CocoDataset", "metainfo": {"classes": ("square", "disc")}}}
+    heads = {"roi_head": {"bbox_head": [{"num_classes": 2}, {"num_classes": 80}]}}
+    with pytest.raises(
+        DetectorConfigError, match=r"roi_head\.bbox_head\.num_classes is 80, .*2 classes \(square, disc\)"
+    ):
+        check_num_classes(Config({"model": heads, "train_dataloader": own}))
+    wrapped = {"dataset": {"type": "RepeatDataset", "dataset": {"type": "CocoDataset"}}}
+    with pytest.raises(DetectorConfigError, match="COCO's 80 classes"):
+        check_num_classes(Config({"model": {"bbox_head": {"num_classes": 2}}, "train_dataloader": wrapped}))
+    check_num_classes(Config({"model": {"bbox_head": {"num_classes": 80}}, "train_dataloader": wrapped}))
+    check_num_classes(Config({"model": {"type": "ImageClassifier"}}))

@@ -194,13 +194,19 @@ def test_a_truncated_image_ends_the_training_with_its_name(
 @pytest.mark.slow
 @pytest.mark.parametrize("base", ["retinanet_gemnet_coco320", "faster_rcnn_gemnet_coco320"])
 def test_both_detectors_learn_to_find_shapes(base: str, tmp_path: Path) -> None:
-    draw_shapes(tmp_path / "shapes", images=65, side=96)
+    draw_shapes(tmp_path / "shapes", images=41, side=96)
     config = write_config(tmp_path, base)
     if base.startswith("faster"):
         config.write_text(
             config.read_text().replace("bbox_head=dict(num_classes=2)", "roi_head=dict(bbox_head=dict(num_classes=2))")
         )
-    assert train(tmp_path, tmp_path / "run", "train_cfg.max_epochs=25", "train_cfg.val_interval=25") == 0
+    options = ["train_cfg.max_epochs=20", "train_cfg.val_interval=20", "param_scheduler.0.end=20"]
+    options += ["param_scheduler.1.end=20", "param_scheduler.1.T_max=20"]
+    options += [f"{part}_dataloader.dataset.pipeline.{n}.scale=(96,96)" for part, n in (("train", 2), ("val", 1))]
+    assert train(tmp_path, tmp_path / "run", *options) == 0
     figures = tmp_path / "figures.json"
-    assert measure(tmp_path, tmp_path / "run" / "epoch_25.pth", tmp_path / "t", flags=("--out", str(figures))) == 0
+    assert (
+        measure(tmp_path, tmp_path / "run" / "epoch_20.pth", tmp_path / "t", *options, flags=("--out", str(figures)))
+        == 0
+    )
     assert json.loads(figures.read_text())["coco/bbox_mAP_50"] > 0.5
