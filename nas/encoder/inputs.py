@@ -16,7 +16,8 @@ from gemnet.cell_graph import FIRST_OP_CODE, GraphBatch
 
 Floats = NDArray[np.float32]
 PLACES = 10  # numbers of `place_on_paths` for each node
-_FAR = 40.0  # longer than any path
+_FAR = 64.0  # longer than any path; a power of two, so that it can be added and taken away exactly
+_BLOCK = 256  # graphs worked on together: their edges fit into a second-level cache
 
 
 def without_zero_ops(graphs: GraphBatch, zero_ops: Collection[str]) -> GraphBatch:
@@ -60,48 +61,66 @@ class NodeInputs:
 def place_on_paths(adjacency: Floats, sizes: NDArray[np.uint8]) -> Floats:
     """Where nodes lie between input and output; float32 (n, w, PLACES), all of the order of one.
 
-    For the way from the input: longest and shortest path (edges / 8), log(number of paths) / 4, visits of a walk that
-    takes each edge with equal chance, log(1 + neighbours); the same for the way to the output. 0 for padding.
+    For the ways from the input: longest and shortest path (edges / 8), log(1 + number of paths) / 4, visits of a walk that
+    takes each edge with equal chance, log(1 + edges into the node); then the same for the ways to the output. 0 for padding.
     """
     n, width, _ = adjacency.shape
-    ends = sizes.astype(np.intp) - 1
-    forward = np.ascontiguousarray(adjacency.transpose(1, 2, 0))  # (source, target, graph)
-    # Renumbered from each graph's own output backwards, the way to the output is the way from node 0 again.
-    reverse = np.maximum(ends[:, None] - np.arange(width), 0)
-    rows = np.arange(n)[:, None, None]
-    flipped = adjacency[rows, reverse[:, None, :], reverse[:, :, None]]
-    inside = np.arange(width)[None, :] <= ends[:, None]
-    flipped = flipped * (inside[:, :, None] & inside[:, None, :])
-    backward = np.ascontiguousarray(flipped.transpose(1, 2, 0), dtype=np.float32)
     result = np.empty((n, width, PLACES), dtype=np.float32)
-    result[:, :, : PLACES // 2] = _from_first(forward).transpose(2, 1, 0)
-    from_output = _from_first(backward).transpose(2, 1, 0)
-    result[:, :, PLACES // 2 :] = from_output[np.arange(n)[:, None], reverse]
-    result *= inside[:, :, None]
+    for start in range(0, n, _BLOCK):
+        stop = min(start + _BLOCK, n)
+        edges = np.ascontiguousarray(adjacency[start:stop].transpose(1, 2, 0))  # (source, target, graph)
+        here = np.concatenate([_from_input(edges), _to_output(edges, sizes[start:stop].astype(np.intp) - 1)])
+        result[start:stop] = here.transpose(2, 1, 0)
     return result
 
 
-def _from_first(edges: Floats) -> Floats:
-    """Statistics of the ways from node 0 along edges (source, target, graph); (PLACES / 2, node, graph)."""
-    width, _, n = edges.shape
+def _from_input(edges: Floats) -> Floats:
+    """Statistics of the ways from node 0; edges (source, target, graph) to (PLACES / 2, node, graph)."""
     shares = edges / np.maximum(edges.sum(axis=1, keepdims=True), 1)
-    longest = np.zeros((width, n), dtype=np.float32)
-    shortest = np.full((width, n), _FAR, dtype=np.float32)
-    paths = np.zeros((width, n), dtype=np.float32)
-    visits = np.zeros((width, n), dtype=np.float32)
-    shortest[0], paths[0], visits[0] = 0, 1, 1
-    for j in range(1, width):
-        into = edges[:j, j]
-        longest[j] = (into * (longest[:j] + 1)).max(axis=0)
-        shortest[j] = (shortest[:j] + 1 + (1 - into) * _FAR).min(axis=0)
-        paths[j] = (into * paths[:j]).sum(axis=0)
-        visits[j] = (shares[:j, j] * visits[:j]).sum(axis=0)
-    return np.stack(
-        [
-            longest / 8,
-            np.minimum(shortest, _FAR) / 8 * (shortest < _FAR),
-            np.log1p(paths) / 4,
-            visits,
-            np.log1p(edges.sum(axis=0)),
-        ]
-    )
+    walk = _Walk.of(edges.shape[0], edges.shape[2])
+    walk.start(0, slice(None))
+    for node in range(1, len(edges)):
+        walk.step(node, slice(0, node), edges[:node, node], shares[:node, node])
+    return walk.places(edges.sum(axis=0))
+
+
+def _to_output(edges: Floats, ends: NDArray[np.intp]) -> Floats:
+    """Statistics of the ways to each graph's last node, walked backwards."""
+    shares = edges / np.maximum(edges.sum(axis=0, keepdims=True), 1)
+    walk = _Walk.of(edges.shape[0], edges.shape[2])
+    for node in range(len(edges) - 1, -1, -1):
+        if node < len(edges) - 1:
+            walk.step(node, slice(node + 1, None), edges[node, node + 1 :], shares[node, node + 1 :])
+        walk.start(node, np.flatnonzero(ends == node))
+    return walk.places(edges.sum(axis=1))
+
+
+@dataclass(frozen=True, eq=False)
+class _Walk:
+    """One dynamic programme for several statistics of paths, each (node, graph)."""
+
+    longest: Floats
+    shortest: Floats
+    paths: Floats
+    visits: Floats
+
+    @classmethod
+    def of(cls, width: int, n: int) -> _Walk:
+        longest, paths, visits = np.zeros((3, width, n), dtype=np.float32)
+        return cls(longest, np.full((width, n), _FAR, dtype=np.float32), paths, visits)
+
+    def start(self, node: int, graphs: NDArray[np.intp] | slice) -> None:
+        self.shortest[node, graphs], self.paths[node, graphs], self.visits[node, graphs] = 0, 1, 1
+
+    def step(self, node: int, before: slice, edges: Floats, shares: Floats) -> None:
+        (edges * (self.longest[before] + 1)).max(axis=0, out=self.longest[node])
+        # Where there is no edge, the way is longer than any path.
+        np.minimum((self.shortest[before] + (1 + _FAR) - _FAR * edges).min(axis=0), _FAR, out=self.shortest[node])
+        (edges * self.paths[before]).sum(axis=0, out=self.paths[node])
+        (shares * self.visits[before]).sum(axis=0, out=self.visits[node])
+
+    def places(self, neighbours: Floats) -> Floats:
+        reached = self.shortest < _FAR
+        return np.stack(
+            [self.longest / 8, self.shortest / 8 * reached, np.log1p(self.paths) / 4, self.visits, np.log1p(neighbours)]
+        )

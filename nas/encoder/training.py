@@ -28,7 +28,7 @@ _STOCK_BATCHES, _STOCK_STEPS = 40, 200
 # A graph's companions in a batch: itself after so many edits (cumulative), so that the guide's fine shades are seen.
 _EDITS = (1, 2, 4)
 _GROUP = len(_EDITS) + 2  # the graph, its edits, and the graph with its operations shuffled: equal histogram
-_EMBED_CHUNK = 512
+_EMBED_CHUNK = 256
 
 
 class EncoderError(GemnetError):
