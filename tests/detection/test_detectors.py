@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 
-import gemnet.detection  # noqa: F401
+import gemnet
+import gemnet.detection
 
 pytest.importorskip("mmdet", reason="MMDetection is not installed: pip install '.[detection]'")
 
@@ -78,6 +80,31 @@ def test_one_training_step_of_our_detectors(name: str) -> None:
     losses = one_step(config)
     assert math.isfinite(losses["loss"])
     assert losses["loss"] > 0
+
+
+def test_a_searched_network_and_its_weights_take_two_lines(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    genome = gemnet.genome_for("gemnet_a").replace(activation="hswish", name="found")
+    genome.save(tmp_path / "best.json")
+    torch.manual_seed(2)
+    donor = timm.create_model("gemnet", genome=tmp_path / "best.json").state_dict()
+    save_file(donor, tmp_path / "best.safetensors")
+    config = Config.fromfile(OURS / "retinanet_gemnet_coco320.py")
+    config.merge_from_dict(
+        {
+            "model.backbone.arch": None,
+            "model.backbone.genome": str(tmp_path / "best.json"),
+            "model.backbone.init_cfg": str(tmp_path / "best.safetensors"),
+        }
+    )
+    fill_channels(config.model)
+    (tmp_path / "best.json").unlink()  # the config holds the genome itself by now
+    model = MODELS.build(config.model)
+    model.init_weights()
+    assert model.backbone.genome == genome
+    for key, value in model.backbone.state_dict().items():
+        torch.testing.assert_close(value, donor[key])
 
 
 def test_a_detector_with_max_pooled_rois_and_soft_nms_trains_and_predicts() -> None:
