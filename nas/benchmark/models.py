@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array, vstack
 from sklearn.ensemble import ExtraTreesRegressor
 
+from nas.encoder import EncoderConfig
 from nas.predictor import FeatureTable, ScorePredictor, macro_table, structural_table
 from nas.strategies.gaussian_process import fit_rows
 from nas.strategies.model import normal_scores
@@ -98,9 +99,25 @@ MODELS: dict[str, Model] = {
 }
 # What each part is worth: the same predictor without it, or with something else in its place.
 ABLATIONS: dict[str, Model] = {
-    "nasgem without boosted trees": partial(nasgem, boosters=0),
-    "nasgem without drawn counts": partial(nasgem, parts=Parts(drawn=False)),
-    "nasgem without structural features": partial(nasgem, parts=Parts(structure=False)),
+    "no boosted trees": partial(nasgem, boosters=0),
+    "no embedding": partial(nasgem, parts=Parts(encoder=None)),
+    "no structural features": partial(nasgem, parts=Parts(structure=False)),
+    "no drawn counts": partial(nasgem, parts=Parts(drawn=False)),
+    "embedding alone": partial(nasgem, parts=Parts(structure=False, drawn=False)),
+    "structural features alone": partial(nasgem, parts=Parts(encoder=None, drawn=False)),
+    **{
+        f"embedding alone, {name}": partial(nasgem, parts=Parts(encoder=config, structure=False, drawn=False))
+        for name, config in {
+            "untrained": EncoderConfig(steps=0),
+            "no guide": EncoderConfig(guide=None),
+            "plain WL guide": EncoderConfig(guide="wl"),
+            "guide's h = 1": EncoderConfig(iterations=1),
+            "shortest-path kernel as guide": EncoderConfig(guide="shortest_path"),
+            "no reconstruction": EncoderConfig(reconstruction_weight=0.0),
+            "no structure to predict": EncoderConfig(structure_weight=0.0),
+            "guide alone": EncoderConfig(reconstruction_weight=0.0, structure_weight=0.0),
+        }.items()
+    },
     "WL kernel, h = 0": partial(wl_process, iterations=(0,)),
     "WL kernel, h = 1": partial(wl_process, iterations=(1,)),
     "WL kernel, h = 2": partial(wl_process, iterations=(2,)),

@@ -42,7 +42,7 @@ exit codes: 0 done, 2 something to be mended (one message says what), 130 interr
 docs: docs/benchmarks.md"""
 
 
-SLOW = ("bananas", "wl_gp")
+SLOW = ("bananas", "structural", "wl_gp")
 DEVICES = ("edgegpu", "raspi4", "edgetpu", "pixel3", "eyeriss", "fpga")
 
 
@@ -125,7 +125,7 @@ def _ablation(options: argparse.Namespace) -> None:
         options.space,
         options.table,
         options.metric,
-        ["nasgem", *ABLATIONS],
+        ["nasgem", *(options.parts or ABLATIONS)],
         options.train_sizes,
         options.seeds,
         options.workers,
@@ -217,7 +217,7 @@ def _parser(program: str) -> argparse.ArgumentParser:
     )
     search.add_argument("--batch", metavar="N", type=int, default=5, help="proposals at a time (default %(default)s)")
     search.add_argument(
-        "--slow-seeds", metavar="N", type=int, help=f"fewer seeds for {' and '.join(SLOW)}, which take longest"
+        "--slow-seeds", metavar="N", type=int, help=f"fewer seeds for {', '.join(SLOW)}, which take longest"
     )
     search.add_argument(
         "--options", metavar="S.NAME=V", nargs="+", default=[], help="options of a strategy: evolution.population=50"
@@ -238,6 +238,7 @@ def _parser(program: str) -> argparse.ArgumentParser:
     ablation = commands.add_parser("ablation", help="what each part of nasgem is worth", allow_abbrev=False)
     _add_common(ablation)
     _add_sizes(ablation)
+    ablation.add_argument("--parts", metavar="P", nargs="+", help="some of them, such as 'no embedding' (default: all)")
     ablation.set_defaults(run=_ablation)
 
     pareto = commands.add_parser("pareto", help="accuracy against measured latency", allow_abbrev=False)
