@@ -45,7 +45,7 @@ _RELEVANCE = {
     "edge": -4.6,
     "step": -4.8,
     "cost": -4.2,
-    "embedding": -3.6,
+    "embedding": -5.0,
 }
 _OTHER_RELEVANCE = -4.5
 _RELEVANCE_SPREAD = 0.7
@@ -145,7 +145,7 @@ class ScorePredictor:
 
     Args:
         boosters: boosted forests averaged beside the Gaussian process; 0 leaves the process alone.
-        trees: trees of each.
+        trees: trees of each; None takes more where there is more to learn: 150 + n / 6.
         booster_weight: weight of the forests in the average.
         random_state: seed of the forests and of subsampling; the same seed and data give the same predictions.
 
@@ -155,7 +155,7 @@ class ScorePredictor:
     """
 
     def __init__(
-        self, *, boosters: int = 3, trees: int = 150, booster_weight: float = 0.4, random_state: int = 0
+        self, *, boosters: int = 3, trees: int | None = None, booster_weight: float = 0.4, random_state: int = 0
     ) -> None:
         self.boosters = boosters
         self.trees = trees
@@ -200,15 +200,15 @@ class ScorePredictor:
         self.relevance_ = dict(zip(self._scaling.slices, self._process.relevance.tolist(), strict=True))
         self._forests = [
             GradientBoostingRegressor(
-                n_estimators=self.trees,
-                learning_rate=9.0 / self.trees,
-                max_depth=6,
+                n_estimators=150 + len(y) // 6 if self.trees is None else self.trees,
+                learning_rate=0.06,
+                max_depth=8,
                 subsample=0.5,
                 max_features=0.1,
                 min_samples_leaf=2 if len(y) >= 8 else 1,
                 random_state=self.random_state + k,
-            ).fit(scaled, self.targets_)
-            for k in range(self.boosters if scaled.shape[1] and np.ptp(self.targets_) > 0 else 0)
+            ).fit(scaled[:, self._scaling.columns], self.targets_)
+            for k in range(self.boosters if len(self._scaling.columns) and np.ptp(self.targets_) > 0 else 0)
         ]
         return self
 
@@ -228,7 +228,8 @@ class ScorePredictor:
         if with_noise:
             variance = variance + self._process.noise
         if self._forests:
-            boosted = np.mean([forest.predict(scaled) for forest in self._forests], axis=0)
+            named = scaled[:, self._scaling.columns]
+            boosted = np.mean([forest.predict(named) for forest in self._forests], axis=0)
             mean = (1 - self.booster_weight) * mean + self.booster_weight * boosted
         return mean, np.sqrt(variance)
 
@@ -298,6 +299,7 @@ class _Scaling:
 
     Attributes:
         slices: group -> its columns in the scaled table; groups without varying columns are missing.
+        columns: columns with a meaning of their own, for trees: all but an embedding's, unless there is nothing else.
     """
 
     def __init__(self, reference: FeatureTable) -> None:
@@ -316,6 +318,8 @@ class _Scaling:
                 if group == _EMBEDDING:
                     own = np.full(len(columns), np.sqrt(np.mean(own**2)))
                 factors.append(1 / (own * np.sqrt(len(columns))))
+        rest = [np.arange(where.start, where.stop) for group, where in self.slices.items() if group != _EMBEDDING]
+        self.columns = np.concatenate(rest) if rest else np.arange(len(order))
         self.groups = reference.groups
         self.order = np.array(order, dtype=np.intp)
         self.mean = mean[self.order].astype(np.float32)
