@@ -188,7 +188,7 @@ class GraKeLKernel:
         packed = np.empty(len(graphs), dtype=np.object_)
         for row in range(len(graphs)):
             graph = graphs.graph(row)
-            edges = {v: {w: 1.0 for w in graph.successors(v)} for v in range(graph.size)}
+            edges = {v: dict.fromkeys(graph.successors(v), 1.0) for v in range(graph.size)}
             packed[row] = grakel.Graph(edges, {v: code[label] for v, label in enumerate(graph.labels)})
         return packed
 

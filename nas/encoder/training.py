@@ -58,10 +58,10 @@ class EncoderConfig:
     iterations: int = 3
     guide_weight: float = 1.0
     reconstruction_weight: float = 0.3
-    structure_weight: float = 0.3
-    steps: int = 600
-    batch_size: int = 320
-    learning_rate: float = 3e-3
+    structure_weight: float = 1.0
+    steps: int = 1000
+    batch_size: int = 160
+    learning_rate: float = 5e-3
     hidden: int = 64
     rounds: int = 3
     dimension: int = 64
@@ -167,7 +167,8 @@ def train_encoder(
     groups = config.batch_size // _GROUP
     for step in range(config.steps):
         if step % _STOCK_STEPS == 0:
-            stock = _Stock.draw(space, guide, scaling, groups * _STOCK_BATCHES, rng)
+            batches = min(_STOCK_BATCHES, config.steps - step)
+            stock = _Stock.draw(space, guide, scaling, groups * batches, rng)
         chosen = rng.choice(stock.groups, groups, replace=False)
         loss, figure = _loss(network, heads, guide, stock.take(chosen), config)
         optimizer.zero_grad()

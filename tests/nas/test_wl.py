@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from renumbering import renumbered
 
 from gemnet.cell_graph import CellGraph, GraphBatch
 from nas.spaces.dag import sample_dags
@@ -27,20 +28,6 @@ VOCABULARY = ("a", "b", "c")
 @pytest.fixture(scope="module")
 def graphs() -> GraphBatch:
     return sample_dags(120, VOCABULARY, np.random.default_rng(0), max_nodes=30)
-
-
-def renumbered(graph: CellGraph, rng: np.random.Generator) -> CellGraph:
-    """The same graph with its nodes in another topological order."""
-    order, waiting = [0], set(range(1, graph.size - 1))
-    while waiting:
-        ready = [v for v in sorted(waiting) if not set(graph.predecessors(v)) & waiting]
-        order.append(int(rng.choice(ready)))
-        waiting.remove(order[-1])
-    order.append(graph.size - 1)
-    place = {v: k for k, v in enumerate(order)}
-    return CellGraph(
-        tuple(graph.labels[v] for v in order[1:-1]), frozenset((place[i], place[j]) for i, j in graph.edges)
-    )
 
 
 def for_grakel(graphs: GraphBatch) -> list:
@@ -87,7 +74,9 @@ def test_exact_and_hashed_colours_give_the_same_kernel(graphs: GraphBatch, itera
 def test_exact_colours_stay_when_more_graphs_come(graphs: GraphBatch) -> None:
     vocabulary = WLVocabulary(3, exact=True).fit(graphs.take(slice(0, 80)))
     later = vocabulary.transform(graphs).toarray()
-    np.testing.assert_array_equal(later[:80], WLVocabulary(3, exact=True).fit_transform(graphs.take(slice(0, 80))).toarray())
+    np.testing.assert_array_equal(
+        later[:80], WLVocabulary(3, exact=True).fit_transform(graphs.take(slice(0, 80))).toarray()
+    )
 
 
 def test_isomorphic_graphs_have_equal_features(graphs: GraphBatch) -> None:
