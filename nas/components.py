@@ -132,11 +132,12 @@ def prepare_encoder(config: SearchConfig, space: SearchSpace, monitor: Monitor) 
     options = config.strategy.options.get("encoder", {})
     if options is None:
         return
-    shown = 0
+    shown: int | None = None  # ticks shown; None until the training turns out to be needed
 
     def show(step: int, steps: int, loss: float) -> None:
         nonlocal shown
-        if shown == 0 and step < steps:
+        if shown is None:
+            shown = 0
             monitor.note("The first search in this space trains its graph encoder; later ones find it in the cache.")
             monitor.begin("encoder", ENCODER_TICKS)
         while shown < ENCODER_TICKS * step // steps:
