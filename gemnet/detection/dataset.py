@@ -138,8 +138,17 @@ class CocoMetric(MMDetCocoMetric):
             self._coco_api.createIndex()
 
     def compute_metrics(self, results: list[Any]) -> dict[str, float]:
-        """MMDetection's figures, and those of ``report_classes``; -1 for a class that has no box in the images."""
+        """MMDetection's figures, and those of ``report_classes``; -1 for a class that has no box in the images.
+
+        A detector that finds nothing, as after a first epoch, has AP 0; MMDetection gives no figures then, and its hook
+        that keeps the best checkpoint looks for one.
+        """
         figures = super().compute_metrics(results)
+        if not self.format_only:
+            names = self.metric_items or ("mAP", "mAP_50", "mAP_75", "mAP_s", "mAP_m", "mAP_l")
+            for kind in {"bbox", "segm"} & set(self.metrics):
+                for name in names:
+                    figures.setdefault(f"{kind}_{name}", 0.0)
         for name in self.report_classes:
             average = self._one_class([prediction for _, prediction in results], name)
             figures[f"{name}_mAP"], figures[f"{name}_mAP_50"] = average

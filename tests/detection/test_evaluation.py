@@ -107,3 +107,15 @@ def test_figures_of_one_class_equal_an_evaluation_of_that_class_alone(data_folde
     assert results["coco/toaster_mAP_50"] in (0.0, -1.0)
     with pytest.raises(DataError, match=r"no category 'persona'\. Did you mean 'person'"):
         CocoMetric(str(truth), report_classes=("persona",))
+
+
+def test_a_detector_that_finds_nothing_has_no_precision(shapes: Path) -> None:
+    from gemnet.detection.dataset import CocoMetric
+
+    metric = CocoMetric(str(shapes / "instances.json"), report_classes=("disc",))
+    metric.dataset_meta = {"classes": ("square", "disc")}
+    nothing = {"bboxes": torch.zeros(0, 4), "scores": torch.zeros(0), "labels": torch.zeros(0, dtype=torch.long)}
+    for number in range(6):
+        metric.process({}, [{"img_id": number, "ori_shape": (96, 96), "pred_instances": nothing}])
+    figures = metric.evaluate(size=6)
+    assert figures["coco/bbox_mAP"] == figures["coco/disc_mAP_50"] == 0

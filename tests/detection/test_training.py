@@ -20,6 +20,8 @@ from nas.commands import test as test_command
 from nas.commands import train as train_command
 
 CONFIGS = Path(__file__).parents[2] / "configs"
+SMALL = [f"{part}_dataloader.dataset.pipeline.{n}.scale=(96,96)" for part, n in (("train", 2), ("val", 1))]
+"""The drawn pictures stay as small as they are."""
 
 
 @pytest.fixture(scope="module")
@@ -58,15 +60,14 @@ def write_config(folder: Path, base: str = "retinanet_gemnet_coco320", classes: 
 def train(folder: Path, work_dir: Path, *options: str, flags: tuple[str, ...] = ()) -> int:
     name = f"experiment_name={work_dir.name}_{len(options)}_{len(flags)}"
     return train_command.main(
-        [str(folder / "own.py"), "--work-dir", str(work_dir), *flags, "--cfg-options", name, *options]
+        [str(folder / "own.py"), "--work-dir", str(work_dir), *flags, "--cfg-options", name, *SMALL, *options]
     )
 
 
 def measure(folder: Path, checkpoint: Path, work_dir: Path, *options: str, flags: tuple[str, ...] = ()) -> int:
     name = f"experiment_name={work_dir.name}_test"
-    return test_command.main(
-        [str(folder / "own.py"), str(checkpoint), "--work-dir", str(work_dir), *flags, "--cfg-options", name, *options]
-    )
+    options = ("--cfg-options", name, *SMALL, *options)
+    return test_command.main([str(folder / "own.py"), str(checkpoint), "--work-dir", str(work_dir), *flags, *options])
 
 
 def test_a_training_leaves_a_checkpoint_that_stands_alone(project: Path) -> None:
@@ -202,11 +203,8 @@ def test_both_detectors_learn_to_find_shapes(base: str, tmp_path: Path) -> None:
         )
     options = ["train_cfg.max_epochs=20", "train_cfg.val_interval=20", "param_scheduler.0.end=20"]
     options += ["param_scheduler.1.end=20", "param_scheduler.1.T_max=20"]
-    options += [f"{part}_dataloader.dataset.pipeline.{n}.scale=(96,96)" for part, n in (("train", 2), ("val", 1))]
     assert train(tmp_path, tmp_path / "run", *options) == 0
     figures = tmp_path / "figures.json"
-    assert (
-        measure(tmp_path, tmp_path / "run" / "epoch_20.pth", tmp_path / "t", *options, flags=("--out", str(figures)))
-        == 0
-    )
+    checkpoint = tmp_path / "run" / "epoch_20.pth"
+    assert measure(tmp_path, checkpoint, tmp_path / "t", flags=("--out", str(figures))) == 0
     assert json.loads(figures.read_text())["coco/bbox_mAP_50"] > 0.5
