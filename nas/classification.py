@@ -86,7 +86,11 @@ class ImageArrays(Dataset):
         self.images = resize(images.images, resolution)
         self.labels = images.labels
         self.index = torch.from_numpy(index)
-        self.metainfo: dict[str, Any] = {"classes": list(images.classes), "channels": images.channels, "digest": images.digest}
+        self.metainfo: dict[str, Any] = {
+            "classes": list(images.classes),
+            "channels": images.channels,
+            "digest": images.digest,
+        }
 
     def __len__(self) -> int:
         return len(self.index)
