@@ -18,7 +18,7 @@ from nas.datasets import DataSpec
 from nas.encoder import EncoderConfig, load_or_train
 from nas.evaluation import Evaluator, Fidelity
 from nas.evaluators.tabular import TabularEvaluator
-from nas.evaluators.training import TrainingEvaluator
+from nas.evaluators.training import TrainingEvaluator, limited_threads
 from nas.executors import Executor, LocalExecutor, SerialExecutor
 from nas.final_training import NetworkTrainer
 from nas.monitor import Monitor
@@ -144,7 +144,9 @@ def prepare_encoder(config: SearchConfig, space: SearchSpace, monitor: Monitor) 
             shown += 1
             monitor.step(f"loss {loss:.3f}")
 
-    load_or_train(space, make(EncoderConfig, options, "strategy.encoder"), progress=show)
+    settings = make(EncoderConfig, options, "strategy.encoder")
+    with limited_threads(idle_cores()):
+        load_or_train(space, settings, progress=show)
     monitor.end()
 
 
@@ -179,3 +181,13 @@ def _evaluator_in_worker(config: Mapping[str, Any]) -> Evaluator:
 def available_cores() -> int:
     """CPU cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def idle_cores() -> int:
+    """Cores this process may use and others don't, at least one.
+
+    Threads that wait for each other where other programs are busy wait for these too: on a loaded machine two threads
+    train an encoder ten times more slowly than one.
+    """
+    busy = round(os.getloadavg()[0]) if hasattr(os, "getloadavg") else 0
+    return max(1, available_cores() - busy)

@@ -8,11 +8,16 @@ killed proposes, after its resumption, what it would have proposed. Workers mean
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Any
+
+from threadpoolctl import threadpool_limits
 
 from nas.evaluation import Evaluation, Proposal
-from nas.executors import Call, Executor, Outcome
+from nas.evaluators.training import limited_threads
+from nas.executors import Call, Executor, Outcome, SerialExecutor
 from nas.ledger import Ledger
 from nas.monitor import Stopwatch
 from nas.strategies.base import Strategy
@@ -74,7 +79,7 @@ class Exploration:
                 with self.stopwatch("tell"):
                     self.strategy.tell([done[number] for number in range(told, max(told, wanted))])
                 told = max(told, wanted)
-                with self.stopwatch("ask"):
+                with self.stopwatch("ask"), self._threads():
                     asked = self.strategy.ask(batch, pending=proposals[told:])
                 with self.stopwatch("ledger"):
                     self.ledger.propose(self.search_id, asked)
@@ -103,6 +108,10 @@ class Exploration:
                 on_result(evaluation, False)
         return [done[proposal.number] for proposal in proposals]
 
+    def _threads(self) -> AbstractContextManager[Any]:
+        """One compute thread for the strategy where workers keep the other cores busy; as many as it likes without."""
+        return nullcontext() if isinstance(self.executor, SerialExecutor) else single_thread()
+
     def _submit(self, proposal: Proposal) -> Evaluation | None:
         """Hands a proposal to the executor, unless the ledger knows its result."""
         with self.stopwatch("ledger"):
@@ -122,3 +131,10 @@ def evaluation_of(outcome: Outcome) -> Evaluation:
     if not outcome.failure:
         return outcome.value
     return Evaluation(proposal, "failed", accuracy=None, seconds=outcome.seconds, reason=outcome.failure)
+
+
+@contextmanager
+def single_thread() -> Iterator[None]:
+    """One compute thread for NumPy, SciPy and torch in this process, as many as before afterwards."""
+    with threadpool_limits(1), limited_threads(1):
+        yield

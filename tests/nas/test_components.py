@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from PIL import Image
 
-from nas.components import build_executor, build_parts, build_strategy, check_config, prepare_encoder
+from nas.components import build_executor, build_parts, build_strategy, check_config, idle_cores, prepare_encoder
 from nas.config import ConfigError, read_config
 from nas.executors import LocalExecutor, SerialExecutor
 from nas.monitor import Monitor
@@ -112,6 +112,13 @@ def test_parts_that_do_not_go_together_are_refused(changes, words) -> None:
     with pytest.raises(ConfigError) as caught:
         checked()
     assert words in str(caught.value)
+
+
+def test_cores_that_others_use_are_left_to_them(monkeypatch) -> None:
+    monkeypatch.setattr("nas.components.available_cores", lambda: 4)
+    for load, idle in ((0.2, 4), (1.4, 3), (3.6, 1), (30.0, 1)):
+        monkeypatch.setattr("os.getloadavg", lambda load=load: (load, 0.0, 0.0))
+        assert idle_cores() == idle
 
 
 def test_encoder_is_trained_before_the_strategy_and_only_once() -> None:

@@ -107,6 +107,29 @@ def test_batches_ahead_are_asked_for_without_what_is_not_needed(tmp_path) -> Non
     assert [len(numbers) for numbers in pending] == [0, 3, 3, 3]
 
 
+def test_strategy_has_one_thread_beside_workers_and_all_without(tmp_path) -> None:
+    import torch
+
+    seen = {}
+    before = torch.get_num_threads()
+    for name, executor in (
+        ("workers", ShuffledExecutor(FormulaEvaluator(), 2, np.random.default_rng(0))),
+        ("none", SerialExecutor(FormulaEvaluator)),
+    ):
+        with Ledger(tmp_path / f"{name}.db") as ledger:
+            search = exploration(ledger, executor, "random")
+            ask = search.strategy.ask
+
+            def watch(n, pending=(), ask=ask, name=name):
+                seen[name] = torch.get_num_threads()
+                return ask(n, pending)
+
+            search.strategy.ask = watch  # type: ignore[method-assign]
+            search.run(2, 2, 0, ignore)
+    assert seen == {"workers": 1, "none": before}
+    assert torch.get_num_threads() == before
+
+
 def test_a_space_that_runs_out_ends_the_search_and_resumes_as_ended(tmp_path) -> None:
     class Exhausted:
         """Has ten candidates."""
