@@ -108,7 +108,8 @@ def main() -> None:
     if "grakel" in rows:
         theirs, ours = rows["grakel"], rows["out"]
         print(
-            f"  {theirs['seconds'] / ours['seconds']:.1f}x faster ({theirs['cpu_seconds'] / ours['cpu_seconds']:.1f}x CPU time), "
+            f"  {theirs['seconds'] / ours['seconds']:.1f}x faster "
+            f"({theirs['cpu_seconds'] / ours['cpu_seconds']:.1f}x CPU time), "
             f"{ours['megabytes'] / theirs['megabytes']:.2f} of the memory, "
             f"entries differ by {abs(ours['checksum'] - theirs['checksum']) / 2500:.1e} on average"
         )
@@ -121,7 +122,8 @@ def main() -> None:
     for side, what in (("rows", "all rows in blocks"), ("operator", "one product with a vector")):
         row = in_process(side, 50_000, options.density)
         print(
-            f"50,000 graphs, {what}: {row['seconds']:.2f} s, {row['megabytes']:.0f} MB, mean {row['mean_similarity']:.6f}"
+            f"50,000 graphs, {what}: {row['seconds']:.2f} s, {row['megabytes']:.0f} MB, "
+            f"mean {row['mean_similarity']:.6f}"
         )
 
 

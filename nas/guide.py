@@ -9,10 +9,10 @@ the label at depth 0, and at depth t
 
 with in(v) and out(v) the sums of the predecessors' and successors' colours at depth t - 1 and (x) the outer product.
 The dot product of two such colours is 0 for different labels; for equal ones it counts how far the two neighbourhoods
-agree, recursively: exactly the WL colour's equality test made soft. A graph's vector at depth t is the sum of its nodes'; the
-similarity of two graphs is the mean over depths of the cosines at each depth, so that no depth drowns another. Outer
-products would grow without bound; from depth 1 on a fixed Gaussian projection, which keeps dot products
-in expectation (Johnson and Lindenstrauss), folds them to `FOLDED` numbers.
+agree, recursively: the WL colour's test of equality made soft. A graph's vector at depth t is the sum of its nodes';
+the similarity of two graphs is the mean over depths of the cosines at each depth, so that no depth drowns another.
+Outer products would grow without bound; from depth 1 on a fixed Gaussian projection, which keeps dot products in
+expectation (Johnson and Lindenstrauss), folds them to `FOLDED` numbers.
 """
 
 from __future__ import annotations

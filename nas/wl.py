@@ -256,7 +256,7 @@ def _hashed_colours(batch: GraphBatch, iterations: int, direction: Direction) ->
         return result
     adjacency = _block_adjacency(batch)
     padding = batch.ops == 0
-    flat = result[:, 0].reshape(-1)
+    flat: Colours = result[:, 0].reshape(-1)
     for depth in range(1, iterations + 1):
         total = flat * KEY_OWN
         total += adjacency @ _mix(flat ^ KEY_OUT)
@@ -285,7 +285,7 @@ def _block_adjacency(batch: GraphBatch) -> csr_array:
 
 
 class _ColourDictionary:
-    """Exact colours: integers handed out to (own colour, successors' colours, predecessors' colours) as they are met."""
+    """Exact colours: integers for each (own colour, successors' colours, predecessors' colours), as they are met."""
 
     def __init__(self, iterations: int, direction: Direction) -> None:
         self.direction = direction

@@ -47,7 +47,7 @@ def encoder_key(space: SearchSpace, config: EncoderConfig) -> str:
 
 def load_or_train(
     space: SearchSpace,
-    config: EncoderConfig = EncoderConfig(),
+    config: EncoderConfig = EncoderConfig(),  # noqa: B008  frozen
     cache_dir: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Encoder:

@@ -61,8 +61,9 @@ class NodeInputs:
 def place_on_paths(adjacency: Floats, sizes: NDArray[np.uint8]) -> Floats:
     """Where nodes lie between input and output; float32 (n, w, PLACES), all of the order of one.
 
-    For the ways from the input: longest and shortest path (edges / 8), log(1 + number of paths) / 4, visits of a walk that
-    takes each edge with equal chance, log(1 + edges into the node); then the same for the ways to the output. 0 for padding.
+    For the ways from the input: longest and shortest path (edges / 8), log(1 + number of paths) / 4, visits of a walk
+    that takes each edge with equal chance, log(1 + edges into the node); then the same for the ways to the output.
+    0 for padding.
     """
     n, width, _ = adjacency.shape
     result = np.empty((n, width, PLACES), dtype=np.float32)

@@ -13,9 +13,9 @@ class GraphNetwork(nn.Module):
     """Maps labelled DAGs to vectors; isomorphic graphs get the same one, since every step is a sum over sets.
 
     A round is h + relu(W h + gate(label) * V [in, out] + b), with ``in`` and ``out`` the sums of the predecessors' and
-    successors' states, each divided by the root of their number: the label's gate stands for graded WL's outer product with
-    the label. Each round's states are pooled by sum and maximum, normalised by itself like each depth of the guide, and
-    all are folded to the vector by a linear map beside a small network.
+    successors' states, each divided by the root of their number: the label's gate stands for graded WL's outer product
+    with the label. Each round's states are pooled by sum and maximum, normalised by themselves like each depth of the
+    guide, and all are folded to the vector by a linear map beside a small network.
 
     Args:
         vocabulary_size: number of operations.

@@ -233,4 +233,5 @@ def test_every_parameter_of_the_network_learns() -> None:
     arguments = [torch.from_numpy(a) for a in (inputs.labels, inputs.adjacency, inputs.places)]
     network(*arguments).square().sum().backward()
     for name, parameter in network.named_parameters():
-        assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
