@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from timm.layers import SelectAdaptivePool2d, calculate_drop_path_rates, get_device_dtype
+from timm.layers import SelectAdaptivePool2d, calculate_drop_path_rates
 from timm.models import checkpoint_seq
 from timm.models._features import feature_take_indices
 from torch import nn
@@ -146,7 +146,8 @@ class GEMNet(nn.Module):
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """A fresh classifier for ``num_classes`` (0: none), and another global pool unless None."""
-        dd = get_device_dtype(self)
+        weight = next(self.stem.parameters())
+        dd = {"device": weight.device, "dtype": weight.dtype}
         self.num_classes = num_classes
         if global_pool is not None:
             self.global_pool = SelectAdaptivePool2d(pool_type=global_pool)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,8 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
-from timm.models import _registry as timm_registry
 
 import gemnet
-import gemnet.models
 import gemnet.weights
 from gemnet.classics import chain, mobilenetv2
 from gemnet.errors import GemnetError, GenomeError
@@ -30,16 +28,9 @@ def genome() -> Genome:
 
 
 @pytest.fixture
-def own_name() -> Iterator[str]:
-    """A name that the test may register; forgotten afterwards."""
-    name = "own_network_of_a_test"
-    yield name
-    gemnet.models._genomes.pop(name, None)
-    gemnet.models.default_cfgs.pop(name, None)
-    timm_registry._model_entrypoints.pop(name, None)
-    timm_registry._clear_model_entries(name)
-    if name in gemnet.models.__all__:
-        gemnet.models.__all__.remove(name)
+def own_name(request: pytest.FixtureRequest) -> str:
+    """A name of the test's own: what is registered stays so for the process."""
+    return f"own_{request.node.name}"
 
 
 def test_a_genome_builds_from_its_file_its_dict_or_itself(genome: Genome, tmp_path: Path) -> None:

@@ -259,19 +259,37 @@ def test_symbolic_trace_computes_the_same() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "genome"), [CASES[0], CASES[-1]], ids=[IDS[0], IDS[-1]])
-@pytest.mark.parametrize("training", [False, True])
-def test_compiled_model_computes_the_same(name: str, genome: gemnet.Genome | None, training: bool) -> None:
-    model = make(name, genome).train(training)
+@pytest.mark.parametrize(("name", "genome"), [("gemnet_a", None), ("gemnet", WIRED)], ids=["imagenet", "wired"])
+def test_compiled_model_computes_the_same(name: str, genome: gemnet.Genome | None) -> None:
+    model = make(name, genome).eval()
     x = images(model, 2)
+    with torch.no_grad():
+        torch.testing.assert_close(torch.compile(model, fullgraph=True)(x), model(x), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "genome"), [("gemnet_a_cifar", None), ("gemnet", WIRED)], ids=["cifar", "wired"])
+def test_compiled_model_trains_the_same(name: str, genome: gemnet.Genome | None) -> None:
+    # Norms over few values amplify rounding into visible differences of gradients, hence the larger batch.
+    model = make(name, genome).train()
     compiled = torch.compile(copy.deepcopy(model), fullgraph=True)
-    out, expected = compiled(x), model(x)
-    torch.testing.assert_close(out, expected, rtol=1e-3, atol=1e-4)
-    if training:
-        out.square().sum().backward()
-        expected.square().sum().backward()
-        for ours, theirs in zip(compiled.parameters(), model.parameters(), strict=True):
-            torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-2, atol=1e-3)
+    x = images(model, 16, most=32)
+    for network in (model, compiled):
+        network(x).square().sum().backward()
+    for ours, theirs in zip(compiled.parameters(), model.parameters(), strict=True):
+        assert (ours.grad - theirs.grad).norm() <= 1e-2 * theirs.grad.norm() + 1e-5
+
+
+@one_of_each_form
+def test_traced_and_functionalised_training_is_exact(name: str, genome: gemnet.Genome | None) -> None:
+    # What a compiler sees of our operations in place, without a compiler's own rounding.
+    model = make(name, genome).train()
+    traced = torch.compile(copy.deepcopy(model), fullgraph=True, backend="aot_eager")
+    x = images(model, 2)
+    for network in (model, traced):
+        network(x).square().sum().backward()
+    for ours, theirs in zip(traced.parameters(), model.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-5, atol=1e-6)
 
 
 def test_data_config_comes_from_the_genome() -> None:
