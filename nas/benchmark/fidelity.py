@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -85,7 +86,7 @@ def run_fidelity(table: Table, task: FidelityTask) -> dict[str, object]:
     started = time.process_time()
     columns = {task.epochs: task.metric} | ({task.cheap_epochs: task.cheap_metric} if task.cheap else {})
     evaluator = TabularEvaluator(table, columns)
-    options = {"cheap_epochs": task.cheap_epochs, "cheap": task.cheap} if task.cheap else {}
+    options: dict[str, Any] = {"cheap_epochs": task.cheap_epochs, "cheap": task.cheap} if task.cheap else {}
     strategy = make_strategy(
         "nasgem", table.space, task.seed, fidelity=evaluator.fidelity, initial=task.initial, **options
     )

@@ -101,6 +101,7 @@ MODELS: dict[str, Model] = {
 ABLATIONS: dict[str, Model] = {
     "no boosted trees": partial(nasgem, boosters=0),
     "no embedding": partial(nasgem, parts=Parts(encoder=None)),
+    "no boosted trees, no embedding": partial(nasgem, parts=Parts(encoder=None), boosters=0),
     "no structural features": partial(nasgem, parts=Parts(structure=False)),
     "no drawn counts": partial(nasgem, parts=Parts(drawn=False)),
     "embedding alone": partial(nasgem, parts=Parts(structure=False, drawn=False)),

@@ -263,9 +263,8 @@ def report_predictors(
         name: of the files.
     """
     table = open_table(space, path)
-    target = metrics_of(table, None, [metric or DEFAULT_TARGET[space]] if metric or space in DEFAULT_TARGET else None)[
-        0
-    ]
+    usual = metric or DEFAULT_TARGET.get(space or "")
+    target = metrics_of(table, None, None if usual is None else [usual])[0]
     if not sizes and space not in DEFAULT_SIZES:
         raise BenchmarkError("Name the numbers of training cells with --train-sizes.")
     chosen = tuple(sizes or DEFAULT_SIZES[space or ""])

@@ -55,7 +55,8 @@ class RegularizedEvolution(HistoryStrategy):
         alive, scores = self._population()
         if not alive:
             return []
-        known, children = set(taken), []
+        known = set(taken)
+        children: list[Candidate] = []
         while len(children) < n:
             child = self._child(alive, scores, known, rng)
             if child is None:

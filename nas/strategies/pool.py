@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 from nas.predictor import FeatureTable
 from nas.score import Budget
 from nas.spaces.base import Candidate, CandidateBatch, SearchSpace
 from nas.wl import wl_colours
 
-View = NDArray[Any] | csr_array
+View = Any  # an array or a csr_array with a row for each candidate
 HASH_ITERATIONS = 4  # at 30 nodes colours are nearly all unique from depth 2 on; more would tell nothing apart
 
 

@@ -173,13 +173,13 @@ def nasbench101_records(source: Path) -> Iterator[Record]:
                 raise TableError(f"Record {number} of {source} is no NAS-Bench-101 entry: {error}") from None
             runs[name][int(epochs)].append({field: values[0] for field, values in final.items()})
     for name in sorted(cells):
-        record = cells[name]
+        row = cells[name]
         for epochs, entries in sorted(runs[name].items()):
-            record[f"{epochs}ep_valid"] = entries[0][4]
-            record[f"{epochs}ep_valid_mean"] = float(np.mean([entry[4] for entry in entries]))
-            record[f"{epochs}ep_test_mean"] = float(np.mean([entry[5] for entry in entries]))
-            record["final_training_time"] = entries[0][2]
-        yield record
+            row[f"{epochs}ep_valid"] = entries[0][4]
+            row[f"{epochs}ep_valid_mean"] = float(np.mean([entry[4] for entry in entries]))
+            row[f"{epochs}ep_test_mean"] = float(np.mean([entry[5] for entry in entries]))
+            row["final_training_time"] = entries[0][2]
+        yield row
 
 
 def _cell_101(name: str, adjacency: str, operations: list[str], params: int) -> Record:
