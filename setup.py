@@ -1,4 +1,4 @@
-"""What pyproject.toml can't say: the configs at the top of the repository travel inside the wheel as ``nas/configs``."""
+"""What pyproject.toml can't say: the repository's configs travel inside the wheel as ``nas/configs``."""
 
 from setuptools import find_packages, setup
 

@@ -60,7 +60,8 @@ class CellGraph:
                 raise GraphError(f"Edge ({i}, {j}) leaves the cell: nodes are 0 (input) to {last} (output).")
             if i > j:
                 raise GraphError(
-                    f"Edge ({i}, {j}) runs backwards, which may close a cycle. Number nodes in topological order (i < j)."
+                    f"Edge ({i}, {j}) runs backwards, which may close a cycle. "
+                    "Number nodes in topological order (i < j)."
                 )
         object.__setattr__(self, "ops", ops)
         object.__setattr__(self, "edges", edges)

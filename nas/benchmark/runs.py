@@ -163,7 +163,7 @@ def _work(run: Callable[[Table, T], Mapping[str, object]], task: T) -> Mapping[s
 def one_thread() -> None:
     """Keeps the numerical libraries of this process to one thread: the processes are the parallelism."""
     import torch
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_limits
 
     torch.set_num_threads(1)
     threadpool_limits(1)
