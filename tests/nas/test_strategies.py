@@ -212,14 +212,15 @@ def test_repeated_evaluations_of_a_candidate_are_averaged() -> None:
     assert strategy.scores().tolist() == [85.0]
 
 
-@pytest.mark.parametrize("name", ["evolution", "nasgem"])
-def test_two_objectives_spread_along_the_front(name: str) -> None:
+# NSGA-II needs several generations of its population of 20 before it is ahead of chance.
+@pytest.mark.parametrize(("name", "rounds"), [("evolution", 40), ("nasgem", 12)])
+def test_two_objectives_spread_along_the_front(name: str, rounds: int) -> None:
     def measured(proposal: Proposal) -> Evaluation:
         cost = float(NB201.params(NB201.pack([proposal.candidate]))[0])
         return Evaluation(proposal, "ok", accuracy(proposal), metrics={"size": cost})
 
     def area(strategy: HistoryStrategy) -> float:
-        for _ in range(12):
+        for _ in range(rounds):
             strategy.tell([measured(p) for p in strategy.ask(5)])
         points = np.stack([strategy.scores(), -strategy.costs("size") / 1e6], axis=1)
         front = points[[0]] * 0 + [60.0, -2.0]
@@ -230,7 +231,7 @@ def test_two_objectives_spread_along_the_front(name: str) -> None:
         return total
 
     areas = [
-        np.mean([area(build(kind, seed=s, **options)) for s in range(2)])
+        np.mean([area(build(kind, seed=s, **options)) for s in range(4)])
         for kind, options in ((name, {"cost": "size"}), ("random", {}))
     ]
     assert areas[0] > areas[1]
