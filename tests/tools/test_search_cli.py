@@ -25,6 +25,9 @@ TINY = [
     "strategy.type=random",
     "space.max_nodes=4",
     "space.stage_widths=[16,16,16]",
+    # Wide enough that the hand-made blocks fit under the found network, whichever it is.
+    "space.choices.width=[1.0,1.25]",
+    "space.choices.inner_ratio=[4,6]",
     "score.weight=0.0",
     "fidelity.epochs=1",
     "fidelity.subset=0.2",
