@@ -9,7 +9,7 @@ WORK_DIR ?= work_dirs/digits
 .PHONY: search test test-slow lint setup clean-venv
 
 search: $(VENV)/.core
-	$(BIN)/python tools/search.py --work-dir $(WORK_DIR)
+	$(BIN)/python tools/search.py --work-dir $(WORK_DIR) $(if $(wildcard $(WORK_DIR)/search.json),--resume)
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
