@@ -9,8 +9,15 @@ from pathlib import Path
 
 import pytest
 from drawn_shapes import draw_shapes
+from mmengine.registry import init_default_scope
 
 DATA = Path(os.environ.get("GEMNET_DATA", "data"))
+
+
+@pytest.fixture(autouse=True)
+def _own_scope() -> None:
+    # A classification trained before in this process leaves its own scope behind, where mmdet's names are unknown.
+    init_default_scope("mmdet")
 
 
 @pytest.fixture(autouse=True)
