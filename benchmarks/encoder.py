@@ -52,17 +52,19 @@ def histogram(graphs: GraphBatch) -> Floats:
     return np.stack([(graphs.ops == code).sum(axis=1) for code in codes], axis=1).astype(np.float64)
 
 
-def guide_gram(encoder: Encoder, graphs: GraphBatch) -> Floats:
-    guide = make_guide(encoder.config.guide or "graded_wl", encoder.config.iterations)
+def guide_gram(encoder: Encoder, space: SearchSpace, graphs: GraphBatch) -> Floats:
+    guide = make_guide(encoder.config.guide or "graded_wl", encoder.config.iterations, space.identity_ops)
     return guide.gram(guide.features(without_zero_ops(graphs, encoder.zero_ops)))
 
 
-def fit_to_guide(encoder: Encoder, candidates: CandidateBatch, rng: np.random.Generator) -> dict[str, float]:
+def fit_to_guide(
+    encoder: Encoder, space: SearchSpace, candidates: CandidateBatch, rng: np.random.Generator
+) -> dict[str, float]:
     """Pearson's r of cosines, and of histograms' cosines, with the guide."""
     graphs = candidates.graphs
     pairs = np.triu_indices(len(graphs), 1)
     vectors, counts = unit(encoder.embed(graphs)), histogram(graphs)
-    cosine, wanted = (vectors @ vectors.T)[pairs], guide_gram(encoder, graphs)[pairs]
+    cosine, wanted = (vectors @ vectors.T)[pairs], guide_gram(encoder, space, graphs)[pairs]
     figures = {
         "r, all pairs": pearson(cosine, wanted),
         "r, all pairs, histogram of operations": pearson((unit(counts) @ unit(counts).T)[pairs], wanted),
@@ -74,7 +76,7 @@ def fit_to_guide(encoder: Encoder, candidates: CandidateBatch, rng: np.random.Ge
     few = graphs.take(slice(0, 100))
     families = [shuffled(few, rng) for _ in range(SHUFFLES)]
     embedded = [unit(encoder.embed(family)) for family in families]
-    gram = guide_gram(encoder, GraphBatch.concat(families))
+    gram = guide_gram(encoder, space, GraphBatch.concat(families))
     n, rows = len(few), np.arange(len(few))
     chosen = [(a, b) for a in range(SHUFFLES) for b in range(a)]
     figures["r, pairs with operations shuffled"] = pearson(
@@ -183,7 +185,7 @@ def main() -> None:
         sets["24 to 30 nodes"] = of_size(space, 400, 24, rng)
     for name, candidates in sets.items():
         print(f" unseen cells, {name}")
-        figures = fit_to_guide(encoder, candidates, rng)
+        figures = fit_to_guide(encoder, space, candidates, rng)
         figures |= follow_edits(encoder, space, candidates.take(slice(0, 200)), rng)
         for what, value in figures.items():
             print(f"  {what:45s} {value:8.4f}")

@@ -5,19 +5,26 @@ either share a neighbourhood to the last edge or have nothing in common, and wha
 operations. *Graded* WL keeps the refinement and lets neighbourhoods resemble each other. A node's colour is a vector:
 the label at depth 0, and at depth t
 
-    colour(v) = label(v) (x) [1, in(v) / sqrt(|in|), out(v) / sqrt(|out|)]
+    colour(v) = label(v) (x) [1, in(v), out(v)]
 
-with in(v) and out(v) the sums of the predecessors' and successors' colours at depth t - 1 and (x) the outer product.
+with in(v) and out(v) the sums of the predecessors' and successors' colours at depth t - 1, weighed by how many edges
+lead there and divided by the root of these weights' squares, and (x) the outer product.
 The dot product of two such colours is 0 for different labels; for equal ones it counts how far the two neighbourhoods
 agree, recursively: the WL colour's test of equality made soft. A graph's vector at depth t is the sum of its nodes';
-the similarity of two graphs is the mean over depths of the cosines at each depth, so that no depth drowns another.
+the similarity of two graphs is the mean of the cosines at each depth, so that no depth drowns another.
 Outer products would grow without bound; from depth 1 on a fixed Gaussian projection, which keeps dot products in
 expectation (Johnson and Lindenstrauss), folds them to `FOLDED` numbers.
+
+Two things make it a similarity of what cells compute, not only of how they are drawn. It refines the effective graph
+(`nas.effective`), where zeros and identities are gone. And it sums colours three times: each node alike, weighed by
+the chance that a walk backwards from the output meets the node, and by the same for a walk forwards from the input; a
+node whose result drowns in a sum of thirty counts little.
 """
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Collection
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -27,6 +34,7 @@ from scipy.sparse import csr_array
 
 from gemnet.cell_graph import INPUT, OUTPUT, GraphBatch
 from gemnet.errors import GemnetError, nearest
+from nas.effective import EffectiveGraphs
 from nas.wl import label_colours, wl_features
 
 Floats = NDArray[np.float32]
@@ -67,21 +75,25 @@ class Guide(Protocol):
 
 def guide_names() -> tuple[str, ...]:
     """Names that `make_guide` knows."""
-    return ("graded_wl", "wl", *_GRAKEL)
+    return ("graded_wl", "graded_wl_by_nodes", "wl", *_GRAKEL)
 
 
-def make_guide(name: str, iterations: int = 3) -> Guide:
+def make_guide(name: str, iterations: int = 2, identity_ops: Collection[str] = ()) -> Guide:
     """The guide of a name.
 
     Args:
-        name: ``graded_wl``, ``wl`` (the plain kernel, both directions), or a GraKeL kernel of `guide_names`.
+        name: ``graded_wl``; ``graded_wl_by_nodes``, the same on the graph as it is drawn and with nodes alike, not
+            weighed by walks; ``wl`` (the plain kernel, both directions), or a GraKeL kernel of `guide_names`.
         iterations: depth h of refinement, where the kernel has one.
+        identity_ops: operations that change nothing, for the guide that looks through them.
 
     Raises:
         GuideError: an unknown name.
     """
     if name == "graded_wl":
-        return GradedWL(iterations)
+        return GradedWL(iterations, identity_ops)
+    if name == "graded_wl_by_nodes":
+        return GradedWL(iterations, walks=False)
     if name == "wl":
         return PlainWL(iterations)
     if name in _GRAKEL:
@@ -94,45 +106,70 @@ class GradedWL:
 
     Args:
         iterations: depth of refinement.
+        identity_ops: operations that change nothing.
+        walks: sum colours weighed by walks, too.
     """
 
-    def __init__(self, iterations: int = 3) -> None:
+    def __init__(self, iterations: int = 2, identity_ops: Collection[str] = (), walks: bool = True) -> None:
         self.iterations = iterations
+        self.identity_ops = identity_ops
+        self.walks = walks
 
     def features(self, graphs: GraphBatch) -> Floats:
-        """Vectors whose dot products are the similarities; float32 (n, labels + iterations * `FOLDED`)."""
-        parts = [self._chunk(graphs.take(slice(k, k + _CHUNK))) for k in range(0, len(graphs), _CHUNK)]
-        width = len(graphs.vocabulary) + 2 + self.iterations * FOLDED
-        return np.concatenate(parts) if parts else np.zeros((0, width), dtype=np.float32)
+        """Vectors whose dot products are the similarities; float32 (n, sums * (labels + iterations * `FOLDED`)).
+
+        There are three sums with walks, one without.
+        """
+        width = (3 if self.walks else 1) * (len(graphs.vocabulary) + 2 + self.iterations * FOLDED)
+        result = np.empty((len(graphs), width), dtype=np.float32)
+        by_size = np.argsort(graphs.sizes, kind="stable")  # small graphs together need few columns
+        for start in range(0, len(graphs), _CHUNK):
+            rows = by_size[start : start + _CHUNK]
+            widest = int(graphs.sizes[rows[-1]])
+            result[rows] = self._chunk(
+                GraphBatch(
+                    graphs.vocabulary, graphs.sizes[rows], graphs.ops[rows, :widest], graphs.successors[rows, :widest]
+                )
+            )
+        return result
 
     def gram(self, features: Floats) -> Floats:
-        """Mean over depths of the cosines; float32 (n, n)."""
+        """Mean over depths and sums of the cosines; float32 (n, n)."""
         return features @ features.T
 
     def _chunk(self, graphs: GraphBatch) -> Floats:
-        sizes = graphs.sizes.astype(np.intp)
-        starts = np.cumsum(sizes) - sizes
-        labels = graphs.ops[graphs.ops != 0].astype(np.intp) - 1
-        graph, source, target = graphs.edge_list()
-        edge = starts[graph] + source, starts[graph] + target
-        out_edges = csr_array((np.ones(len(graph), dtype=np.float32), edge), shape=(len(labels), len(labels)))
-        in_edges = out_edges.T.tocsr()
-        out_scale, in_scale = (
-            1 / np.sqrt(np.maximum(np.diff(edges.indptr), 1)).astype(np.float32)[:, None]
-            for edges in (out_edges, in_edges)
-        )
+        effective = EffectiveGraphs.of(graphs, (), self.identity_ops)
+        nodes, n = effective.ops.shape
+        codes = effective.ops.T.reshape(-1).astype(np.intp)
+        sums = [(codes > 0).astype(np.float32)]
+        if self.walks:
+            sums += [chance.T.reshape(-1) for chance in (effective.backward_walk()[0], effective.forward_walk())]
+        pooling = [
+            csr_array((weights, np.arange(n * nodes), np.arange(0, n * nodes + 1, nodes)), shape=(n, n * nodes))
+            for weights in sums
+        ]
+        graph, source, target = np.nonzero(effective.weights.transpose(2, 0, 1))
+        edges = effective.weights[source, target, graph]
+        into = _neighbours(graph * nodes + target, graph * nodes + source, edges, n * nodes)
+        out = _neighbours(graph * nodes + source, graph * nodes + target, edges, n * nodes)
         keys = label_colours(graphs.vocabulary)[1:].tolist()
-        members = [np.flatnonzero(labels == label) for label in range(len(keys))]
-        colours = np.eye(len(keys), dtype=np.float32)[labels]
-        vectors = [_unit(np.add.reduceat(colours, starts, axis=0))]
+        members = [np.flatnonzero(codes == code) for code in range(1, len(keys) + 1)]
+        colours = np.eye(len(keys) + 1, dtype=np.float32)[codes, 1:]
+        vectors = [_unit(pool @ colours) for pool in pooling]
         for depth in range(1, self.iterations + 1):
-            around = np.concatenate([in_scale * (in_edges @ colours), out_scale * (out_edges @ colours)], axis=1)
-            colours = np.empty((len(labels), FOLDED), dtype=np.float32)
+            around = np.concatenate([into @ colours, out @ colours], axis=1)
+            colours = np.zeros((n * nodes, FOLDED), dtype=np.float32)
             for key, here in zip(keys, members, strict=True):
                 own, neighbours = _folding(key, depth, around.shape[1])
                 colours[here] = around[here] @ neighbours + own
-            vectors.append(_unit(np.add.reduceat(colours, starts, axis=0)))
+            vectors += [_unit(pool @ colours) for pool in pooling]
         return np.concatenate(vectors, axis=1) / np.float32(np.sqrt(len(vectors)))
+
+
+def _neighbours(rows: NDArray[np.intp], columns: NDArray[np.intp], weights: Floats, n: int) -> csr_array:
+    """A matrix that sums what neighbours have: each row's weights, of length 1 together."""
+    length = np.sqrt(np.bincount(rows, weights.astype(np.float64) ** 2, minlength=n))
+    return csr_array(((weights / length[rows]).astype(np.float32), (rows, columns)), shape=(n, n))
 
 
 @lru_cache(maxsize=512)
@@ -154,7 +191,7 @@ class PlainWL:
         iterations: depth of refinement.
     """
 
-    def __init__(self, iterations: int = 3) -> None:
+    def __init__(self, iterations: int = 2) -> None:
         self.iterations = iterations
 
     def features(self, graphs: GraphBatch) -> csr_array:
@@ -175,7 +212,7 @@ class GraKeLKernel:
         iterations: depth, for the kernels that refine.
     """
 
-    def __init__(self, name: str, iterations: int = 3) -> None:
+    def __init__(self, name: str, iterations: int = 2) -> None:
         self.name = name
         self.iterations = iterations
 

@@ -1,15 +1,12 @@
 """Structural features: what a cell's graph says about the function it computes, for thousands of graphs at once.
 
 In the manner of GRAF (Kadlecova et al., "Surprisingly Strong Performance Prediction with Neural Graph Features", ICML
-2024), on the *effective* graph instead of the drawn one: a zero operation (`none`) takes its edges with it, nodes on
-no path from input to output go, and an identity (`skip_connect`) is replaced by edges from all it reads to all that
-read it. Two edges that fall together count twice, since a sum then holds the same tensor twice. So cells that compute
+2024), on the *effective* graph (`nas.effective`) instead of the drawn one. So cells that compute
 the same function get the same features in nearly all cases, whatever the space and its vocabulary.
 
-Added to GRAF's counts, degrees and path lengths: numbers of paths, and walks. A *backward walk* starts at the output
-and goes to one of the predecessors at random, as often as edges lead there, until it meets the input; so it follows
-each summand with its share. How many operations of each kind it meets, and which operation follows which, weighs what
-feeds the output directly against what drowns in a sum.
+Added to GRAF's counts, degrees and path lengths: numbers of paths, and walks. How many operations of each kind a
+backward walk meets, and which operation follows which, weighs what feeds the output directly against what drowns in a
+sum.
 
 All statistics are dynamic programmes in topological order, which is the order of node numbers, vectorised over graphs:
 arrays are laid out (node, statistic, graph), so that every step is a contiguous pass.
@@ -17,7 +14,7 @@ arrays are laid out (node, statistic, graph), so that every step is a contiguous
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from itertools import combinations
 
 import numpy as np
@@ -25,6 +22,7 @@ from numpy.typing import NDArray
 
 from gemnet.cell_graph import FIRST_OP_CODE, INPUT, OUTPUT, GraphBatch
 from gemnet.errors import GraphError
+from nas.effective import Edges, EffectiveGraphs
 
 Floats = NDArray[np.float32]
 
@@ -50,14 +48,12 @@ def structural_features(
     result = np.empty((len(graphs), columns), dtype=np.float32)
     codes = {name: FIRST_OP_CODE + k for k, name in enumerate(vocabulary)}
     real_codes = [codes[op] for op in real]
-    zero = np.isin(np.arange(256), [codes[op] for op in zero_ops if op in codes])
-    identity = np.isin(np.arange(256), [codes[op] for op in identity_ops if op in codes])
     by_size = np.argsort(graphs.sizes, kind="stable")  # small graphs together need few columns
     for start in range(0, len(graphs), _BLOCK):
         rows = by_size[start : start + _BLOCK]
         width = int(graphs.sizes[rows[-1]])
         block = GraphBatch(vocabulary, graphs.sizes[rows], graphs.ops[rows, :width], graphs.successors[rows, :width])
-        result[rows] = _block_features(block, real_codes, zero[block.ops], identity[block.ops])
+        result[rows] = _block_features(EffectiveGraphs.of(block, zero_ops, identity_ops), real_codes)
     return result
 
 
@@ -105,14 +101,11 @@ def _subsets(ops: int) -> list[tuple[int, ...]]:
     return [subset for size in sorted(sizes - {0, -1}) for subset in combinations(range(ops), size)]
 
 
-def _block_features(
-    graphs: GraphBatch, real_codes: list[int], zero: NDArray[np.bool_], identity: NDArray[np.bool_]
-) -> Floats:
-    n, width = graphs.ops.shape
-    rows, last = np.arange(n), graphs.sizes.astype(np.intp) - 1
-    ops, weights = _effective(graphs, zero, identity)
+def _block_features(graphs: EffectiveGraphs, real_codes: list[int]) -> Floats:
+    ops, weights, edges, last = graphs.ops, graphs.weights, graphs.edges, graphs.last
+    width, n = ops.shape
+    rows = np.arange(n)
     labels = np.stack([ops == code for code in real_codes]) if real_codes else np.zeros((0, width, n), dtype=np.bool_)
-    edges = [(i, j) for j in range(1, width) for i in range(j) if weights[i, j].any()]
     subsets = _subsets(len(real_codes))
     member = np.zeros((len(subsets), len(real_codes)), dtype=np.bool_)
     for row, subset in enumerate(subsets):
@@ -120,8 +113,10 @@ def _block_features(
 
     lengths, connected = _path_lengths(labels, weights, edges, member, last)
     paths = _path_numbers(labels, weights, edges, member, last)
-    backward, steps = _backward_walk(labels, weights, edges, last)
-    forward = _forward_walk(labels, weights, edges)
+    met, steps = graphs.backward_walk()
+    backward, forward = (
+        np.einsum("kwn,wn->kn", labels.astype(np.float32), chance) for chance in (met, graphs.forward_walk())
+    )
     into = weights.sum(axis=0)  # (width, n)
     ends = np.stack(
         [
@@ -139,38 +134,10 @@ def _block_features(
     return np.concatenate([part.astype(np.float32) for part in parts]).T
 
 
-def _effective(
-    graphs: GraphBatch, zero: NDArray[np.bool_], identity: NDArray[np.bool_]
-) -> tuple[NDArray[np.uint8], Floats]:
-    """The effective graph: label codes (width, n), 0 for what is gone, and edge multiplicities (width, width, n)."""
-    width = graphs.width
-    if zero.any():
-        gone = (zero.astype(np.uint32) << np.arange(width, dtype=np.uint32)).sum(axis=1, dtype=np.uint32)
-        successors = np.where(zero, np.uint32(0), graphs.successors & ~gone[:, None])
-        graphs = GraphBatch(graphs.vocabulary, graphs.sizes, graphs.ops, successors)
-    live = graphs.live()
-    kept = (live.astype(np.uint32) << np.arange(width, dtype=np.uint32)).sum(axis=1, dtype=np.uint32)
-    successors = np.ascontiguousarray(np.where(live, graphs.successors & kept[:, None], np.uint32(0)).T)
-    weights = np.zeros((width, width, len(graphs)), dtype=np.float32)
-    for i in range(width - 1):
-        for j in range(i + 1, width):
-            weights[i, j] = (successors[i] >> np.uint32(j)) & np.uint32(1)
-    through = (identity & live).T
-    for v in range(1, width - 1):
-        here = through[v]
-        if here.any():
-            into = weights[:v, v] * here
-            weights[:v, v + 1 :] += into[:, None] * weights[v, v + 1 :]
-            weights[:v, v] -= into
-            weights[v, v + 1 :] *= ~here
-    ops = np.where(live & ~identity, graphs.ops, 0).T
-    return np.ascontiguousarray(ops), weights
-
-
 def _path_lengths(
     labels: NDArray[np.bool_],
     weights: Floats,
-    edges: list[tuple[int, int]],
+    edges: Edges,
     member: NDArray[np.bool_],
     last: NDArray[np.intp],
 ) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
@@ -180,7 +147,7 @@ def _path_lengths(
     # One maximum serves both: lengths are kept as 1 + length and as _FAR - length, and 0 says unreached.
     best = np.zeros((width, 2 * s + 1, n), dtype=np.uint8)
     best[0, :s], best[0, s:] = 1, _FAR
-    for j, sources in _by_target(edges):
+    for j, sources in edges:
         for i in sources:
             there = np.where(weights[i, j] > 0, np.uint8(255), np.uint8(0))
             np.maximum(best[j], best[i] & there, out=best[j])
@@ -197,7 +164,7 @@ def _path_lengths(
 def _path_numbers(
     labels: NDArray[np.bool_],
     weights: Floats,
-    edges: list[tuple[int, int]],
+    edges: Edges,
     member: NDArray[np.bool_],
     last: NDArray[np.intp],
 ) -> Floats:
@@ -205,42 +172,13 @@ def _path_numbers(
     _, width, n = labels.shape
     number = np.zeros((width, 1 + len(member), n), dtype=np.float32)
     number[0] = 1
-    for j, sources in _by_target(edges):
+    for j, sources in edges:
         for i in sources:
             number[j] += number[i] * weights[i, j]
         allowed = (member[:, :, None] & labels[None, :, j]).any(axis=1)
         number[j, 1:] *= allowed | (last == j)
         number[j, 0] *= last == j
     return number[last, :, np.arange(n)].T
-
-
-def _backward_walk(
-    labels: NDArray[np.bool_], weights: Floats, edges: list[tuple[int, int]], last: NDArray[np.intp]
-) -> tuple[Floats, Floats]:
-    """Expected nodes of each operation on a walk from the output, (k, n); the chance of each edge, like ``weights``."""
-    _, width, n = labels.shape
-    chance = np.zeros((width, n), dtype=np.float32)
-    chance[last, np.arange(n)] = 1
-    into = weights.sum(axis=0)
-    steps = np.zeros_like(weights)
-    for j, sources in _by_target(edges, backwards=True):
-        share = chance[j] / np.maximum(into[j], 1)
-        for i in sources:
-            steps[i, j] = share * weights[i, j]
-            chance[i] += steps[i, j]
-    return np.einsum("kwn,wn->kn", labels.astype(np.float32), chance), steps
-
-
-def _forward_walk(labels: NDArray[np.bool_], weights: Floats, edges: list[tuple[int, int]]) -> Floats:
-    """Expected nodes of each operation on a walk from the input, (k, n)."""
-    _, width, n = labels.shape
-    chance = np.zeros((width, n), dtype=np.float32)
-    chance[0] = 1
-    out = np.maximum(weights.sum(axis=1), 1)
-    for j, sources in _by_target(edges):
-        for i in sources:
-            chance[j] += chance[i] / out[i] * weights[i, j]
-    return np.einsum("kwn,wn->kn", labels.astype(np.float32), chance)
 
 
 def _by_labels(ops: NDArray[np.uint8], weights: Floats, steps: Floats, real_codes: list[int]) -> list[Floats]:
@@ -255,12 +193,3 @@ def _by_labels(ops: NDArray[np.uint8], weights: Floats, steps: Floats, real_code
         np.bincount(place, values[i, j, graph], minlength=kinds * kinds * n).reshape(-1, n).astype(np.float32)
         for values in (weights, steps)
     ]
-
-
-def _by_target(edges: list[tuple[int, int]], backwards: bool = False) -> Iterator[tuple[int, list[int]]]:
-    """(j, [i, ...]) for the targets of ``edges`` in topological order, or against it."""
-    sources: dict[int, list[int]] = {}
-    for i, j in edges:
-        sources.setdefault(j, []).append(i)
-    for j in sorted(sources, reverse=backwards):
-        yield j, sources[j]

@@ -55,10 +55,10 @@ class EncoderConfig:
     """
 
     guide: str | None = "graded_wl"
-    iterations: int = 3
+    iterations: int = 2
     guide_weight: float = 1.0
     reconstruction_weight: float = 0.3
-    structure_weight: float = 1.0
+    structure_weight: float = 0.0
     steps: int = 1000
     batch_size: int = 160
     learning_rate: float = 5e-3
@@ -156,7 +156,7 @@ def train_encoder(
         reference = structural_features(space.sample(2048, rng).graphs, space.zero_ops, space.identity_ops)
         scaling = reference.mean(axis=0), np.maximum(reference.std(axis=0), 1e-3)
         heads = Heads(len(space.vocabulary), config.dimension, MAX_NODES, reference.shape[1])
-    guide = None if config.guide is None else make_guide(config.guide, config.iterations)
+    guide = None if config.guide is None else make_guide(config.guide, config.iterations, space.identity_ops)
     parameters = [*network.parameters(), *heads.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(

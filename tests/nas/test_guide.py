@@ -39,8 +39,8 @@ def test_plain_wl_is_the_wl_kernel(graphs: GraphBatch) -> None:
     np.testing.assert_allclose(similarity("wl", graphs, 2), wl_kernel(graphs, iterations=2), atol=1e-5)
 
 
-def test_graded_wl_at_depth_zero_compares_histograms(graphs: GraphBatch) -> None:
-    np.testing.assert_allclose(similarity("graded_wl", graphs, 0), wl_kernel(graphs, iterations=0), atol=1e-5)
+def test_graded_wl_by_nodes_compares_histograms_at_depth_zero(graphs: GraphBatch) -> None:
+    np.testing.assert_allclose(similarity("graded_wl_by_nodes", graphs, 0), wl_kernel(graphs, iterations=0), atol=1e-5)
 
 
 def test_graded_wl_does_not_depend_on_the_numbering() -> None:
@@ -79,6 +79,26 @@ def test_features_of_a_chunk_do_not_depend_on_the_batch() -> None:
     graphs = sample_dags(600, VOCABULARY, np.random.default_rng(5), max_nodes=8)
     guide = make_guide("graded_wl", 2)
     np.testing.assert_allclose(guide.features(graphs)[550:], guide.features(graphs.take(slice(550, 600))), atol=1e-6)
+
+
+def test_graded_wl_looks_through_identities_and_their_order() -> None:
+    through = CellGraph(("a", "i"), frozenset({(0, 1), (0, 2), (2, 3), (1, 3)}))
+    around = CellGraph(("a",), frozenset({(0, 1), (0, 2), (1, 2)}))
+    graphs = GraphBatch.from_graphs([through, around], (*VOCABULARY, "i"))
+    for identity_ops, same in (({"i"}, True), ((), False)):
+        guide = make_guide("graded_wl", identity_ops=identity_ops)
+        assert (guide.gram(guide.features(graphs))[0, 1] > 1 - 1e-5) == same
+
+
+def test_graded_wl_weighs_what_feeds_the_output_more_than_what_drowns_in_a_sum() -> None:
+    def cell(last: str, early: str) -> CellGraph:
+        # Four branches to one sum, then a node on its own.
+        edges = {(0, k) for k in range(1, 5)} | {(k, 5) for k in range(1, 5)} | {(5, 6)}
+        return CellGraph((early, "a", "a", "a", last), frozenset(edges))
+
+    for name, holds in (("graded_wl", True), ("graded_wl_by_nodes", False)):
+        gram = similarity(name, GraphBatch.from_graphs([cell("b", "b"), cell("b", "c"), cell("c", "b")], VOCABULARY), 0)
+        assert (gram[0, 1] > gram[0, 2] + 0.05) == holds
 
 
 def test_an_unknown_guide_is_named_with_the_nearest() -> None:
