@@ -212,12 +212,13 @@ class ScorePredictor:
         ]
         return self
 
-    def predict(self, features: FeatureTable) -> tuple[Floats, Floats]:
+    def predict(self, features: FeatureTable, with_noise: bool = True) -> tuple[Floats, Floats]:
         """Mean and standard deviation of each candidate's score, (n,) each, in the unit of the scores given to `fit`.
 
-        The deviation is of what an evaluation would show: it includes the noise common to all evaluations.
+        The deviation is of what an evaluation would show, with the noise common to all evaluations, or without it of
+        what many would show on average.
         """
-        mean, deviation = self.predict_latent(features, with_noise=True)
+        mean, deviation = self.predict_latent(features, with_noise)
         low, high = self._warp.inverse(mean - deviation), self._warp.inverse(mean + deviation)
         return self._warp.inverse(mean), np.maximum((high - low) / 2, 1e-12)
 

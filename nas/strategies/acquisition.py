@@ -60,26 +60,31 @@ def greedy_batch(mean: Floats, covariance: Floats, noise: float, beta: float, n:
     return np.array(chosen, dtype=np.intp)
 
 
-def hypervolume_gain(points: Floats, front: Floats, reference: Floats) -> Floats:
-    """Area that each point, on its own, would add to what a front dominates; two objectives, both maximised.
+def expected_hypervolume_gain(mean: Floats, deviation: Floats, front: Floats, reference: Floats) -> Floats:
+    """The expected area that each point, on its own, adds to what a front dominates; two objectives, both maximised.
+
+    The predictions of the two objectives are normal and independent. The area is a sum over the front's steps of a
+    width, which depends on the first objective alone, times a height, which depends on the second; so its expectation
+    is the sum of products of two expected improvements (Emmerich et al., IEEE CEC 2011).
 
     Args:
-        points: candidates (m, 2).
+        mean: predicted objectives of the points (m, 2).
+        deviation: their standard deviations (m, 2); 0 where a point is known.
         front: points already there (k, 2); dominated ones do no harm.
         reference: the corner below which nothing counts (2,).
 
     Returns:
-        (m,), 0 for points that are dominated or below the reference.
+        (m,), 0 for known points that are dominated or below the reference.
     """
     kept = front[np.all(front > reference, axis=1)]
     kept = kept[np.argsort(-kept[:, 0], kind="stable")]
     # A staircase: falling in the first objective, rising in the second.
-    higher = np.maximum.accumulate(kept[:, 1]) if len(kept) else kept[:, 1]
-    steps = np.concatenate([[True], higher[1:] > higher[:-1]]) if len(kept) else np.zeros(0, dtype=np.bool_)
-    x, y = kept[steps, 0], kept[steps, 1]
-    # Between x[i + 1] and x[i] the front reaches the height y[i]; right of x[0] nothing but the reference.
-    right = np.concatenate([[np.inf], x])
-    left = np.concatenate([x, [reference[0]]])
-    height = np.concatenate([[reference[1]], y])
-    width = np.clip(np.minimum(points[:, [0]], right) - left, 0.0, None)
-    return (width * np.clip(points[:, [1]] - height, 0.0, None)).sum(axis=1)
+    higher = np.maximum.accumulate(kept[:, 1])
+    steps = np.diff(higher, prepend=-np.inf) > 0
+    # Between two edges, from right to left, the front has one height; right of its first point it has the reference's.
+    edges = np.concatenate([kept[steps, 0], [reference[0]]])
+    heights = np.concatenate([[reference[1]], kept[steps, 1]])
+    beyond = np.array([expected_improvement(mean[:, 0], deviation[:, 0], edge) for edge in edges])
+    width = np.diff(beyond, axis=0, prepend=0.0)
+    above = np.array([expected_improvement(mean[:, 1], deviation[:, 1], height) for height in heights])
+    return (width * above).sum(axis=0)

@@ -8,9 +8,9 @@ batch is chosen is not in the paper; it is ours (`greedy_batch`).
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from nas.encoder import Encoder, EncoderConfig, load_or_train
 from nas.evaluation import Evaluation, Proposal
 from nas.predictor import FeatureTable, ScorePredictor, embedding_table, macro_table, structural_table
 from nas.spaces.base import CandidateBatch, SearchSpace
-from nas.strategies.acquisition import greedy_batch, hypervolume_gain
+from nas.strategies.acquisition import expected_hypervolume_gain, greedy_batch
 from nas.strategies.history import StrategyError
 from nas.strategies.model import ModelStrategy, best_first
 from nas.strategies.pool import Pool
@@ -143,7 +143,12 @@ class Nasgem(ModelStrategy):
                 return best_first(cheap.predict_latent(asked)[0], free, rng)
             known, asked = (_beside(table, cheap.predict_latent(table)[0]) for table in (known, asked))
         if self.cost is not None:
-            return self._rank_two(known, np.stack([scores, -self.costs(self.cost)], axis=1), asked, free, n, rng)
+            of_cost = [
+                FeatureTable.join([table, cells.table("read", partial(read_table, self.space.zero_ops))])
+                for table, cells in ((known, observed), (asked, pool))
+            ]
+            objectives = np.stack([scores, -self.costs(self.cost)], axis=1)
+            return self._rank_two([(known, asked), (of_cost[0], of_cost[1])], objectives, free, n, rng)
         predictor = ScorePredictor(boosters=self.boosters, random_state=int(rng.integers(2**31)))
         predictor.fit(known, scores, pool=asked)
         mean, deviation = predictor.predict_latent(asked)
@@ -157,20 +162,17 @@ class Nasgem(ModelStrategy):
 
     def _rank_two(
         self,
-        known: FeatureTable,
+        tables: Sequence[tuple[FeatureTable, FeatureTable]],
         objectives: NDArray[np.float64],
-        asked: FeatureTable,
         free: NDArray[np.bool_],
         n: int,
         rng: np.random.Generator,
     ) -> NDArray[np.intp]:
-        """By what a hopeful prediction of both objectives would add to the area that the front dominates."""
-        hopeful = np.empty((len(asked), 2))
-        expected = np.empty((len(asked), 2))
-        for k in range(2):
+        """By what is expected to be added to the area that the front dominates."""
+        mean, deviation = np.empty((2, len(free), 2))
+        for k, (known, asked) in enumerate(tables):
             predictor = ScorePredictor(boosters=self.boosters, random_state=int(rng.integers(2**31)))
-            expected[:, k], deviation = predictor.fit(known, objectives[:, k], pool=asked).predict(asked)
-            hopeful[:, k] = expected[:, k] + self.beta * deviation
+            mean[:, k], deviation[:, k] = predictor.fit(known, objectives[:, k], pool=asked).predict(asked, with_noise=False)
         # What lies below the worst of the present front is no compromise anyone asked for.
         front = objectives[NonDominatedSorting().do(-objectives, only_non_dominated_front=True)]
         span = np.ptp(front, axis=0)
@@ -178,13 +180,13 @@ class Nasgem(ModelStrategy):
         chosen: list[int] = []
         open_ = free.copy()
         for _ in range(min(2 * n, int(free.sum()))):
-            gains = np.where(open_, hypervolume_gain(hopeful, front, reference), -1.0)
+            gains = np.where(open_, expected_hypervolume_gain(mean, deviation, front, reference), -1.0)
             pick = int(best_first(gains, open_, rng)[0])
             chosen.append(pick)
             open_[pick] = False
             # Taken at its expected values, so that the next one goes elsewhere on the front.
-            front = np.concatenate([front, expected[[pick]]])
-        rest = best_first(hypervolume_gain(hopeful, front, reference), open_, rng)
+            front = np.concatenate([front, mean[[pick]]])
+        rest = best_first(expected_hypervolume_gain(mean, deviation, front, reference), open_, rng)
         return np.concatenate([np.array(chosen, dtype=np.intp), rest])
 
 
@@ -222,3 +224,23 @@ def drawn_table(batch: CandidateBatch) -> FeatureTable:
     """
     codes = batch.graphs.ops[:, :, None] == FIRST_OP_CODE + np.arange(len(batch.graphs.vocabulary))
     return FeatureTable(codes.sum(axis=1).astype(np.float32), ("drawn",) * codes.shape[2])
+
+
+def read_table(zero_ops: Collection[str], batch: CandidateBatch) -> FeatureTable:
+    """Nodes of each operation whose results reach the output, whether or not the input reaches them, (n, operations).
+
+    A latency is measured on what runs: a convolution of nothing but zeros costs as much as any other, where its result
+    is read.
+    """
+    graphs = batch.graphs
+    zero = np.isin(graphs.ops, [FIRST_OP_CODE + k for k, op in enumerate(graphs.vocabulary) if op in zero_ops])
+    reached = np.zeros(graphs.ops.shape, dtype=np.bool_)
+    reached[np.arange(len(graphs)), graphs.sizes - 1] = True
+    through = np.zeros(len(graphs), dtype=np.uint32)
+    for node in range(graphs.width - 1, -1, -1):
+        reached[:, node] |= (graphs.successors[:, node] & through) != 0
+        through |= np.where(reached[:, node] & ~zero[:, node], np.uint32(1 << node), np.uint32(0))
+    codes = graphs.ops[:, :, None] == FIRST_OP_CODE + np.arange(len(graphs.vocabulary))
+    return FeatureTable(
+        (codes & reached[:, :, None]).sum(axis=1).astype(np.float32), ("read",) * len(graphs.vocabulary)
+    )

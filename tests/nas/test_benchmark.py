@@ -17,7 +17,7 @@ from nas.benchmark.runs import RunsError, RunsFile
 from nas.benchmark.search import Task, run_search, steps_to_text, text_to_steps
 from nas.benchmark.statistics import mean_interval, paired_difference
 from nas.commands.benchmark import main
-from nas.strategies.acquisition import greedy_batch, hypervolume_gain
+from nas.strategies.acquisition import expected_hypervolume_gain, greedy_batch
 from nas.tables.read import read_table
 
 
@@ -79,15 +79,22 @@ def test_noise_ceiling_of_known_noise() -> None:
     assert between < ceiling
 
 
-def test_hypervolume_gain_is_the_difference_of_two_hypervolumes() -> None:
+def test_expected_gain_is_the_mean_difference_of_two_hypervolumes() -> None:
     from pymoo.indicators.hv import HV
 
     rng = np.random.default_rng(0)
     front, points, reference = rng.random((12, 2)), rng.random((40, 2)) * 1.2 - 0.1, np.array([0.1, 0.05])
     volume = HV(ref_point=-reference)
     expected = [volume(-np.concatenate([front, point[None]])) - volume(-front) for point in points]
-    assert hypervolume_gain(points, front, reference) == pytest.approx(expected, abs=1e-12)
-    empty = hypervolume_gain(points, np.zeros((0, 2)), reference)
+    assert expected_hypervolume_gain(points, np.zeros_like(points), front, reference) == pytest.approx(
+        expected, abs=1e-12
+    )
+    mean, deviation = points[:8], 0.3 * rng.random((8, 2))
+    drawn = mean + deviation * rng.standard_normal((20_000, 8, 2))
+    flat = drawn.reshape(-1, 2)
+    sampled = expected_hypervolume_gain(flat, np.zeros_like(flat), front, reference).reshape(-1, 8).mean(axis=0)
+    assert expected_hypervolume_gain(mean, deviation, front, reference) == pytest.approx(sampled, rel=0.1, abs=1e-3)
+    empty = expected_hypervolume_gain(points, np.zeros_like(points), np.zeros((0, 2)), reference)
     assert empty == pytest.approx(np.prod(np.clip(points - reference, 0, None), axis=1))
 
 

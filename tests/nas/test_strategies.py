@@ -14,7 +14,7 @@ from nas.spaces.gemnet import GEMNetSpace
 from nas.spaces.nasbench101 import NASBench101
 from nas.spaces.nasbench201 import NASBench201
 from nas.strategies import STRATEGIES, HistoryStrategy, StrategyError, make_strategy
-from nas.strategies.acquisition import hypervolume_gain
+from nas.strategies.acquisition import expected_hypervolume_gain
 from nas.tables.space import TableSpace
 
 FIDELITY = Fidelity(epochs=200)
@@ -226,7 +226,7 @@ def test_two_objectives_spread_along_the_front(name: str, rounds: int) -> None:
         front = points[[0]] * 0 + [60.0, -2.0]
         total = 0.0
         for point in points[np.argsort(-points[:, 0])]:
-            total += float(hypervolume_gain(point[None], front, np.array([60.0, -2.0]))[0])
+            total += float(expected_hypervolume_gain(point[None], np.zeros((1, 2)), front, np.array([60.0, -2.0]))[0])
             front = np.concatenate([front, point[None]])
         return total
 
