@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,36 +95,58 @@ def wl_process(
     return model.predict(places[:, None]), None
 
 
+@dataclass(frozen=True)
+class Ablation:
+    """nasgem without a part, or with something else in its place.
+
+    Args:
+        options: of the strategy, in place of its own; None where this is no search of ours.
+        model: the predictor that goes with it; None where the predictor is the same.
+    """
+
+    options: Mapping[str, Any] | None
+    model: Model | None = None
+
+    @classmethod
+    def seeing(cls, encoder: Mapping[str, Any] | None = MappingProxyType({}), **parts: bool) -> Ablation:
+        """Another encoder or other features: values of `EncoderConfig`, fields of `Parts`."""
+        config = None if encoder is None else EncoderConfig(**encoder)
+        options = {} if config == EncoderConfig() else {"encoder": None if encoder is None else dict(encoder)}
+        return cls({**options, **parts}, partial(nasgem, parts=Parts(encoder=config, **parts)))
+
+
 MODELS: dict[str, Model] = {
     "nasgem": nasgem,
     "structural": structural,
     "wl_gp": wl_process,
 }
-# What each part is worth: the same predictor without it, or with something else in its place.
-ABLATIONS: dict[str, Model] = {
-    "no boosted trees": partial(nasgem, boosters=0),
-    "no embedding": partial(nasgem, parts=Parts(encoder=None)),
-    "no boosted trees, no embedding": partial(nasgem, parts=Parts(encoder=None), boosters=0),
-    "no structural features": partial(nasgem, parts=Parts(structure=False)),
-    "no drawn counts": partial(nasgem, parts=Parts(drawn=False)),
-    "embedding alone": partial(nasgem, parts=Parts(structure=False, drawn=False)),
-    "structural features alone": partial(nasgem, parts=Parts(encoder=None, drawn=False)),
-    **{
-        f"embedding alone, {name}": partial(nasgem, parts=Parts(encoder=config, structure=False, drawn=False))
-        for name, config in {
-            "untrained": EncoderConfig(steps=0),
-            "no guide": EncoderConfig(guide=None),
-            "plain WL guide": EncoderConfig(guide="wl"),
-            "guide's h = 1": EncoderConfig(iterations=1),
-            "shortest-path kernel as guide": EncoderConfig(guide="shortest_path"),
-            "no reconstruction": EncoderConfig(reconstruction_weight=0.0),
-            "no structure to predict": EncoderConfig(structure_weight=0.0),
-            "guide alone": EncoderConfig(reconstruction_weight=0.0, structure_weight=0.0),
-        }.items()
-    },
-    "WL kernel, h = 0": partial(wl_process, iterations=(0,)),
-    "WL kernel, h = 1": partial(wl_process, iterations=(1,)),
-    "WL kernel, h = 2": partial(wl_process, iterations=(2,)),
-    "WL kernel, h = 3": partial(wl_process, iterations=(3,)),
+ABLATIONS: dict[str, Ablation] = {
+    "no embedding": Ablation.seeing(None),
+    "embedding without guidance": Ablation.seeing({"guide": None}),
+    "embedding untrained": Ablation.seeing({"steps": 0}),
+    "embedding without reconstruction": Ablation.seeing({"reconstruction_weight": 0.0}),
+    "embedding that predicts structure, too": Ablation.seeing({"structure_weight": 4.0}),
+    "guide that counts nodes alike": Ablation.seeing({"guide": "graded_wl_by_nodes"}),
+    "plain WL kernel as guide": Ablation.seeing({"guide": "wl"}),
+    "guide's h = 1": Ablation.seeing({"iterations": 1}),
+    "guide's h = 3": Ablation.seeing({"iterations": 3}),
+    "shortest-path kernel as guide": Ablation.seeing({"guide": "shortest_path"}),
+    "no structural features": Ablation.seeing(structure=False),
+    "no drawn counts": Ablation.seeing(drawn=False),
+    "structural features alone": Ablation.seeing(None, drawn=False),
+    "embedding alone": Ablation.seeing(structure=False, drawn=False),
+    "embedding alone, without guidance": Ablation.seeing({"guide": None}, structure=False, drawn=False),
+    "embedding alone, nodes alike": Ablation.seeing({"guide": "graded_wl_by_nodes"}, structure=False, drawn=False),
+    "embedding alone, untrained": Ablation.seeing({"steps": 0}, structure=False, drawn=False),
+    "no boosted trees": Ablation(None, partial(nasgem, boosters=0)),
+    "boosted trees in the search": Ablation({"boosters": 3}),
+    "mean alone (beta = 0)": Ablation({"beta": 0.0}),
+    "mean + 1 deviation": Ablation({"beta": 1.0}),
+    "mean + 3 deviations": Ablation({"beta": 3.0}),
+    "batch not put together one by one": Ablation({"spread": False}),
+    "pool of 300 a round": Ablation({"pool_size": 300}),
+    "pool of 3,000 a round": Ablation({"pool_size": 3000}),
+    **{f"WL kernel alone, h = {h}": Ablation(None, partial(wl_process, iterations=(h,))) for h in range(4)},
 }
-MODELS |= ABLATIONS
+"""What each part is worth."""
+MODELS |= {name: ablation.model for name, ablation in ABLATIONS.items() if ablation.model is not None}

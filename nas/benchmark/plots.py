@@ -84,6 +84,26 @@ def plot_hypervolume(curves: Mapping[str, NDArray[np.float64]], every: int, path
     _save(figure, path)
 
 
+def plot_differences(results: Mapping[str, Mapping[str, Interval]], label: str, path: Path) -> None:
+    """Differences with their intervals, a panel for each figure, a row for each variant; bold where clear of zero."""
+    variants = list(dict.fromkeys(variant for points in results.values() for variant in points))
+    size = (4.2 + 2.6 * len(results), 1.2 + 0.24 * len(variants))
+    figure, panels = plt.subplots(1, len(results), figsize=size, sharey=True, squeeze=False, layout="constrained")
+    for axes, (title, points) in zip(panels[0], results.items(), strict=True):
+        for variant, value in points.items():
+            colour = COLOURS["nasgem"] if value.clear_of_zero else COLOURS["random"]
+            row = variants.index(variant)
+            axes.plot([value.low, value.high], [row, row], color=colour, lw=2)
+            axes.plot(value.mean, row, "o", color=colour, ms=4)
+        axes.axvline(0, color="black", lw=0.8)
+        axes.set(title=title, xlabel=label)
+        axes.title.set_size(9)
+        axes.grid(axis="x", alpha=0.3)
+    panels[0][0].set_yticks(range(len(variants)), variants)
+    panels[0][0].invert_yaxis()
+    _save(figure, path)
+
+
 def _curve(axes: Axes, curves: NDArray[np.float64], name: str) -> None:
     queries = np.arange(1, curves.shape[1] + 1)
     line = axes.plot(queries, np.maximum(curves.mean(axis=0), FLOOR), label=name, color=COLOURS.get(name))[0]

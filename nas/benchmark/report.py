@@ -247,9 +247,8 @@ def report_predictors(
     seeds: int,
     workers: int | None,
     folder: Path,
-    name: str = "predictors",
 ) -> None:
-    """The predictor benchmark: runs, prints, writes ``<name>.csv``, ``<name>_summary.csv`` and ``<name>.png``.
+    """The predictor benchmark: runs, prints, writes ``predictors.csv``, ``predictors_summary.csv`` and a plot.
 
     Args:
         console: where progress and tables go.
@@ -260,7 +259,6 @@ def report_predictors(
         seeds: training sets of each size.
         workers: processes; None takes all cores.
         folder: where the files go.
-        name: of the files.
     """
     table = open_table(space, path)
     usual = metric or DEFAULT_TARGET.get(space or "")
@@ -278,7 +276,7 @@ def report_predictors(
     with progress_bar(console) as progress:
         bar = progress.add_task("runs", total=len(tasks))
         rows = finish(
-            RunsFile(folder / f"{name}.csv", PREDICTOR_KEY, PREDICTOR_COLUMNS),
+            RunsFile(folder / "predictors.csv", PREDICTOR_KEY, PREDICTOR_COLUMNS),
             table,
             tasks,
             run_predictor,
@@ -339,9 +337,9 @@ def report_predictors(
                     "nll": f"{nll[predictor][size].mean:.3f}" if predictor in nll else "",
                 }
             )
-    write_csv(folder / f"{name}_summary.csv", summary)
-    plot_tau(tau, folder / f"{name}.png", f"{table.name}, {target}")
-    console.print(f"{folder}/{name}.csv (runs), {name}_summary.csv, {name}.png")
+    write_csv(folder / "predictors_summary.csv", summary)
+    plot_tau(tau, folder / "predictors.png", f"{table.name}, {target}")
+    console.print(f"{folder}/predictors.csv (runs), predictors_summary.csv, predictors.png")
 
 
 def _with_difference(value: Interval, difference: Interval | None) -> str:

@@ -117,20 +117,19 @@ def _predictors(options: argparse.Namespace) -> None:
 def _ablation(options: argparse.Namespace) -> None:
     from rich.console import Console
 
-    from nas.benchmark.models import ABLATIONS
-    from nas.benchmark.report import report_predictors
+    from nas.benchmark.ablation import report_ablation
 
-    report_predictors(
+    report_ablation(
         Console(soft_wrap=True),
         options.space,
         options.table,
         options.metric,
-        ["nasgem", *(options.parts or ABLATIONS)],
+        options.search_metric,
+        options.parts,
         options.train_sizes,
         options.seeds,
         options.workers,
         Path(options.work_dir),
-        "ablation",
     )
 
 
@@ -238,6 +237,9 @@ def _parser(program: str) -> argparse.ArgumentParser:
     ablation = commands.add_parser("ablation", help="what each part of nasgem is worth", allow_abbrev=False)
     _add_common(ablation)
     _add_sizes(ablation)
+    ablation.add_argument(
+        "--search-metric", metavar="M", help="column to search for (default: the last of the space's usual ones)"
+    )
     ablation.add_argument("--parts", metavar="P", nargs="+", help="some of them, such as 'no embedding' (default: all)")
     ablation.set_defaults(run=_ablation)
 

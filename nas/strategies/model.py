@@ -14,21 +14,22 @@ from nas.spaces.base import Candidate, SearchSpace
 from nas.strategies.history import HistoryStrategy
 from nas.strategies.pool import Pool, sampled_pool
 
+POOL_SIZE = 20_000  # candidates of a round where the space can't be listed
 PARENTS = 20  # of the best candidates mutate into a sampled pool
 
 
 class ModelStrategy(HistoryStrategy):
     """Ranks a pool by an acquisition value and proposes the best.
 
-    The pool is the whole space where that can be listed; else ``pool_size`` fresh candidates each round, random ones
-    and mutations of the best.
+    The pool is the whole space where that can be listed; else fresh candidates each round, random ones and mutations of
+    the best.
 
     Args:
         space, seed, options: see `HistoryStrategy`.
-        pool_size: candidates of a round in a space that can't be listed.
+        pool_size: candidates of a round; None takes all of a space that can be listed, 20,000 in others.
     """
 
-    def __init__(self, space: SearchSpace, seed: int, *, pool_size: int = 20_000, **options: Any) -> None:
+    def __init__(self, space: SearchSpace, seed: int, *, pool_size: int | None = None, **options: Any) -> None:
         super().__init__(space, seed, **options)
         self.pool_size = pool_size
 
@@ -39,6 +40,8 @@ class ModelStrategy(HistoryStrategy):
         pool = self._round_pool(rng, pending)
         free = np.ones(len(pool), dtype=np.bool_)
         if self.pool is not None:
+            if self.pool_size is not None and self.pool_size < len(pool):
+                free[rng.permutation(len(pool))[self.pool_size :]] = False
             free[[key for key in taken if isinstance(key, int)]] = False
         if not free.any():
             return []
@@ -89,7 +92,7 @@ class ModelStrategy(HistoryStrategy):
         best = np.argsort(-self.scores(), kind="stable")[:PARENTS]
         parents = self.space.pack([self.candidates[row] for row in best])
         seen = self.space.pack([*self.candidates, *pending])
-        return sampled_pool(self.space, self.budget, self.pool_size, parents, seen, rng)
+        return sampled_pool(self.space, self.budget, self.pool_size or POOL_SIZE, parents, seen, rng)
 
 
 def best_first(values: NDArray[np.float64], free: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.intp]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from nas.benchmark.runs import RunsError, RunsFile
 from nas.benchmark.search import Task, run_search, steps_to_text, text_to_steps
 from nas.benchmark.statistics import mean_interval, paired_difference
 from nas.commands.benchmark import main
+from nas.encoder.training import EncoderConfig, train_encoder
 from nas.strategies.acquisition import expected_hypervolume_gain, greedy_batch
 from nas.tables.read import read_table
 
@@ -208,21 +210,39 @@ def test_search_command_in_parallel_gives_the_same_results(own_table: Path, tmp_
 def test_predictors_command(own_table: Path, tmp_path: Path) -> None:
     command = ["predictors", "--table", str(own_table), "--metric", "accuracy", "--train-sizes", "20", "60"]
     # Without the embedding, whose encoder would have to be trained for this table first.
-    command += ["--predictors", "no boosted trees, no embedding", "structural"]
+    command += ["--predictors", "no embedding", "structural"]
     assert main([*command, "--seeds", "2", "--workers", "1", "--work-dir", str(tmp_path)]) == 0
     summary = {
         (row["predictor"], row["size"]): row for row in csv.DictReader((tmp_path / "predictors_summary.csv").open())
     }
-    assert float(summary["no boosted trees, no embedding", "60"]["tau"]) > 0.7
-    assert float(summary["no boosted trees, no embedding", "60"]["tau"]) > float(
-        summary["no boosted trees, no embedding", "20"]["tau"]
-    )
-    assert 0.6 < float(summary["no boosted trees, no embedding", "60"]["coverage"]) <= 1
+    assert float(summary["no embedding", "60"]["tau"]) > 0.7
+    assert float(summary["no embedding", "60"]["tau"]) > float(summary["no embedding", "20"]["tau"])
+    assert 0.6 < float(summary["no embedding", "60"]["coverage"]) <= 1
+
+
+def test_ablation_command_tells_what_a_part_is_worth(
+    own_table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    untrained = lru_cache(lambda space, config: train_encoder(space.base or space, EncoderConfig(steps=0)))
+    monkeypatch.setattr("nas.strategies.nasgem.encoder_of", untrained)  # one for this table takes most of a minute
+    monkeypatch.setattr("nas.benchmark.ablation.CHECKPOINTS", (15, 40))
+    parts = ["no embedding", "WL kernel alone, h = 0", "mean alone (beta = 0)"]
+    command = ["ablation", "--table", str(own_table), "--metric", "accuracy", "--train-sizes", "20", "--parts", *parts]
+    assert main([*command, "--seeds", "3", "--workers", "1", "--work-dir", str(tmp_path)]) == 0
+    rows = {(row["variant"], row["figure"]): row for row in csv.DictReader((tmp_path / "ablation_summary.csv").open())}
+    assert rows["nasgem", "tau from 20 cells"]["difference"] == ""
+    assert float(rows["WL kernel alone, h = 0", "tau from 20 cells"]["difference_high"]) < 0
+    assert ("WL kernel alone, h = 0", "regret after 40 queries") not in rows
+    assert ("mean alone (beta = 0)", "tau from 20 cells") not in rows
+    assert float(rows["mean alone (beta = 0)", "regret after 15 queries"]["value"]) >= 0
+    assert rows["no embedding", "regret after 40 queries"]["seeds"] == "3"
+    assert (tmp_path / "ablation_tau.png").is_file()
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["ablation", "--metric", "accuracy", "--parts", "no embeding"], "Did you mean 'no embedding'"),
         (["search", "--strategies", "nasgen"], "Did you mean 'nasgem'"),
         (["search", "--metrics", "acuracy"], "Did you mean 'accuracy'"),
         (["search"], "Name what is to be maximised with --metrics"),
