@@ -23,7 +23,7 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from gemnet.errors import GemnetError, nearest
 from gemnet.genome import Genome
 from gemnet.network import GEMNet
-from gemnet.weights import PackagedWeights, packaged_weights, verify_weights
+from gemnet.weights import PackagedWeights, packaged_weights, verify_folder, verify_weights
 
 __all__ = ["genome_for", "register", "registered_names"]
 
@@ -72,6 +72,7 @@ def _weights_cfg(genome: Genome, weights: PackagedWeights) -> dict[str, Any]:
         std=weights.std,
         crop_pct=weights.crop_pct,
         description=weights.description,
+        **({"label_names": weights.classes} if weights.classes else {}),
     )
 
 
@@ -118,8 +119,10 @@ def _create_gemnet(variant: str, genome: Genome, pretrained: bool = False, **kwa
     tag = kwargs.get("pretrained_cfg")
     if isinstance(tag, str) and tag not in default_cfgs[variant].cfgs:
         tags = [f"{variant}.{name}" for name in default_cfgs[variant].cfgs]
-        raise GemnetError(f"There is no {variant}.{tag}. There are: {', '.join(tags)}.")
-    if variant == "gemnet":
+        others = [name for name in sorted(packaged_weights()) if name not in tags]
+        of_others = f" Weights of other networks: {', '.join(others)}." if others else ""
+        raise GemnetError(f"There is no {variant}.{tag}. There are: {', '.join(tags)}.{of_others}")
+    if variant == "gemnet" and not isinstance(tag, Mapping):
         given = kwargs.pop("pretrained_cfg_overlay", None) or {}
         known = _cfg(genome)
         # What a genome says about its images outranks the defaults of the name `gemnet`.
@@ -146,6 +149,8 @@ def _check_weights(variant: str, genome: Genome, kwargs: Mapping[str, Any]) -> N
         tags = [name for name in packaged_weights() if name.split(".", 1)[0] == variant]
         there = f" There are: {', '.join(tags)}." if tags else " There are none for it yet; use pretrained=False."
         raise GemnetError(f"{variant!r} was asked for with pretrained=True, but this name carries no weights.{there}")
+    if cfg.source == "local-dir":
+        verify_folder(Path(cfg.file), genome.fingerprint)
     own = {str(weights.path): weights for weights in packaged_weights().values()}
     if cfg.file in own:
         weights = own[cfg.file]

@@ -3,7 +3,8 @@
 Configs name this module (``custom_imports=dict(imports=['nas.classification'], allow_failed_imports=False)``) and its
 parts with the scope ``gemnet.``. Images are those of `nas.datasets`: decoded once, moved a batch at a time, augmented
 as one tensor where the model is. A batch's augmentation depends on the seed, the iteration and the rank only, so a
-resumed training sees what an uninterrupted one would have seen.
+resumed training sees what an uninterrupted one would have seen. Data sets too large for memory are read an image at a
+time: `nas.image_files`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import timm
 import torch
 from mmengine.dist import get_rank
 from mmengine.evaluator import BaseMetric
-from mmengine.logging import MessageHub
+from mmengine.logging import MessageHub, print_log
 from mmengine.model import BaseDataPreprocessor, BaseModel
 from numpy.typing import NDArray
 from torch import Tensor
@@ -28,6 +29,7 @@ import gemnet.models  # noqa: F401  (registers its networks with timm)
 from gemnet.errors import GemnetError, nearest
 from gemnet.registry import DATASETS, FUNCTIONS, METRICS, MODELS
 from nas.datasets import DataSpec, load_train_images, open_test_images, resize, train_dev_split
+from nas.mixing import Mixing
 from nas.training import Augmentation
 
 SPLITS = ("train", "dev", "train+dev", "val")
@@ -92,6 +94,12 @@ class ImageArrays(Dataset):
             "digest": images.digest,
         }
 
+    @classmethod
+    def describe(cls, **options: Any) -> tuple[int, int]:
+        """Number of classes and channels of the training images of a data set with these options."""
+        images = cls(**{**options, "split": "train"}).metainfo
+        return len(images["classes"]), images["channels"]
+
     def __len__(self) -> int:
         return len(self.index)
 
@@ -121,6 +129,9 @@ class BatchAugmentation(BaseDataPreprocessor):
         crop: padding of random crops, as a share of the side.
         flip: whether images may be mirrored.
         cutout: side of the covered square, as a share of the side.
+        mixup: alpha of mixup; 0 for none. See `nas.mixing.Mixing`.
+        cutmix: alpha of CutMix; 0 for none.
+        erase: share of the images in which a rectangle becomes noise.
         seed: draws the augmentation; the tools fill in ``randomness.seed``.
     """
 
@@ -131,16 +142,21 @@ class BatchAugmentation(BaseDataPreprocessor):
         crop: float = 0.125,
         flip: bool = True,
         cutout: float = 0.0,
+        mixup: float = 0.0,
+        cutmix: float = 0.0,
+        erase: float = 0.0,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.mean, self.std = mean, std
         self.crop, self.flip, self.cutout = crop, flip, cutout
+        self.mixing = Mixing(mixup, cutmix, erase)
+        self.num_classes: int | None = None
         self.seed = seed
         self._augment: Augmentation | None = None
 
     def forward(self, data: Mapping[str, Any], training: bool = False) -> dict[str, Tensor]:
-        """``inputs`` as float32 in channels_last, ``labels`` on the device."""
+        """``inputs`` as float32 in channels_last, ``labels`` on the device: int64 (n,), or float32 (n, classes)."""
         augment = self._augment
         if augment is None or augment.device != self.device:
             if self.mean is None or self.std is None:
@@ -150,6 +166,12 @@ class BatchAugmentation(BaseDataPreprocessor):
             step = MessageHub.get_current_instance().get_info("iter", 0)
             state = np.random.SeedSequence([self.seed, get_rank(), step]).generate_state(1, np.uint64)
             inputs = augment(data["inputs"], torch.Generator().manual_seed(int(state[0] >> np.uint64(1))))
+            if self.mixing.erase or self.mixing.mixes_labels:
+                if self.num_classes is None:
+                    raise ClassificationError("mixup, cutmix and erase need a model with a number of classes.")
+                rng = np.random.default_rng([self.seed, get_rank(), step, 1])
+                inputs, labels = self.mixing(inputs, data["labels"].to(self.device), self.num_classes, rng)
+                return {"inputs": inputs, "labels": labels}
         else:
             inputs = augment.normalise(data["inputs"].to(self.device))
         return {"inputs": inputs, "labels": data["labels"].to(self.device)}
@@ -202,7 +224,11 @@ class ImageClassifier(BaseModel):
             raise ClassificationError(f"Network {arch!r} can't be built with {arguments}: {error}") from None
         self.network = network.to(memory_format=torch.channels_last)
         self.label_smoothing = label_smoothing
+        if pretrained and genome is None:
+            _report_weights(str(arch), network, num_classes, in_chans)
         preprocessor = self.data_preprocessor
+        if isinstance(preprocessor, BatchAugmentation):
+            preprocessor.num_classes = network.num_classes
         if isinstance(preprocessor, BatchAugmentation) and preprocessor.mean is None:
             made_for = getattr(network, "pretrained_cfg", {})
             if in_chans == 3:
@@ -218,7 +244,7 @@ class ImageClassifier(BaseModel):
 
         Args:
             inputs: float32 (n, channels, side, side).
-            labels: int64 (n,).
+            labels: int64 (n,), or shares of the classes, float32 (n, classes).
             mode: as mmengine calls it.
         """
         logits = self.network(inputs)
@@ -228,6 +254,21 @@ class ImageClassifier(BaseModel):
             assert labels is not None
             return {"loss": F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)}
         return [{"logits": logits, "labels": labels}]
+
+
+def _report_weights(arch: str, network: Any, num_classes: int | None, in_chans: int) -> None:
+    """Says in the log which weights a network starts from, and what of it is new."""
+    made_for = getattr(network, "pretrained_cfg", {})
+    known, channels = made_for.get("num_classes"), made_for.get("input_size", (in_chans,))[0]
+    text = f"Starts from the weights of {arch}."
+    if num_classes not in (None, known):
+        text += (
+            f" They tell {known} classes apart, these images have {num_classes}: a fresh classifier takes the place of "
+            "theirs, all else is kept."
+        )
+    if channels != in_chans:
+        text += f" Their first convolution is adapted from {channels} channels to {in_chans}."
+    print_log(text, logger="current")
 
 
 @METRICS.register_module()

@@ -82,8 +82,9 @@ class DataSpec:
 
     Args:
         source: ``digits`` (in scikit-learn, 8x8 grey), ``cifar10``, the path of an image folder
-            (``<path>/train/<class>/*``, or ``<path>/<class>/*``), or a timm name such as ``torch/fashion_mnist``.
-        root: data root, for ``cifar10`` and timm names; default ``$GEMNET_DATA``, else ``data``.
+            (``<path>/train/<class>/*``, or ``<path>/<class>/*``), the name of such a folder below the data root, or a
+            timm name such as ``torch/fashion_mnist``.
+        root: data root, for names; default ``$GEMNET_DATA``, else ``data``.
         resolution: side in pixels images are kept at (shorter side resized, centre cropped); None keeps theirs, which
             must then be one and the same.
         dev_fraction: share of the training images, of each class alike, set aside to measure candidates on.
@@ -221,19 +222,43 @@ def train_dev_split(
 def _load(spec: DataSpec, split: str) -> ImageSet:
     if spec.source == "digits":
         return _digits(spec, split)
-    if spec.source == "cifar10":
-        folder = data_root(spec.root) / "cifar10"
-        if folder.is_dir():
-            return _folder(folder, split, spec.resolution)
+    if spec.source == "cifar10" and not (data_root(spec.root) / "cifar10").is_dir():
         return _torchvision_cifar10(spec, split)
     if spec.source.startswith(TIMM_PREFIXES):
         return _timm(spec, split)
-    if any(mark in spec.source for mark in "/\\~.") or Path(spec.source).is_dir():
-        return _folder(Path(spec.source).expanduser(), split, spec.resolution)
+    return _folder(image_folder(spec.source, spec.root), split, spec.resolution)
+
+
+def image_folder(source: str, root: str | None = None) -> Path:
+    """The folder that a path, or a name below the data root, stands for.
+
+    Raises:
+        DataError: there is none of that name; a path is not looked for here.
+    """
+    if any(mark in source for mark in "/\\~."):
+        return Path(source).expanduser()
+    for folder in (data_root(root) / source, Path(source)):
+        if folder.is_dir():
+            return folder
     raise DataError(
-        f"Unknown data set {spec.source!r}.{nearest(spec.source, ('digits', 'cifar10'))} Or give the path of an image "
-        f"folder, or a timm name that starts with one of {', '.join(TIMM_PREFIXES)}."
+        f"Unknown data set {source!r}.{nearest(source, ('digits', 'cifar10'))} Or give the path of an image folder, "
+        f"the name of one below {data_root(root)} (GEMNET_DATA says where that is), or a timm name that starts with "
+        f"one of {', '.join(TIMM_PREFIXES)}."
     )
+
+
+def list_images(folder: Path, split: str) -> tuple[tuple[str, ...], list[str], list[int]]:
+    """Classes, paths and labels of an image folder, in alphabetical order, without opening an image.
+
+    Args:
+        folder: with ``train/<class>/*`` and ``val/<class>/*``, or ``<class>/*``.
+        split: ``train`` or ``val``.
+
+    Raises:
+        DataError: missing, empty, or of one class.
+    """
+    classes, files, labels = _scan(_split_folder(folder.resolve(), split))
+    return classes, [file.path for file in files], labels
 
 
 def _digits(spec: DataSpec, split: str) -> ImageSet:

@@ -24,12 +24,16 @@ from torch import Tensor, nn
 from gemnet.checkpoint import CheckpointError, describe_mismatch, guard_mmengine, load_checkpoint, state_dict_of
 from gemnet.detection.channels import check_num_classes, fill_channels
 from gemnet.errors import GemnetError, nearest
+from gemnet.genome import Genome
+from gemnet.models import registered_names
+from gemnet.weights import find_weights
 from nas.config import config_folder
+from nas.config_variables import read_config
 from nas.datasets import log_opening
 
 RUNNER_KEYS = frozenset(inspect.signature(Runner.__init__).parameters) - {"self", "cfg"}
 FURTHER_KEYS = frozenset(
-    ("auto_scale_lr", "custom_imports", "compile", "sync_bn", "find_unused_parameters", "model_wrapper_cfg")
+    ("amp", "auto_scale_lr", "custom_imports", "compile", "sync_bn", "find_unused_parameters", "model_wrapper_cfg")
 )
 LAUNCHERS = ("none", "pytorch", "slurm")
 OPENINGS = "test_openings.jsonl"
@@ -73,7 +77,9 @@ def load_runner_config(file: Path, options: Mapping[str, Any] | None = None) -> 
         RunnerError: it can't be read, or a key is so near to one that exists that it must be a slip.
     """
     try:
-        config = Config.fromfile(str(file))
+        config, options = read_config(file, dict(options or {}))
+    except GemnetError:
+        raise
     except ImportError as error:
         raise RunnerError(
             f"Config {file} imports what is not installed ({error}). Detection needs: pip install 'gemnet[detection]'."
@@ -83,9 +89,9 @@ def load_runner_config(file: Path, options: Mapping[str, Any] | None = None) -> 
         raise RunnerError(f"Config {file} can't be read: {type(error).__name__}: {text}") from error
     for key in config:
         _refuse_slip(str(key), RUNNER_KEYS | FURTHER_KEYS, "")
-    for key in options or {}:
+    for key in options:
         _check_option(config, key)
-    config.merge_from_dict(dict(options or {}))
+    config.merge_from_dict(options)
     return config
 
 
@@ -145,7 +151,7 @@ def make_runner(
         config: what to run; what it leaves open is filled in.
         work_dir: folder for checkpoints and logs.
         launcher: ``none``, ``pytorch`` (started by torchrun) or ``slurm``.
-        amp: mixed precision.
+        amp: mixed precision; ``amp = True`` in a config means the same where there is a GPU.
         auto_scale_lr: scale the learning rate with the batch size.
         resume: go on from the latest checkpoint in the work folder, or from this file.
         load_from: start from these weights.
@@ -167,7 +173,7 @@ def make_runner(
     source = config.get("load_from")
     if source and "://" not in source:
         load_checkpoint(source)  # before anything is written, a message instead of a traceback
-    if amp:
+    if amp or (config.get("amp") and torch.cuda.is_available()):
         _use_amp(config)
     if auto_scale_lr:
         if "base_batch_size" not in config.get("auto_scale_lr", {}):
@@ -217,13 +223,16 @@ def fill_in(config: Config) -> None:
 
 
 def _fill_classifier(config: Config, model: ConfigDict) -> None:
-    from nas.classification import ImageArrays
+    """Classes, channels, and the images' side where a config says ``resolution='network'``."""
+    from nas import classification, image_files
 
+    _fill_resolution(config, model)
     data = config.get("train_dataloader") or config.get("test_dataloader") or {}
     dataset = {key: value for key, value in (data.get("dataset") or {}).items() if key != "type"}
     if dataset:
-        images = ImageArrays(**{**dataset, "split": "train"}).metainfo
-        for key, found in (("num_classes", len(images["classes"])), ("in_chans", images["channels"])):
+        kind = str(data["dataset"].get("type", "")).split(".")[-1]
+        classes: Any = image_files.ImageFiles if kind == "ImageFiles" else classification.ImageArrays
+        for key, found in zip(("num_classes", "in_chans"), classes.describe(**dataset), strict=True):
             if model.get(key) is None:
                 model[key] = found
             elif model[key] != found:
@@ -235,6 +244,47 @@ def _fill_classifier(config: Config, model: ConfigDict) -> None:
     seed = (config.get("randomness") or {}).get("seed")
     if seed is not None and str(preprocessor.get("type", "")).endswith("BatchAugmentation"):
         preprocessor.setdefault("seed", seed)
+
+
+def _fill_resolution(config: Config, model: ConfigDict) -> None:
+    """Puts the side of the images that the network, or its weights, were made for where a data set asks for it."""
+    datasets = [
+        loader["dataset"]
+        for loader in (config.get(f"{kind}_dataloader") for kind in ("train", "val", "test"))
+        if loader and (loader.get("dataset") or {}).get("resolution") == "network"
+    ]
+    if not datasets:
+        return
+    side = network_resolution(model.get("arch"), model.get("genome"), bool(model.get("pretrained")))
+    for dataset in datasets:
+        dataset["resolution"] = side
+
+
+def network_resolution(arch: str | None, genome: Any = None, pretrained: bool = False) -> int:
+    """Side in pixels of the images that a network or, with ``pretrained``, its weights are made for.
+
+    Args:
+        arch: a timm name, with or without a tag.
+        genome: or a genome.
+        pretrained: whether its weights are meant, which then must be there.
+
+    Raises:
+        GemnetError: no such network or weights; those that exist are listed.
+    """
+    if genome is not None:
+        return Genome.read(genome).input_size
+    import timm
+
+    name = str(arch).split(".")[0]
+    if not timm.is_model(name):
+        raise RunnerError(f"There is no network {arch!r}.{nearest(name, timm.list_models())}")
+    if name in registered_names() and (pretrained or "." in str(arch)):
+        return find_weights(str(arch)).input_size
+    try:
+        known = timm.get_pretrained_cfg(str(arch))
+    except RuntimeError as error:
+        raise RunnerError(f"There are no weights {arch!r}: {error}.") from None
+    return int(known.input_size[1])
 
 
 def select_images(config: Config, work_dir: str | os.PathLike[str], final: str | None) -> None:
@@ -262,7 +312,8 @@ def select_images(config: Config, work_dir: str | os.PathLike[str], final: str |
     if str(dataset.get("type", "")).endswith("ImageArrays"):  # logs itself, with the images' digest
         dataset.openings, dataset.purpose = log, final
     elif int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) == 0:
-        log_opening(log, str(dataset.get("ann_file") or dataset.get("data_root") or dataset.get("type")), final)
+        names = (dataset.get(key) for key in ("ann_file", "data_root", "source", "type"))
+        log_opening(log, str(next(name for name in names if name)), final)
 
 
 def draw_detections(config: Config, folder: str | os.PathLike[str], final: bool) -> None:

@@ -11,6 +11,9 @@ import json
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
 
 from gemnet.errors import GemnetError, nearest
 
@@ -31,6 +34,8 @@ class PackagedWeights:
         std: channel deviations they were normalised with.
         crop_pct: share of the image's side that is kept for evaluation.
         description: what it was trained on.
+        classes: names of the classes, in the order of the logits; empty where they are not known.
+        precision: what convolution and matrix weights are stored in; all else is float32.
     """
 
     file: str
@@ -42,6 +47,8 @@ class PackagedWeights:
     std: tuple[float, float, float]
     crop_pct: float = 1.0
     description: str = ""
+    classes: tuple[str, ...] = ()
+    precision: str = "float32"
 
     @property
     def path(self) -> Path:
@@ -52,11 +59,10 @@ class PackagedWeights:
 @lru_cache(maxsize=1)
 def packaged_weights() -> dict[str, PackagedWeights]:
     """All weights in the package by ``<architecture>.<tag>``."""
-    entries = json.loads((FOLDER / "index.json").read_text(encoding="utf-8"))
-    return {
-        name: PackagedWeights(**{**entry, "mean": tuple(entry["mean"]), "std": tuple(entry["std"])})
-        for name, entry in entries.items()
-    }
+    entries: dict[str, dict[str, Any]] = json.loads((FOLDER / "index.json").read_text(encoding="utf-8"))
+    for entry in entries.values():
+        entry.update({key: tuple(value) for key, value in entry.items() if isinstance(value, list)})
+    return {name: PackagedWeights(**entry) for name, entry in entries.items()}
 
 
 def find_weights(name: str) -> PackagedWeights:
@@ -67,9 +73,18 @@ def find_weights(name: str) -> PackagedWeights:
     """
     known = packaged_weights()
     if name not in known:
-        listed = nearest(name, known) if known else " This version carries no weights yet."
-        raise GemnetError(f"There are no weights {name!r}.{listed}")
+        raise GemnetError(f"There are no weights {name!r}.{_listed(name, known)}")
     return known[name]
+
+
+def _listed(name: str, known: dict[str, PackagedWeights]) -> str:
+    """The part of a message that says which weights there are, those of the same architecture first."""
+    if not known:
+        return " This version of GEMNet carries no weights yet; use pretrained=False."
+    arch = name.split(".", 1)[0]
+    listed = sorted(known, key=lambda other: (other.split(".", 1)[0] != arch, other))
+    hint = nearest(name, known)
+    return f"{hint if 'Did you mean' in hint else ''} There are: {', '.join(listed)}."
 
 
 def verify_weights(weights: PackagedWeights) -> Path:
@@ -78,13 +93,56 @@ def verify_weights(weights: PackagedWeights) -> Path:
     Raises:
         GemnetError: the file is missing, truncated or altered.
     """
-    try:
-        found = hashlib.sha256(weights.path.read_bytes()).hexdigest()  # a few megabytes at most
-    except OSError as error:
-        raise GemnetError(f"{weights.path}: can't be read ({error.strerror}). Install the package again.") from None
-    if found != weights.sha256:
-        raise GemnetError(
-            f"{weights.path}: sha256 is {found[:8]}..., expected {weights.sha256[:8]}...; the file is damaged or was "
-            "altered. Install the package again."
-        )
+    verify_sha256(weights.path, weights.sha256, "Install the package again.")
     return weights.path
+
+
+def verify_sha256(path: Path, expected: str, remedy: str) -> None:
+    """Checks a file against its sha256.
+
+    Args:
+        path: the file.
+        expected: 64 hex digits.
+        remedy: last sentence of the message where it doesn't agree.
+
+    Raises:
+        GemnetError: the file is missing, truncated or altered.
+    """
+    try:
+        found = hashlib.sha256(path.read_bytes()).hexdigest()  # a few megabytes at most
+    except OSError as error:
+        raise GemnetError(f"{path}: can't be read ({error.strerror}). {remedy}") from None
+    if found != expected:
+        raise GemnetError(
+            f"{path}: sha256 is {found[:8]}..., expected {expected[:8]}...; the file is damaged or was altered. "
+            f"{remedy}"
+        )
+
+
+def verify_folder(folder: Path, fingerprint: str) -> None:
+    """Checks a Hugging Face style folder (``config.json``, ``model.safetensors``) before timm reads it.
+
+    Args:
+        folder: as `nas.zoo.folder.write_folder` makes it; of others only what they say of themselves is checked.
+        fingerprint: of the genome the network is built from.
+
+    Raises:
+        GemnetError: the weights are missing, damaged or of another genome.
+    """
+    weights, config = folder / "model.safetensors", folder / "config.json"
+    remedy = "Make or download the folder again."
+    if not weights.is_file():
+        raise GemnetError(f"{folder} holds no model.safetensors. {remedy}")
+    about = json.loads(config.read_text(encoding="utf-8")).get("gemnet", {}) if config.is_file() else {}
+    if "sha256" in about:
+        verify_sha256(weights, about["sha256"], remedy)
+    try:
+        with safe_open(weights, framework="pt") as file:
+            genome = (file.metadata() or {}).get("genome")
+    except SafetensorError as error:
+        raise GemnetError(f"{weights}: can't be read as safetensors ({error}). {remedy}") from None
+    if genome not in (None, fingerprint):
+        raise GemnetError(
+            f"{weights} belongs to another genome (fingerprint {genome}) than {config} describes ({fingerprint}). "
+            f"{remedy}"
+        )

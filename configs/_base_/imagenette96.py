@@ -1,0 +1,29 @@
+# Imagenette at 96x96: an image folder imagenette96/{train,val}/<class>/* below the data root ($GEMNET_DATA, else data).
+# 90 % of the training images are learnt from; 10 % (`dev`) are set aside to choose by. The official test images are
+# opened by `tools/test.py --final` only.
+data_root = 'imagenette96'
+resolution = 96
+batch_size = 64
+
+train_dataloader = dict(
+    batch_size=batch_size,
+    num_workers=0,  # images are bytes in memory: a batch takes less time than a worker's hand-over
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    collate_fn=dict(type='gemnet.whole_batch'),
+    drop_last=True,
+    dataset=dict(type='gemnet.ImageArrays', source=data_root, resolution=resolution, split='train', dev_fraction=0.1))
+val_dataloader = dict(
+    batch_size=256,
+    num_workers=0,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    collate_fn=dict(type='gemnet.whole_batch'),
+    dataset=dict(type='gemnet.ImageArrays', source=data_root, resolution=resolution, split='dev', dev_fraction=0.1))
+test_dataloader = dict(
+    batch_size=256,
+    num_workers=0,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    collate_fn=dict(type='gemnet.whole_batch'),
+    dataset=dict(type='gemnet.ImageArrays', source=data_root, resolution=resolution, split='val'))
+
+val_evaluator = dict(type='gemnet.Accuracy', topk=(1, 5))
+test_evaluator = val_evaluator

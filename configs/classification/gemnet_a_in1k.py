@@ -1,0 +1,13 @@
+# A recipe for GPUs, known to start and not yet run to its end: no ImageNet-1k weights of GEMNet exist.
+#   torchrun --nproc-per-node 8 tools/train.py configs/classification/gemnet_a_in1k.py --launcher pytorch
+_base_ = ['../_base_/imagenet.py', '../_base_/schedule_imagenet.py', '../_base_/classification_runtime.py']
+
+train_dataloader = dict(dataset=dict(rand_augment='rand-m5-mstd0.5-inc1', scale=(0.2, 1.0)))  # small networks underfit
+model = dict(
+    type='gemnet.ImageClassifier',
+    arch='gemnet_a',
+    label_smoothing=0.1,
+    options=dict(drop_rate=0.1, drop_path_rate=0.0),
+    data_preprocessor=dict(
+        type='gemnet.BatchAugmentation', crop=0, flip=False, mixup=0.1, cutmix=0.0, erase=0.1))
+custom_imports = dict(imports=['nas.classification', 'nas.image_files'], allow_failed_imports=False)

@@ -1,0 +1,278 @@
+"""``python tools/zoo.py`` and ``gemnet-zoo``: the model zoo, from trained weights to tables, folders and a hub."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gemnet.errors import GemnetError
+from nas.commands.options import program_name
+
+if TYPE_CHECKING:
+    from nas.zoo.results import Result
+
+DESCRIPTION = """\
+The model zoo. Figures are read from logs in the repository, tables and cards are made from figures; nothing is typed
+twice."""
+
+EXAMPLES = """\
+examples
+  what there is:
+    {program} list
+  weights into the package, with their row, table and card:
+    {program} publish work_dirs/cifar10/weights/gemnet_a_cifar_seed0_1a2b3c4d.safetensors gemnet_a_cifar.cifar10 \\
+        --data CIFAR-10 --source cifar10 --resolution 32 --log model_zoo/logs/cifar10.csv \\
+        --config configs/comparison/cifar10.py --search docs/first_search.md
+  the row of a network it is compared with, from the same log:
+    {program} record mobilenetv2.cifar10 --peer --data CIFAR-10 --source cifar10 --resolution 32 \\
+        --log model_zoo/logs/cifar10.csv --config configs/comparison/cifar10.py
+  the row of a detector, from `tools/test.py --final --out`:
+    {program} record gemnet_a.coco320 --detector RetinaNet --data COCO-320 --source coco320 --resolution 224 \\
+        --log model_zoo/logs/retinanet_gemnet_a.json --config configs/retinanet_gemnet_coco320.py
+  a folder for timm's local-dir:, and from there to a hub:
+    {program} folder gemnet_a_cifar.cifar10 --out exported/gemnet_a_cifar
+    {program} hub exported/gemnet_a_cifar --repo me/gemnet_a_cifar
+  does everything agree; is an accuracy what the table says:
+    {program} check
+    {program} check --accuracy gemnet_a_cifar.cifar10
+
+exit codes: 0 done, 1 something disagrees, 2 something to be mended (one message says what)"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit code."""
+    program = program_name("zoo")
+    options = _parser(program).parse_args(arguments)
+    try:
+        return options.run(options)
+    except GemnetError as error:
+        print(f"{program}: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _list(options: argparse.Namespace) -> int:
+    from gemnet.weights import packaged_weights
+
+    for name, weights in sorted(packaged_weights().items()):
+        print(f"{name}  {weights.num_classes} classes, {weights.input_size}x{weights.input_size}  {weights.file}")
+    if not packaged_weights():
+        print("No weights are published yet.")
+    return 0
+
+
+def _publish(options: argparse.Namespace) -> int:
+    from nas.zoo.measure import OPENINGS, build, measure_accuracy, measure_speed
+    from nas.zoo.publish import discard_weights, enter_weights, write_weights
+    from nas.zoo.results import save_result
+
+    row = _row(options)  # before anything is written: a log that can't be read says so now
+    weights = write_weights(
+        Path(options.weights),
+        options.name,
+        options.description or "",
+        options.resolution,
+        options.mean,
+        options.std,
+        precision=options.precision,
+    )
+    try:
+        value = measure_accuracy(options.name, weights, options.source, options.zoo / OPENINGS)
+        speed = measure_speed(build(options.name, weights), weights.input_size)
+    except BaseException:
+        discard_weights(weights)
+        raise
+    enter_weights(options.name, weights)
+    row = row.replace(weights=weights.file, weights_value=round(value, 4), precision=weights.precision, speed=speed)
+    save_result(row, options.zoo)
+    print(f"Wrote {weights.path} ({weights.path.stat().st_size:,} bytes): {value:.2f} % top-1 as stored.")
+    return _tables(options)
+
+
+def _record(options: argparse.Namespace) -> int:
+    from nas.zoo.results import save_result
+
+    row = _row(options)
+    print(f"Wrote {save_result(row, options.zoo)}: {row.metric} {row.text()}.")
+    return _tables(options)
+
+
+def _row(options: argparse.Namespace) -> Result:
+    from nas.zoo.rows import row_from_log
+
+    detector = getattr(options, "detector", None)
+    return row_from_log(
+        options.name,
+        options.zoo.parent,
+        data=options.data,
+        source=options.source,
+        resolution=options.resolution,
+        log=options.log,
+        config=options.config,
+        search=options.search or "",
+        column=options.column,
+        rows=dict(item.split("=", 1) for item in options.rows) if options.rows is not None else None,
+        peer=getattr(options, "peer", False),
+        detector=detector,
+        macs=options.macs,
+        params=options.params,
+    )
+
+
+def _withdraw(options: argparse.Namespace) -> int:
+    from nas.zoo.publish import withdraw_weights
+
+    withdraw_weights(options.name)
+    (options.zoo / "results" / f"{options.name}.json").unlink(missing_ok=True)
+    (options.zoo / f"{options.name}.md").unlink(missing_ok=True)
+    return _tables(options)
+
+
+def _speed(options: argparse.Namespace) -> int:
+    from nas.zoo.measure import measure_speed
+    from nas.zoo.results import load_results, save_result
+    from nas.zoo.rows import build_row
+
+    for result in load_results(options.zoo):
+        if result.task == "classification" and (not options.names or result.name in options.names):
+            model, channels = build_row(result, options.zoo.parent)
+            speed = measure_speed(model, result.resolution, channels)
+            save_result(result.replace(speed=speed), options.zoo)
+            print(f"{result.name}: {1000 * speed.seconds:.3g} ms of CPU time an image")
+    return _tables(options)
+
+
+def _tables(options: argparse.Namespace) -> int:
+    from nas.zoo.results import write_text
+    from nas.zoo.tables import generated
+
+    for path, text in generated(options.zoo).items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            write_text(path, text)
+            print(f"Wrote {path}")
+    return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    from nas.zoo.check import TOLERANCE, problems
+
+    found = problems(options.zoo)
+    if options.accuracy and not found:
+        from nas.zoo.measure import OPENINGS, measure_accuracy
+        from nas.zoo.rows import published_row
+
+        result, weights = published_row(options.zoo, options.accuracy)
+        assert result.weights_value is not None
+        value = measure_accuracy(result.name, weights, result.source, options.zoo / OPENINGS)
+        print(f"{result.name}: {value:.2f} % top-1, the zoo says {result.weights_value:.2f} %.")
+        if abs(value - result.weights_value) > TOLERANCE:
+            found.append(f"{result.name}: the accuracy is not reproduced.")
+    for problem in found:
+        print(problem, file=sys.stderr)
+    if not found:
+        print("The zoo agrees with its files.")
+    return 1 if found else 0
+
+
+def _folder(options: argparse.Namespace) -> int:
+    from nas.zoo.folder import write_folder
+
+    card = options.zoo / f"{options.name}.md"
+    made = write_folder(
+        options.name, Path(options.out or Path("exported") / options.name), card if card.is_file() else None
+    )
+    print(f"Wrote {made}: {', '.join(sorted(item.name for item in made.iterdir()))}")
+    print(f"After import gemnet: timm.create_model('local-dir:{made}', pretrained=True)")
+    return 0
+
+
+def _hub(options: argparse.Namespace) -> int:
+    from nas.zoo.folder import push_folder
+
+    address = push_folder(Path(options.folder), options.repo, options.token, options.private, options.endpoint)
+    print(f"Pushed to {address}. After import gemnet: timm.create_model('hf-hub:{options.repo}', pretrained=True)")
+    return 0
+
+
+def _parser(program: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=program,
+        description=DESCRIPTION,
+        epilog=EXAMPLES.replace("{program}", program),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--zoo", type=Path, default=Path("model_zoo"), metavar="D", help="default: model_zoo")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands.add_parser("list", help="the published weights").set_defaults(run=_list)
+
+    publish = commands.add_parser("publish", help="put trained weights into the package, with row, table and card")
+    publish.add_argument("weights", help="weights (.safetensors), or a checkpoint of tools/train.py (.pth)")
+    _add_row_options(publish)
+    publish.add_argument("--description", help="what it was trained on, one sentence")
+    for name in ("mean", "std"):
+        publish.add_argument(
+            f"--{name}", type=float, nargs=3, help="of each channel; by default what the weights or the network say"
+        )
+    publish.add_argument("--precision", choices=("float16", "float32"), default="float16", help="of the stored weights")
+    publish.set_defaults(run=_publish)
+
+    record = commands.add_parser("record", help="a row without weights: a peer, a detector")
+    _add_row_options(record)
+    record.add_argument("--peer", action="store_true", help="another's network, measured here")
+    record.add_argument("--detector", metavar="M", help="the row is a detector's of this method, such as RetinaNet")
+    record.set_defaults(run=_record)
+
+    withdraw = commands.add_parser("withdraw", help="take weights and their row away")
+    withdraw.add_argument("name")
+    withdraw.set_defaults(run=_withdraw)
+
+    speed = commands.add_parser("speed", help="measure CPU time of one image, and write it into the rows")
+    speed.add_argument("names", nargs="*", help="rows (default: all)")
+    speed.set_defaults(run=_speed)
+
+    commands.add_parser("tables", help="write README, metafile, model-index and cards").set_defaults(run=_tables)
+
+    check = commands.add_parser("check", help="do files, figures, logs and tables agree?")
+    check.add_argument("--accuracy", metavar="NAME", help="also measure these weights on the official test images")
+    check.set_defaults(run=_check)
+
+    folder = commands.add_parser("folder", help="a Hugging Face style folder that timm's local-dir: reads")
+    folder.add_argument("name")
+    folder.add_argument("--out", metavar="D", help="folder to write (default: exported/<name>)")
+    folder.set_defaults(run=_folder)
+
+    hub = commands.add_parser("hub", help="push such a folder to a hub")
+    hub.add_argument("folder")
+    hub.add_argument("--repo", required=True, metavar="OWNER/NAME")
+    hub.add_argument("--token", help="default: HF_TOKEN, or what `hf auth login` keeps; others see a command line")
+    hub.add_argument("--private", action="store_true", help="a new repository is seen by its owner only")
+    hub.add_argument("--endpoint", metavar="URL", help="another hub than Hugging Face's")
+    hub.set_defaults(run=_hub)
+    return parser
+
+
+def _add_row_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", help="<network>.<tag>, such as gemnet_a_cifar.cifar10")
+    parser.add_argument("--data", required=True, help="the data set's name for people, such as CIFAR-10")
+    parser.add_argument("--source", required=True, help="the data set as configs call it, such as cifar10")
+    parser.add_argument("--resolution", type=int, required=True, metavar="N", help="side of the images in pixels")
+    parser.add_argument(
+        "--log", required=True, metavar="FILE", help="where the figures stand: a .csv or .json of the repository"
+    )
+    parser.add_argument("--column", metavar="C", help="column or key of the figure (default: of our own tools' files)")
+    parser.add_argument(
+        "--rows",
+        nargs="*",
+        metavar="KEY=VALUE",
+        help="rows of a .csv that count (default: network=<network> phase=test)",
+    )
+    parser.add_argument("--config", required=True, metavar="FILE", help="what it was trained with")
+    parser.add_argument("--search", metavar="FILE", help="what tells of the search it comes from")
+    parser.add_argument("--macs", type=int, help="default: the log's, or counted")
+    parser.add_argument("--params", type=int, help="default: the log's, or counted")

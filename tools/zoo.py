@@ -1,0 +1,11 @@
+"""The model zoo: publish weights, make tables, check them; see ``python tools/zoo.py --help``."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from nas.commands.zoo import main
+
+if __name__ == "__main__":
+    sys.exit(main())
