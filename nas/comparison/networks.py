@@ -1,0 +1,188 @@
+"""Networks that can be compared: built from a seed, with the costs of what is built."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import timm
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+import gemnet.models  # noqa: F401  (registers its networks with timm)
+from gemnet.errors import GemnetError, nearest
+from gemnet.genome import Genome
+from gemnet.network import GEMNet
+
+
+class NetworkError(GemnetError):
+    """A network that does not exist or can't be built for the images; the message names it."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """What a network sees and says.
+
+    Args:
+        side: of the images in pixels.
+        channels: 1 or 3.
+        classes: number of classes.
+    """
+
+    side: int
+    channels: int
+    classes: int
+
+
+class Source(Protocol):
+    """How a network is built; picklable, since worker processes build it for themselves."""
+
+    def build(self, images: Images) -> nn.Module:
+        """The network, initialised from torch's global generator."""
+        ...
+
+
+@dataclass(frozen=True)
+class GenomeSource:
+    """The network of a genome."""
+
+    genome: Genome
+
+    def build(self, images: Images) -> nn.Module:
+        """See `Source.build`."""
+        return GEMNet(self.genome, num_classes=images.classes, in_chans=images.channels)
+
+
+@dataclass(frozen=True)
+class TimmSource:
+    """A network timm knows by name, untrained.
+
+    Args:
+        arch: the name.
+        options: further keyword arguments of ``timm.create_model``.
+    """
+
+    arch: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def build(self, images: Images) -> nn.Module:
+        """See `Source.build`."""
+        if not timm.is_model(self.arch):
+            raise NetworkError(f"timm has no network {self.arch!r}.{nearest(self.arch, timm.list_models())}")
+        return timm.create_model(
+            self.arch, pretrained=False, num_classes=images.classes, in_chans=images.channels, **self.options
+        )
+
+
+@dataclass(frozen=True)
+class PythonSource:
+    """A network of the user's own.
+
+    Args:
+        target: ``module:function``; the function takes ``num_classes``, ``in_chans`` and ``options``.
+        options: further keyword arguments.
+    """
+
+    target: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def build(self, images: Images) -> nn.Module:
+        """See `Source.build`."""
+        module, _, function = self.target.partition(":")
+        if not function:
+            raise NetworkError(f"build is 'module:function', got {self.target!r}.")
+        try:
+            make = getattr(importlib.import_module(module), function)
+        except ImportError as error:
+            raise NetworkError(
+                f"{self.target!r} can't be imported ({error}). Put the module's folder on PYTHONPATH."
+            ) from None
+        except AttributeError:
+            raise NetworkError(f"Module {module!r} has no {function!r}.") from None
+        return make(num_classes=images.classes, in_chans=images.channels, **self.options)
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network with its costs at the images it is compared on.
+
+    Args:
+        name: of the entry in the comparison; several forms of one network share it.
+        form: which of them; "" where there is one.
+        source: how it is built.
+        macs: multiply-adds of convolutions and linear layers for one image.
+        params: number of parameters.
+        fingerprint: 16 hex digits that change when the network does.
+        group: what a control is one of, such as ``random cells``; "" for a network that stands for itself.
+    """
+
+    name: str
+    form: str
+    source: Source
+    macs: int
+    params: int
+    fingerprint: str
+    group: str = ""
+
+    @property
+    def title(self) -> str:
+        """Name and form."""
+        return f"{self.name} ({self.form})" if self.form else self.name
+
+
+def describe(name: str, source: Source, images: Images, form: str = "", group: str = "") -> Network:
+    """A network with its costs, found by building it and running it on one image.
+
+    Raises:
+        NetworkError: it can't be built, can't run on these images, or gives something else than a logit a class.
+    """
+    try:
+        model = build(source, images, seed=0)
+        macs = count_macs(model, images)
+    except GemnetError as error:
+        raise NetworkError(f"networks: {name!r}: {error}") from error
+    except Exception as error:  # a user's function or a timm network may raise anything
+        text = " ".join(str(error).split())[:400]
+        raise NetworkError(
+            f"Network {name!r} can't be built for {images.side}x{images.side} images: {type(error).__name__}: {text}"
+        ) from error
+    params = sum(parameter.numel() for parameter in model.parameters())
+    if isinstance(source, GenomeSource):
+        fingerprint = source.genome.fingerprint
+    else:
+        # The modules and their settings, and all that is learnt: the same whatever the version of timm calls them.
+        shapes = [(key, tuple(value.shape)) for key, value in model.state_dict().items()]
+        fingerprint = hashlib.sha256(f"{source!r}\n{model!r}\n{shapes!r}".encode()).hexdigest()[:16]
+    return Network(name, form, source, macs, params, fingerprint, group)
+
+
+def build(source: Source, images: Images, seed: int) -> nn.Module:
+    """A freshly initialised network; the same seed gives the same weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return source.build(images)
+
+
+def count_macs(model: nn.Module, images: Images) -> int:
+    """Multiply-adds of a built network for one image: convolutions and linear layers, as `gemnet.macs` counts them.
+
+    Every convolution and matrix product that is run is counted, whichever module runs it; products of two activations
+    (attention) are not. The network is left in eval mode.
+
+    Raises:
+        NetworkError: what comes out is not one logit a class.
+    """
+    counter = FlopCounterMode(display=False)
+    model.eval()
+    with torch.no_grad(), counter:
+        logits = model(torch.zeros(1, images.channels, images.side, images.side))
+    if not isinstance(logits, torch.Tensor) or tuple(logits.shape) != (1, images.classes):
+        found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+        raise NetworkError(f"it gives {found} for one image, expected one logit a class: (1, {images.classes}).")
+    counts = counter.get_flop_counts()["Global"]
+    aten = torch.ops.aten
+    return sum(int(counts.get(op, 0)) for op in (aten.convolution, aten.mm, aten.addmm)) // 2

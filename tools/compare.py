@@ -1,0 +1,11 @@
+"""Trains networks alike and says which is better; see ``python tools/compare.py --help``."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from nas.commands.compare import main
+
+if __name__ == "__main__":
+    sys.exit(main())
