@@ -132,8 +132,8 @@ def _limits(result: Result, weights: PackagedWeights) -> str:
     return (
         f"It knows the {weights.num_classes} classes above and puts every image into one of them; its probabilities "
         f"are not calibrated. It was measured on the test images of {result.data} only, not on other cameras, places "
-        "or kinds of picture, nor on images that are shifted, darkened or tampered with: measure it on yours before you "
-        "rely on it. Not for decisions about people, and not where an error does harm."
+        "or kinds of picture, nor on images that are shifted, darkened or tampered with: measure it on yours before "
+        "you rely on it. Not for decisions about people, and not where an error does harm."
     )
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 import gemnet.weights
 from gemnet.checkpoint import describe_mismatch, load_checkpoint, state_dict_of
 from gemnet.models import genome_for
+from gemnet.network import GEMNet
 from gemnet.weights import PackagedWeights, packaged_weights
 from nas.zoo.results import ZooError, write_text
 
@@ -68,11 +69,10 @@ def write_weights(
     head = state.get("classifier.weight")
     num_classes = int(head.shape[0]) if head is not None else 0
     with torch.device("meta"):
-        model = timm.create_model(arch, num_classes=num_classes, device="meta")
+        model = GEMNet(genome, num_classes=num_classes, device="meta")
     difference = describe_mismatch(model, state)
     if difference:
         raise ZooError(f"{source} does not fit {arch!r}: {difference}.")
-    known = model.pretrained_cfg
     if classes is None and "classes" in about:
         classes = json.loads(about["classes"])
     if classes is not None and len(classes) != num_classes:
@@ -85,8 +85,8 @@ def write_weights(
         fingerprint=genome.fingerprint,
         num_classes=num_classes,
         input_size=input_size,
-        mean=_triple("mean", mean or json.loads(about.get("mean", "null")) or known["mean"]),
-        std=_triple("std", std or json.loads(about.get("std", "null")) or known["std"]),
+        mean=_triple("mean", mean or json.loads(about.get("mean", "null")) or timm.get_pretrained_cfg(arch).mean),
+        std=_triple("std", std or json.loads(about.get("std", "null")) or timm.get_pretrained_cfg(arch).std),
         description=description,
         classes=tuple(classes or ()),
         precision=precision,

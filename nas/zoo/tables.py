@@ -25,7 +25,8 @@ INTRODUCTION = f"""\
 Every figure was measured here, on the official test images, by the config beside it, and is read from the log beside
 it. Top-1 and box AP in percent; mean ± standard deviation of one training where there are several. MACs are
 multiply-adds of convolutions and linear layers for one image. CPU time is that of one image: one thread,
-`channels_last`, float32, batches of 32. Rows *measured here* are others' networks, trained and measured by the same commands.
+`channels_last`, float32, batches of 32. Rows *measured here* are others' networks, trained and measured by the same
+commands.
 """
 
 NOTHING = """\
