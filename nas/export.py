@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from safetensors import safe_open
 
 import gemnet
 from gemnet.errors import GemnetError
-from gemnet.genome import Genome
+from gemnet.genome import Genome, template
+from nas.baselines import fit_width
 
 
 class ExportError(GemnetError):
@@ -145,6 +146,50 @@ def export(source: Path, name: str, folder: Path) -> Export:
         detector=detector,
         in_chans=in_chans,
     )
+
+
+def resized(genome: Genome, form: str, size: str, max_macs: float) -> Genome:
+    """The genome's cell in another network around it, as wide as a limit on MACs allows; without trained weights.
+
+    Args:
+        genome: a network whose stages all repeat one cell.
+        form: ``imagenet`` (stride 32, four levels, counted at 224x224) or ``cifar`` (three levels, at 32x32).
+        size: ``a``, ``b`` or ``c``: depths, stem and head.
+        max_macs: multiply-adds not to be exceeded.
+
+    Raises:
+        ExportError: the genome has several cells.
+        GemnetError: no such form or size, or the cell does not fit at any width.
+    """
+    if len(genome.cells) != 1:
+        raise ExportError(
+            f"The genome has {len(genome.cells)} cells ({', '.join(genome.cells)}); only a network that repeats one "
+            "cell can be put into another form."
+        )
+    frame = template(form, size)  # type: ignore[arg-type]  # checked inside, with a message
+    around = frame.genome(next(iter(genome.cells.values())).graph)
+    (name, cell), *_ = genome.cells.items()
+    stages = tuple(replace(stage, cell=name) for stage in around.stages)
+    whole = around.replace(cells={name: cell}, stages=stages, activation=genome.activation)
+    return fit_width(whole.replace(name=genome.name, origin=genome.origin), max_macs)
+
+
+def save_genome(source: Path, name: str, file: Path, form: str, size: str, max_macs: float) -> Genome:
+    """Writes the genome of a found network at another size (`resized`), and nothing else.
+
+    Args:
+        source: the work folder of a search, or a genome's JSON.
+        name: of the network, kept in the genome.
+        file: where to; a genome that is there already is replaced.
+        form, size, max_macs: see `resized`.
+
+    Raises:
+        GemnetError: as `resized`; nothing to export there.
+    """
+    genome = resized(Genome.load(_find(source)[0]), form, size, max_macs).replace(name=name)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    genome.save(file)
+    return genome
 
 
 def _find(source: Path) -> tuple[Path, Path | None]:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gemnet.errors import GemnetError
+from gemnet.macs import macs
 from nas.commands.options import program_name
 
 DESCRIPTION = """\
@@ -21,6 +22,8 @@ examples
     {program} work_dirs/default --name mynet
   a genome from anywhere, into a folder of your choice:
     {program} mygenome.json --name mynet --out networks/mynet
+  the cell of a search on small images as a network for 224x224, of at most 300 million MACs; a genome, to be trained:
+    {program} work_dirs/cifar10 --name mynet --form imagenet --size b --max-macs 300e6 --genome mynet.json
 
 then, with the folder on PYTHONPATH
     import mynet, timm
@@ -40,10 +43,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("source", help="work folder of a search, or a genome (.json)")
     parser.add_argument("--name", required=True, help="what timm and mmdet will call it: letters, digits and '_'")
     parser.add_argument("--out", metavar="D", help="folder to write (default: exported/<name>)")
+    parser.add_argument("--genome", metavar="FILE", help="write the genome alone, at another size, to this .json")
+    parser.add_argument("--form", choices=["imagenet", "cifar"], default="imagenet", help="of --genome (%(default)s)")
+    parser.add_argument("--size", choices=["a", "b", "c"], default="b", help="depths of --genome (%(default)s)")
+    parser.add_argument("--max-macs", metavar="N", type=float, help="multiply-adds of --genome at 224x224 or 32x32")
     options = parser.parse_args(arguments)
-    from nas.export import export
+    if (options.genome is None) != (options.max_macs is None):
+        parser.error("--genome FILE and --max-macs N belong together: the cell is made as wide as N allows")
+    from nas.export import export, save_genome
 
     try:
+        if options.genome is not None:
+            genome = save_genome(
+                Path(options.source),
+                options.name,
+                Path(options.genome),
+                options.form,
+                options.size,
+                options.max_macs,
+            )
+            print(f"Wrote {options.genome}: {macs(genome) / 1e6:.1f} M MACs at {genome.input_size}x{genome.input_size}")
+            print(f"Next: timm.create_model('gemnet', genome={options.genome!r})")
+            return 0
         made = export(Path(options.source), options.name, Path(options.out or Path("exported") / options.name))
     except GemnetError as error:
         print(f"{program}: error: {error}", file=sys.stderr)

@@ -172,7 +172,9 @@ class Nasgem(ModelStrategy):
         mean, deviation = np.empty((2, len(free), 2))
         for k, (known, asked) in enumerate(tables):
             predictor = ScorePredictor(boosters=self.boosters, random_state=int(rng.integers(2**31)))
-            mean[:, k], deviation[:, k] = predictor.fit(known, objectives[:, k], pool=asked).predict(asked, with_noise=False)
+            mean[:, k], deviation[:, k] = predictor.fit(known, objectives[:, k], pool=asked).predict(
+                asked, with_noise=False
+            )
         # What lies below the worst of the present front is no compromise anyone asked for.
         front = objectives[NonDominatedSorting().do(-objectives, only_non_dominated_front=True)]
         span = np.ptp(front, axis=0)

@@ -112,12 +112,13 @@ def test_head_is_replaced_and_removed(name: str, genome: gemnet.Genome | None) -
 
 @each_network
 def test_one_image_in_eval_and_checkpointing_change_nothing(name: str, genome: gemnet.Genome | None) -> None:
-    model = make(name, genome).eval()
-    x = images(model, 3)
+    # In double precision, since an untrained network in eval mode normalises nothing, and rounding grows with depth.
+    model = make(name, genome).eval().double()
+    x = images(model, 3).double()
     with torch.no_grad():
         many = model(x)
         one = torch.cat([model(x[i : i + 1]) for i in range(3)])
-    torch.testing.assert_close(many, one, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(many, one)
     assert torch.isfinite(many).all()
     grads = []
     for enabled in (False, True):
