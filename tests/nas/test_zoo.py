@@ -244,6 +244,7 @@ def test_bad_weights_are_refused_and_leave_nothing(
     ("options", "words"),
     [
         (["--log", "model_zoo/logs/none.csv"], ["none.csv", "no such file in the repository"]),
+        (["--log", "work_dirs/tints/trainings.csv"], ["not a file that is kept", "model_zoo/logs"]),
         (["--column", "acuracy"], ["acuracy", "Did you mean 'accuracy'"]),
         (["--rows", "network=gemnet_x"], ["no row with network=gemnet_x", "mobilenetv2"]),
         (["--config", "configs/none.py"], ["--config configs/none.py"]),

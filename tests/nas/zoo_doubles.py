@@ -23,13 +23,11 @@ NAME = f"{ARCH}.tints"
 CLASSES = ("blue", "green", "grey", "red")
 
 
-def draw_images(
-    folder: Path, side: int = 32, train: int = 6, test: int = 10, classes: tuple[str, ...] = CLASSES
-) -> Path:
+def draw_images(folder: Path, side: int = 32, train: int = 6, test: int = 10) -> Path:
     """An image folder with noise of several tints."""
     rng = np.random.default_rng(0)
     for split, count in (("train", train), ("val", test)):
-        for label, name in enumerate(classes):
+        for label, name in enumerate(CLASSES):
             (folder / split / name).mkdir(parents=True)
             for number in range(count):
                 pixels = rng.integers(0, 200, (side, side, 3), dtype=np.uint8)

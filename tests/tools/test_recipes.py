@@ -19,7 +19,7 @@ from gemnet.genome import template
 from gemnet.network import GEMNet
 from gemnet.weights import packaged_weights
 from nas.commands import train as command
-from nas.runner import load_runner_config
+from nas.runner import load_runner_config, select_images
 from nas.zoo.publish import enter_weights, write_weights
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs/classification"
@@ -145,6 +145,15 @@ def test_imagenet_recipe_starts_on_a_folder_of_its_shape(size: str, tmp_path: Pa
     assert any("accuracy/top1" in record for record in records)
     checkpoint = torch.load("run/epoch_1.pth", weights_only=False)
     assert "ema_state_dict" in checkpoint
+
+
+def test_opening_imagenets_official_images_is_logged(tmp_path: Path) -> None:
+    config = load_runner_config(CONFIGS / "gemnet_a_in1k.py")
+    select_images(config, tmp_path, None)
+    assert not (tmp_path / "test_openings.jsonl").exists()
+    select_images(config, tmp_path, "final figure")
+    (line,) = (tmp_path / "test_openings.jsonl").read_text().splitlines()
+    assert json.loads(line)["source"] == "imagenet"
 
 
 def test_imagenet_recipes_are_for_gpus_with_all_that_is_usual() -> None:
