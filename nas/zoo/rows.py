@@ -67,8 +67,8 @@ def row_from_log(
     for option, file in (("config", config), ("search", search), ("log", log)):
         if Path(file).is_absolute() or {"..", "work_dirs"} & set(Path(file).parts):
             raise ZooError(
-                f"--{option} {file}: not a file that is kept in the repository. Copy it to model_zoo/logs, and give that "
-                "path, relative to the repository."
+                f"--{option} {file}: not a file that is kept in the repository. Copy it to model_zoo/logs, and give "
+                "that path, relative to the repository."
             )
         if file and not (repository / file).is_file():
             raise ZooError(f"--{option} {file}: there is no such file in the repository ({repository.resolve()}).")
