@@ -6,7 +6,6 @@ edges and the same cost but other wiring say what the wiring is worth.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -113,7 +112,11 @@ def rewire(graph: CellGraph, rng: np.random.Generator) -> CellGraph:
     for source, target in edges:
         is_read[source] += 1
         reads[target] += 1
-    for place, (source, target) in _moves(len(edges), last, rng):
+    moves = MOVES * len(edges)
+    places = rng.integers(0, len(edges), moves)
+    ends = rng.integers(0, [[last + 1], [last]], (2, moves))
+    ends[1] += ends[1] >= ends[0]  # two different nodes
+    for place, source, target in zip(places.tolist(), *np.sort(ends, axis=0).tolist(), strict=True):
         old_source, old_target = edges[place]
         if (source, target) in present or is_read[old_source] + (source == old_source) == 1:
             continue
@@ -128,10 +131,3 @@ def rewire(graph: CellGraph, rng: np.random.Generator) -> CellGraph:
         reads[target] += 1
     ops = [graph.ops[k] for k in rng.permutation(len(graph.ops))]
     return CellGraph(tuple(ops), frozenset(present))
-
-
-def _moves(edges: int, last: int, rng: np.random.Generator) -> Iterator[tuple[int, tuple[int, int]]]:
-    """Proposals: an edge's place in the list, and the pair of nodes it may move to."""
-    for _ in range(MOVES * edges):
-        source, target = sorted(rng.choice(last + 1, 2, replace=False).tolist())
-        yield int(rng.integers(edges)), (source, target)

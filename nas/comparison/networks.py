@@ -10,12 +10,13 @@ from typing import Any, Protocol
 
 import timm
 import torch
-from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 import gemnet.models  # noqa: F401  (registers its networks with timm)
 from gemnet.errors import GemnetError, nearest
 from gemnet.genome import Genome
+from gemnet.macs import cost, macs
 from gemnet.network import GEMNet
 
 
@@ -135,14 +136,17 @@ class Network:
 
 
 def describe(name: str, source: Source, images: Images, form: str = "", group: str = "") -> Network:
-    """A network with its costs, found by building it and running it on one image.
+    """A network with its costs.
 
     Raises:
         NetworkError: it can't be built, can't run on these images, or gives something else than a logit a class.
     """
+    if isinstance(source, GenomeSource):
+        costs = cost(source.genome, images.side, images.classes, images.channels)
+        return Network(name, form, source, costs.macs, costs.params, source.genome.fingerprint, group)
     try:
         model = build(source, images, seed=0)
-        macs = count_macs(model, images)
+        total = counted_macs(model, images)
     except GemnetError as error:
         raise NetworkError(f"networks: {name!r}: {error}") from error
     except Exception as error:  # a user's function or a timm network may raise anything
@@ -151,13 +155,10 @@ def describe(name: str, source: Source, images: Images, form: str = "", group: s
             f"Network {name!r} can't be built for {images.side}x{images.side} images: {type(error).__name__}: {text}"
         ) from error
     params = sum(parameter.numel() for parameter in model.parameters())
-    if isinstance(source, GenomeSource):
-        fingerprint = source.genome.fingerprint
-    else:
-        # The modules and their settings, and all that is learnt: the same whatever the version of timm calls them.
-        shapes = [(key, tuple(value.shape)) for key, value in model.state_dict().items()]
-        fingerprint = hashlib.sha256(f"{source!r}\n{model!r}\n{shapes!r}".encode()).hexdigest()[:16]
-    return Network(name, form, source, macs, params, fingerprint, group)
+    # The modules and their settings, and all that is learnt: the same whatever the version of timm calls them.
+    shapes = [(key, tuple(value.shape)) for key, value in model.state_dict().items()]
+    fingerprint = hashlib.sha256(f"{source!r}\n{model!r}\n{shapes!r}".encode()).hexdigest()[:16]
+    return Network(name, form, source, total, params, fingerprint, group)
 
 
 def build(source: Source, images: Images, seed: int) -> nn.Module:
@@ -167,22 +168,43 @@ def build(source: Source, images: Images, seed: int) -> nn.Module:
         return source.build(images)
 
 
-def count_macs(model: nn.Module, images: Images) -> int:
-    """Multiply-adds of a built network for one image: convolutions and linear layers, as `gemnet.macs` counts them.
+def count_macs(source: Source, images: Images) -> int:
+    """Multiply-adds of a network for one image: convolutions and linear layers, as `gemnet.macs` counts them.
 
-    Every convolution and matrix product that is run is counted, whichever module runs it; products of two activations
-    (attention) are not. The network is left in eval mode.
+    A genome's are computed. Any other network is built and run on one image, and what its modules of these kinds do is
+    counted; products of two activations (attention) are not.
 
     Raises:
         NetworkError: what comes out is not one logit a class.
     """
-    counter = FlopCounterMode(display=False)
-    model.eval()
-    with torch.no_grad(), counter:
-        logits = model(torch.zeros(1, images.channels, images.side, images.side))
-    if not isinstance(logits, torch.Tensor) or tuple(logits.shape) != (1, images.classes):
-        found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+    if isinstance(source, GenomeSource):
+        return macs(source.genome, images.side, images.classes, images.channels)
+    return counted_macs(build(source, images, seed=0), images)
+
+
+def counted_macs(model: nn.Module, images: Images) -> int:
+    """`count_macs` of a built network, which is left in eval mode."""
+    total = 0
+
+    def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal total
+        weight = module.weight
+        assert isinstance(weight, Tensor)
+        if isinstance(module, nn.Linear):
+            total += output.numel() // module.out_features * weight.numel()
+        else:  # every position of the output (transposed: of the input) meets every weight once
+            positions = inputs[0] if isinstance(module, _ConvTransposeNd) else output
+            total += positions[0, 0].numel() * weight.numel()
+
+    kinds = (nn.Linear, _ConvNd)
+    hooks = [module.register_forward_hook(count) for module in model.modules() if isinstance(module, kinds)]
+    try:
+        with torch.no_grad():
+            logits = model.eval()(torch.zeros(1, images.channels, images.side, images.side))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if not isinstance(logits, Tensor) or tuple(logits.shape) != (1, images.classes):
+        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise NetworkError(f"it gives {found} for one image, expected one logit a class: (1, {images.classes}).")
-    counts = counter.get_flop_counts()["Global"]
-    aten = torch.ops.aten
-    return sum(int(counts.get(op, 0)) for op in (aten.convolution, aten.mm, aten.addmm)) // 2
+    return total

@@ -13,6 +13,7 @@ from functools import partial
 
 import numpy as np
 from timm.layers import make_divisible
+from timm.models._efficientnet_blocks import SqueezeExcite
 from timm.models._efficientnet_builder import decode_arch_def, resolve_act_layer, round_channels
 from timm.models.efficientnet import EfficientNet
 from timm.models.mobilenetv3 import MobileNetV3
@@ -22,7 +23,7 @@ from gemnet.classics import nasbench201, random_wiring, watts_strogatz_cell
 from gemnet.errors import GemnetError
 from gemnet.genome import Genome
 from nas.baselines import WIDTH_STEP, block_genome
-from nas.comparison.networks import GenomeSource, Images, Source, build, count_macs
+from nas.comparison.networks import GenomeSource, Images, Source, count_macs
 
 BEST_NASBENCH201_CELL = (
     "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_1x1~2|"
@@ -89,6 +90,9 @@ class MobileNetSource:
         ]
         widths = partial(round_channels, multiplier=self.width, divisor=2, channel_min=4)
         network: type[nn.Module] = EfficientNet if second else MobileNetV3
+        attention = partial(
+            SqueezeExcite, gate_layer="hard_sigmoid", force_act_layer=nn.ReLU, rd_round_fn=round_channels
+        )
         model = network(
             block_args=decode_arch_def([stage.split() for stage in stages], depth_multiplier=self.depth),
             num_classes=images.classes,
@@ -97,6 +101,7 @@ class MobileNetSource:
             num_features=widths(1280 if second else 1024),
             round_chs_fn=widths,
             act_layer=resolve_act_layer({}, "relu6" if second else "hard_swish"),
+            se_layer=None if second else attention,
         )
         if stem_stride == 1:
             assert isinstance(model.conv_stem, nn.Conv2d)
@@ -194,7 +199,7 @@ def smallest(at: Callable[[int], Source], images: Images, target: float, name: s
     """
 
     def enough(scale: int) -> bool:
-        return count_macs(build(at(scale), images, seed=0), images) >= target
+        return count_macs(at(scale), images) >= target
 
     low, high = 0, 1
     while not enough(high):

@@ -47,6 +47,8 @@ class Line:
         lr: learning rate; NaN for a group.
         dev: on the development images.
         test: on the test images; None where they were not opened.
+        group: of a control, what it is one of.
+        is_mean: whether this is the line of a whole group.
     """
 
     name: str
@@ -56,6 +58,8 @@ class Line:
     lr: float
     dev: Figures
     test: Figures | None
+    group: str = ""
+    is_mean: bool = False
 
 
 def t_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
@@ -103,6 +107,7 @@ def _line(one: Contender, reference: Contender) -> Line:
         one.lr,
         _figures(one.accuracies, reference.accuracies, one is reference),
         test,
+        one.network.group,
     )
 
 
@@ -143,6 +148,8 @@ def _group_line(group: str, members: Sequence[Contender], reference: Contender) 
         math.nan,
         together([line.dev for line in each]),
         together(tests) if tests else None,
+        group,
+        True,
     )
 
 

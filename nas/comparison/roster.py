@@ -123,7 +123,10 @@ def _source(name: str, part: Component, images: Images, reference: Network | Non
         check_options(("name", "arch", "genome"), options, where)
         if ("arch" in options) == ("genome" in options):
             raise ConfigError(f"{where}: type 'gemnet' needs either arch (a registered name) or genome (a path).")
-        return GenomeSource(Genome.load(options["genome"]) if "genome" in options else genome_for(options["arch"]))
+        try:
+            return GenomeSource(Genome.load(options["genome"]) if "genome" in options else genome_for(options["arch"]))
+        except GemnetError as error:
+            raise ConfigError(f"{where}: {error}") from error
     if part.type == "timm":
         return TimmSource(options.pop("arch", ""), options)
     if part.type == "python":

@@ -134,14 +134,25 @@ def run_comparison(config: ComparisonConfig, folder: ComparisonFolder, final: bo
     roster = build_roster(config, trainer.shape)
     table = Trainings(folder.table)
     _write_down(config, roster, trainer, folder)
-    work = _Work(config, trainer, table, folder, monitor, refuse=final)
-    work.do(CHOICE, short_runs(config, roster), rest=len(roster) * len(config.seeds))
-    chosen, given_up = choose(config, roster, table, trainer.fingerprint)
-    jobs = trainings(config, chosen)
-    work.do(TRAINING, jobs)
+    with make_executor(config, trainer, folder) as executor:
+        work = _Work(config, trainer, table, folder, monitor, executor, refuse=final)
+        work.do(CHOICE, short_runs(config, roster), rest=len(roster) * len(config.seeds))
+        chosen, given_up = choose(config, roster, table, trainer.fingerprint)
+        jobs = trainings(config, chosen)
+        work.do(TRAINING, jobs)
     if final:
         _open_test_images(config, trainer, table, folder, jobs, monitor)
     return Comparison(_contenders(chosen, jobs, table, trainer.fingerprint), given_up, config)
+
+
+def make_executor(config: ComparisonConfig, trainer: ComparisonTrainer, folder: ComparisonFolder) -> Executor:
+    """The processes that train; they start with the first training."""
+    count, threads, gpus = config.workers.count, config.workers.threads, torch.cuda.device_count()
+    if count == 0:
+        return SerialExecutor(lambda: trainer)
+    build_trainer = partial(ComparisonTrainer, trainer.data, trainer.recipe, trainer.threads, trainer.device)
+    workers = count or gpus or max(1, available_cores() // threads)
+    return LocalExecutor(build_trainer, workers, threads, range(gpus), folder.worker_log)
 
 
 def short_runs(config: ComparisonConfig, roster: Sequence[Entry]) -> list[Job]:
@@ -203,9 +214,11 @@ class _Work:
         table: Trainings,
         folder: ComparisonFolder,
         monitor: Monitor,
+        executor: Executor,
         refuse: bool,
     ) -> None:
         self.config, self.trainer, self.table, self.folder, self.monitor = config, trainer, table, folder, monitor
+        self.executor = executor
         self.refuse = refuse  # whether work that is not done is an error
 
     def do(self, phase: str, jobs: Sequence[Job], rest: int = 0) -> None:
@@ -220,22 +233,20 @@ class _Work:
             )
         self.monitor.begin(phase, len(jobs), len(jobs) - len(waiting))
         failures = []
-        with self._executor() as executor:
-            for number, job in enumerate(waiting):
-                weights = self.folder.weights if phase == TRAINING else None
-                executor.submit(Call(number, "train", (job, weights)))
-            done = 0
-            while done < len(waiting):
-                for outcome in executor.wait():
-                    done += 1
-                    job = waiting[outcome.call.number]
-                    if outcome.failure:
-                        failures.append(f"{job.network.title}: {outcome.failure}")
-                        self.monitor.step(f"{job.network.title} failed: {outcome.failure}")
-                        continue
-                    self.table.add(outcome.value)
-                    left = [waiting[n] for n in range(len(waiting)) if not self._has(waiting[n])]
-                    self.monitor.step(_line(outcome.value), self._time_left(left, rest, executor.workers))
+        for number, job in enumerate(waiting):
+            self.executor.submit(Call(number, "train", (job, self.folder.weights if phase == TRAINING else None)))
+        done = 0
+        while done < len(waiting):
+            for outcome in self.executor.wait():
+                done += 1
+                job = waiting[outcome.call.number]
+                if outcome.failure:
+                    failures.append(f"{job.network.title}: {outcome.failure}")
+                    self.monitor.step(f"{job.network.title} failed: {outcome.failure}")
+                    continue
+                self.table.add(outcome.value)
+                left = [job for job in waiting if row_key(job, self.trainer.fingerprint) not in self.table.rows]
+                self.monitor.step(_line(outcome.value), self._time_left(left, rest))
         self.monitor.end()
         if failures:
             raise ComparisonError(
@@ -243,19 +254,7 @@ class _Work:
                 "tries these again."
             )
 
-    def _has(self, job: Job) -> bool:
-        return row_key(job, self.trainer.fingerprint) in self.table.rows
-
-    def _executor(self) -> Executor:
-        count, threads, gpus = self.config.workers.count, self.config.workers.threads, torch.cuda.device_count()
-        if count == 0:
-            return SerialExecutor(lambda: self.trainer)
-        build_service = partial(ComparisonTrainer, *(getattr(self.trainer, n) for n in ("data", "recipe", "threads")))
-        build_service = partial(build_service, device=self.trainer.device)
-        count = count or gpus or max(1, available_cores() // threads)
-        return LocalExecutor(build_service, count, threads, range(gpus), self.folder.worker_log)
-
-    def _time_left(self, left: Sequence[Job], rest: int, workers: int) -> str:
+    def _time_left(self, left: Sequence[Job], rest: int) -> str:
         """Of the whole comparison, from the seconds an epoch of each network's images took so far."""
         pace: dict[str, list[float]] = {}
         for row in self.table.rows.values():
@@ -265,7 +264,7 @@ class _Work:
         usual = sum(means.values()) / len(means)
         seconds = sum(means.get(job.network.name, usual) * job.epochs * job.subset for job in left)
         seconds += rest * usual * self.config.epochs
-        hours, minutes = divmod(round(seconds / workers / 60), 60)
+        hours, minutes = divmod(round(seconds / self.executor.workers / 60), 60)
         return f"{hours}:{minutes:02d} h left for all of it"
 
 
