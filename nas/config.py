@@ -50,12 +50,15 @@ class SearchOptions:
             know everything before it, and workers wait at its end; about half a batch keeps them busy. It is a
             number and not "whatever is done", so that a search does not depend on who finishes first.
         seed: seed of the strategy.
+        start_from: work folder of an earlier search whose evaluations this one begins with, instead of with random
+            candidates. Those of the same evaluator and fidelity within the limits are taken; they count.
     """
 
     evaluations: int = 60
     batch: int = 8
     ahead: int = 4
     seed: int = 0
+    start_from: str | None = None
 
     def __post_init__(self) -> None:
         _at_least("search", self, evaluations=1, batch=1, ahead=0, seed=0)

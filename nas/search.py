@@ -31,7 +31,7 @@ from nas.monitor import Monitor, Stopwatch
 from nas.report.cell_picture import draw_cell
 from nas.report.search_picture import draw_search
 from nas.spaces.gemnet import GEMNetSpace
-from nas.work_folder import WorkFolder, open_work_folder, write_json
+from nas.work_folder import LEDGER, WorkFolder, open_work_folder, write_json
 
 BOOKKEEPING = ("strategy", "ask", "tell", "ledger", "pictures")
 LIMIT_SLACK = 30.0
@@ -124,6 +124,11 @@ def run_search(config: SearchConfig, path: Path, resume: bool = False, monitor: 
     check_config(config)
     parts = build_parts(config)
     check_limits(parts.space, config.limits)
+    if config.search.start_from is not None and not (Path(config.search.start_from) / LEDGER).is_file():
+        raise SearchError(
+            f"search.start_from is {config.search.start_from!r}, but there is no {LEDGER} in it. "
+            "Give the work folder of an earlier search."
+        )
     fingerprint = parts.evaluator.fingerprint
     if config.ledger is not None:
         Ledger(config.ledger).close()  # a wrong URL is to be found out before the folder is made
@@ -195,6 +200,9 @@ class _Search:
         with self.stopwatch("strategy"):
             prepare_encoder(self.config, self.parts.space, self.monitor)
             strategy = build_strategy(self.config, self.parts.space)
+        if options.start_from is not None and not self.ledger.proposals(self.folder.search_id):
+            with self.stopwatch("ledger"):
+                self._start_from(Path(options.start_from))
         self.exploration = Exploration(
             self.folder.search_id,
             strategy,
@@ -214,6 +222,33 @@ class _Search:
             reason = f" The first one: {evaluations[0].reason}" if evaluations else ""
             raise SearchError(f"All {len(evaluations)} evaluations failed.{reason} See {self.folder.log}.")
         return evaluations
+
+    def _start_from(self, path: Path) -> None:
+        """Makes the evaluations of an earlier search the first of this one, as if it had proposed them."""
+        with Ledger(path / LEDGER) as ledger:
+            earlier = [
+                each
+                for each in ledger.evaluations(self.fingerprint)
+                if each.proposal.fidelity == self.config.fidelity and not each.proposal.training_seed
+            ]
+        space, limits = self.parts.space, self.config.limits
+        batch = space.pack([each.proposal.candidate for each in earlier])
+        inside = np.broadcast_to(limits.admits(space.macs(batch), space.params(batch)), len(earlier))
+        first = {each.proposal.candidate.key(): each for each, fits in zip(earlier, inside, strict=True) if fits}
+        # A whole number of batches, since a broken one would mean that the space has no more.
+        taken = list(first.values())[: len(first) // self.config.search.batch * self.config.search.batch]
+        if not taken:
+            raise SearchError(
+                f"None of the {len(earlier)} evaluations in {path} can be taken over by a search with batches of "
+                f"{self.config.search.batch}: the space, data, recipe, fidelity and limits must be those of this one. "
+                "Leave search.start_from out to begin with random candidates."
+            )
+        for each in taken:
+            self.ledger.record(each, self.fingerprint)
+        self.ledger.propose(
+            self.folder.search_id, [replace(each.proposal, number=number) for number, each in enumerate(taken)]
+        )
+        self.monitor.note(f"Begins with {len(taken)} evaluations of {path}.")
 
     def choose(self, evaluations: Sequence[Evaluation]) -> Chosen:
         """Evaluates the best again, with fresh seeds, and chooses by these alone: the old figures are flattered."""

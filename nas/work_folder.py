@@ -17,6 +17,8 @@ from gemnet.errors import GemnetError
 from nas.config import SearchConfig, first_difference, identity_of
 
 FORMAT = 1
+LEDGER = "ledger.db"
+"""The ledger's file in a work folder."""
 _IDENTITY, _LOCK = "search.json", ".lock"
 
 
@@ -42,7 +44,7 @@ class WorkFolder:
     @property
     def ledger(self) -> Path:
         """SQLite file of the search's own ledger."""
-        return self.path / "ledger.db"
+        return self.path / LEDGER
 
     @property
     def log(self) -> Path:

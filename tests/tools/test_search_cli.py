@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from nas.commands import export as export_command
 from nas.commands import search as search_command
+from nas.ledger import Ledger
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TINY = [
@@ -58,6 +59,33 @@ def finished(tmp_path_factory):
         code = search_command.main(["--work-dir", str(folder), "--budget", "6", "--cfg-options", *TINY])
     assert code == 0
     return folder, printed.getvalue()
+
+
+def test_a_search_begins_with_the_evaluations_of_an_earlier_one(finished, tmp_path, capsys) -> None:
+    options = [*TINY, f"search.start_from={finished[0]}", "final=None", "comparison=None"]
+    assert search_command.main(["--work-dir", str(tmp_path / "next"), "--budget", "6", "--cfg-options", *options]) == 0
+    assert "Begins with 4 evaluations" in (tmp_path / "next" / "search.log").read_text()
+    with Ledger(finished[0] / "ledger.db") as first, Ledger(tmp_path / "next" / "ledger.db") as second:
+        before, after = first.evaluations(), second.evaluations()
+    assert [each.accuracy for each in after[:4]] == [each.accuracy for each in before[:4]]
+    assert len(after) >= 6
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [("search.batch=7", "None of the 6 evaluations"), ("fidelity.epochs=3", "None of the 0 evaluations")],
+)
+def test_evaluations_that_do_not_fit_are_refused(finished, tmp_path, capsys, change: str, message: str) -> None:
+    options = [*TINY, f"search.start_from={finished[0]}", change]
+    assert search_command.main(["--work-dir", str(tmp_path / "next"), "--cfg-options", *options]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_start_from_a_folder_without_a_search_is_refused(tmp_path, capsys) -> None:
+    options = [*TINY, f"search.start_from={tmp_path}"]
+    assert search_command.main(["--work-dir", str(tmp_path / "next"), "--cfg-options", *options]) == 2
+    assert "there is no ledger.db in it" in capsys.readouterr().err
+    assert not (tmp_path / "next").exists()
 
 
 def run(capsys, *arguments: str) -> tuple[int, str, str]:
