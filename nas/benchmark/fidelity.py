@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from nas.benchmark.search import BenchmarkError, steps_to_text
+from nas.benchmark.runs import BenchmarkError
+from nas.benchmark.search import steps_to_text
 from nas.evaluators.tabular import TabularEvaluator
 from nas.strategies import make_strategy
 from nas.tables.table import Table

@@ -18,8 +18,7 @@ from scipy.stats import kendalltau, norm
 
 from gemnet.errors import nearest
 from nas.benchmark.models import MODELS
-from nas.benchmark.runs import Row
-from nas.benchmark.search import BenchmarkError
+from nas.benchmark.runs import BenchmarkError, Row
 from nas.benchmark.statistics import Interval, mean_interval, paired_difference
 from nas.score import Budget
 from nas.strategies.pool import enumerated_pool

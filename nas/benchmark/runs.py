@@ -10,10 +10,17 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
 from gemnet.errors import GemnetError
 from nas.tables.table import Table
 
 Row = dict[str, str]
+
+
+class BenchmarkError(GemnetError):
+    """A benchmark that can't be run as asked."""
 
 
 class RunsError(GemnetError):
@@ -40,13 +47,13 @@ class RunsFile:
         self.key = tuple(key)
         self.columns = (*key, *columns)
         self.rows: list[Row] = []
+        self._found: dict[tuple[str, ...], Row] = {}
         if path.exists():
             self._read()
 
     def find(self, key: Mapping[str, object]) -> Row | None:
         """The finished run with these key values, or None."""
-        wanted = tuple(str(key[name]) for name in self.key)
-        return self._index().get(wanted)
+        return self._found.get(tuple(str(key[name]) for name in self.key))
 
     def add(self, row: Mapping[str, object]) -> None:
         """Appends a finished run."""
@@ -60,10 +67,11 @@ class RunsFile:
             writer.writerow(text)
             file.flush()
             os.fsync(file.fileno())
-        self.rows.append(text)
+        self._keep(text)
 
-    def _index(self) -> dict[tuple[str, ...], Row]:
-        return {tuple(row[name] for name in self.key): row for row in self.rows}
+    def _keep(self, row: Row) -> None:
+        self.rows.append(row)
+        self._found[tuple(row[name] for name in self.key)] = row
 
     def _read(self) -> None:
         text = self.path.read_text()
@@ -78,7 +86,8 @@ class RunsFile:
                 f"{self.path} has the columns {', '.join(reader.fieldnames or ())}, but this benchmark writes "
                 f"{', '.join(self.columns)}. Choose another --work-dir, or move the file away."
             )
-        self.rows = list(reader)
+        for row in reader:
+            self._keep(row)
 
 
 class Task(Protocol):
@@ -90,6 +99,49 @@ class Task(Protocol):
 
 
 T = TypeVar("T", bound=Task)
+
+
+def run_all(
+    console: Console,
+    file: RunsFile,
+    table: Table,
+    tasks: Sequence[T],
+    run: Callable[[Table, T], Mapping[str, object]],
+    workers: int | None,
+    make_table: Callable[..., Table],
+    arguments: tuple[Any, ...],
+    describe: Callable[[T], str],
+) -> list[Row]:
+    """`finish` with a bar of runs done and time left.
+
+    Args:
+        console: where the bar goes.
+        workers: processes; None takes one a core.
+        describe: says which run was the last.
+        file, table, tasks, run, make_table, arguments: see `finish`.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+    )
+    with bar:
+        line = bar.add_task("runs", total=len(tasks))
+        return finish(
+            file,
+            table,
+            tasks,
+            run,
+            workers or cores,
+            make_table,
+            arguments,
+            lambda task: bar.update(line, advance=1, description=describe(task)),
+        )
 
 
 def finish(

@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gemnet.errors import GemnetError
-from nas.benchmark.runs import Row
+from nas.benchmark.runs import BenchmarkError, Row
 from nas.benchmark.statistics import Interval, mean_interval, paired_difference
 from nas.evaluators.tabular import TabularEvaluator
 from nas.strategies import check_options, make_strategy
@@ -25,10 +24,6 @@ from nas.tables.table import Table
 
 KEY = ("table", "fingerprint", "metric", "strategy", "options", "queries", "initial", "batch", "seed")
 COLUMNS = ("found_best", "found_near", "cpu_seconds", "slowest_ask", "regrets")
-
-
-class BenchmarkError(GemnetError):
-    """A benchmark that can't be run as asked."""
 
 
 @dataclass(frozen=True)

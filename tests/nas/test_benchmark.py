@@ -225,7 +225,7 @@ def test_ablation_command_tells_what_a_part_is_worth(
 ) -> None:
     untrained = lru_cache(lambda space, config: train_encoder(space.base or space, EncoderConfig(steps=0)))
     monkeypatch.setattr("nas.strategies.nasgem.encoder_of", untrained)  # one for this table takes most of a minute
-    monkeypatch.setattr("nas.benchmark.ablation.CHECKPOINTS", (15, 40))
+    monkeypatch.setattr("nas.benchmark.ablation_report.CHECKPOINTS", (15, 40))
     parts = ["no embedding", "WL kernel alone, h = 0", "mean alone (beta = 0)"]
     command = ["ablation", "--table", str(own_table), "--metric", "accuracy", "--train-sizes", "20", "--parts", *parts]
     assert main([*command, "--seeds", "3", "--workers", "1", "--work-dir", str(tmp_path)]) == 0

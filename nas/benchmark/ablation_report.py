@@ -16,17 +16,9 @@ from nas.benchmark.plots import plot_differences
 from nas.benchmark.predictors import COLUMNS as PREDICTOR_COLUMNS
 from nas.benchmark.predictors import KEY as PREDICTOR_KEY
 from nas.benchmark.predictors import PredictorTask, check_predictor_tasks, run_predictor
-from nas.benchmark.report import (
-    DEFAULT_METRICS,
-    DEFAULT_TARGET,
-    metrics_of,
-    open_table,
-    progress_bar,
-    workers_of,
-    write_csv,
-)
-from nas.benchmark.runs import Row, RunsFile, finish
-from nas.benchmark.search import COLUMNS, KEY, BenchmarkError, Task, check_tasks, run_search, text_to_steps
+from nas.benchmark.runs import BenchmarkError, Row, RunsFile, run_all
+from nas.benchmark.search import COLUMNS, KEY, Task, check_tasks, run_search, text_to_steps
+from nas.benchmark.sources import DEFAULT_METRICS, DEFAULT_TARGET, metrics_of, open_table, write_csv
 from nas.benchmark.statistics import Interval, mean_interval, paired_difference
 
 WHOLE = "nasgem"
@@ -100,25 +92,27 @@ def report_ablation(
     ]
     check_predictor_tasks(table, predictions)
     check_tasks(table, searches)
-    with progress_bar(console) as progress:
-        bar = progress.add_task("predictors", total=len(predictions) + len(searches))
-        common = workers_of(workers), open_table, (space, path)
-        predicted = finish(
-            RunsFile(folder / "ablation_tau.csv", PREDICTOR_KEY, PREDICTOR_COLUMNS),
-            table,
-            predictions,
-            run_predictor,
-            *common,
-            lambda task: progress.update(bar, advance=1, description=f"{task.predictor}, seed {task.seed}"),
-        )
-        found = finish(
-            RunsFile(folder / "ablation_search.csv", KEY, COLUMNS),
-            table,
-            searches,
-            run_search,
-            *common,
-            lambda task: progress.update(bar, advance=1, description=f"search, seed {task.seed}"),
-        )
+    source = open_table, (space, path)
+    predicted = run_all(
+        console,
+        RunsFile(folder / "ablation_tau.csv", PREDICTOR_KEY, PREDICTOR_COLUMNS),
+        table,
+        predictions,
+        run_predictor,
+        workers,
+        *source,
+        lambda task: f"{task.predictor}, {task.size} cells, seed {task.seed}",
+    )
+    found = run_all(
+        console,
+        RunsFile(folder / "ablation_search.csv", KEY, COLUMNS),
+        table,
+        searches,
+        run_search,
+        workers,
+        *source,
+        lambda task: f"search, seed {task.seed}",
+    )
     worths = [*_taus(predicted, chosen), *_regrets(found, searches, list(options) * seeds)]
     worths.sort(key=lambda worth: [WHOLE, *names].index(worth.variant))
     figures = list(dict.fromkeys(worth.figure for worth in worths))

@@ -1,0 +1,67 @@
+"""Which table, metric and training sizes a benchmark uses where the user names none."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+from nas.benchmark.runs import BenchmarkError
+from nas.tables.read import HW_FILE, find_table, read_table
+from nas.tables.table import Table
+
+CHECKPOINTS = (50, 100, 150, 200)
+DEFAULT_METRICS = {
+    "nasbench201": ("c10_valid_200ep_1seed", "c100_valid_200ep_1seed", "in16_valid_200ep_1seed"),
+    "nasbench101": ("108ep_valid",),
+}
+# Points that equal cells differ by on this metric (one standard deviation): within it, the best is a matter of luck.
+DEVIATION = {"in16_valid_200ep_1seed": 0.6}
+DEFAULT_SIZES = {"nasbench201": (50, 78, 156, 469, 781, 1563), "nasbench101": (100, 172, 424, 2000)}
+DEFAULT_TARGET = {"nasbench201": "c10_test_200ep_mean", "nasbench101": "108ep_valid"}
+
+
+def open_table(space: str | None, path: str | None) -> Table:
+    """The table of a space, or a user's own.
+
+    Raises:
+        TableError: it is missing or not right.
+    """
+    return read_table(find_table(space or "own", path), space if path is None else None)
+
+
+def open_hardware_table(path: str | None) -> Table:
+    """NAS-Bench-201 with HW-NAS-Bench's measurements."""
+    place = find_table("nasbench201", path)
+    return read_table(place, "nasbench201").joined(read_table(find_table("hw-nas-bench", place.parent / HW_FILE)))
+
+
+def metrics_of(table: Table, space: str | None, asked: Sequence[str] | None) -> tuple[str, ...]:
+    """The metrics asked for, or the usual ones of the space, or the only one of a user's own table.
+
+    Raises:
+        BenchmarkError: a table with several metrics, and none was named.
+        TableError: unknown metric, or one with gaps.
+    """
+    if asked:
+        names = tuple(asked)
+    elif space in DEFAULT_METRICS and all(name in table.metrics for name in DEFAULT_METRICS[space]):
+        names = DEFAULT_METRICS[space]
+    elif len(table.metrics) == 1:
+        names = tuple(table.metrics)
+    else:
+        raise BenchmarkError(f"Name what is to be maximised with --metrics: {', '.join(table.metrics)}.")
+    for name in names:
+        table.metric(name)
+    return names
+
+
+def write_csv(path: Path, rows: Sequence[dict[str, object]]) -> None:
+    """Writes rows with their keys as header, in one piece."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    half = path.with_suffix(".part")
+    with half.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    half.replace(path)
