@@ -30,6 +30,7 @@ from nas.strategies.pool import Pool
 from nas.tables.space import TableSpace
 
 FEW = 5  # real evaluations from which nothing is learnt yet where there are cheap ones
+_BETA, _BETA_OF_LISTED = 0.5, 2.0
 SHORTLIST = 400  # candidates whose errors' covariance is looked at when a batch is put together
 
 
@@ -53,7 +54,9 @@ class Nasgem(ModelStrategy):
 
     Args:
         space, seed, options: see `ModelStrategy`.
-        beta: how many standard deviations of hope a candidate is credited with.
+        beta: how many standard deviations of hope a candidate is credited with. None for 2 where the space can be
+            listed, and 0.5 elsewhere: of the largest of 20,000 fresh candidates' hopes most are about cells unlike any
+            that was evaluated, and in a space without end they never run out (docs/method.md).
         boosters: boosted forests beside the predictor's Gaussian process. They rank a little better and
             take most of the time.
         encoder: how the encoder is trained (an `EncoderConfig`, or its values by name); None searches without
@@ -72,7 +75,7 @@ class Nasgem(ModelStrategy):
         space: SearchSpace,
         seed: int,
         *,
-        beta: float = 2.0,
+        beta: float | None = None,
         boosters: int = 0,
         encoder: EncoderConfig | Mapping[str, Any] | None = EncoderConfig(),  # noqa: B008  frozen
         structure: bool = True,
@@ -84,7 +87,7 @@ class Nasgem(ModelStrategy):
         **options: Any,
     ) -> None:
         super().__init__(space, seed, **options)
-        self.beta = beta
+        self.beta = beta if beta is not None else _BETA if self.pool is None else _BETA_OF_LISTED
         self.boosters = boosters
         if isinstance(encoder, Mapping):
             for name in encoder:
