@@ -7,7 +7,7 @@
 
 data = dict(source='cifar10', dev_fraction=0.1)
 recipe = dict(batch_size=128)
-epochs = 15
+epochs = 12
 seeds = [0, 1, 2]
 lrs = [0.1, 0.2, 0.4]
 choice = dict(epochs=3, subset=0.3)

@@ -108,7 +108,7 @@ def _print_estimate(config: ComparisonConfig) -> None:
     total = sum(one.choice_hours for one in found) + sum(longest.values())
     print(
         f"together {total:.1f} h of one worker ({config.workers.threads} thread(s)), {total / workers:.1f} h of "
-        f"{workers}; of several forms the slowest counts"
+        f"{workers}; of several forms the slowest counts, and cores shared with others take longer"
     )
 
 

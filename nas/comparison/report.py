@@ -173,26 +173,29 @@ def markdown(comparison: Comparison) -> str:
         for figures in (line.dev, line.test) if test else (line.dev,):
             cells += ["", ""] if figures is None else [_spread(figures), _lead(figures)]
         text.append(f"| {' | '.join(cells)} |")
-    seeds = ", ".join(str(seed) for seed in config.seeds)
-    chosen = (
-        f"The learning rate was chosen among {', '.join(f'{lr:g}' for lr in config.lrs)} for each network alike, on a "
-        f"run of {config.choice.epochs} epochs of {config.choice.subset:.0%} of the training images."
-        if len(config.lrs) > 1
-        else ""
-    )
+    test_note = "; test: the official test images." if test else "; the official test images were not opened."
     notes = [
-        f"{config.data.source}, one recipe, {config.epochs} epochs, seeds {seeds}. Top-1 in percent, mean ± standard "
-        "deviation of one training. Lead: reference's accuracy less the network's in points, paired by seed, with its "
-        "95 % interval (t). dev: images set aside from the training images"
-        + ("; test: the official test images." if test else "; the official test images were not opened."),
-        chosen,
+        f"{config.data.source}, one recipe, {_plural(config.epochs, 'epoch')}, {_plural(len(config.seeds), 'seed')} "
+        f"({', '.join(str(seed) for seed in config.seeds)}). Top-1 in percent, mean ± standard deviation of one "
+        "training. Lead: reference's accuracy less the network's in points, paired by seed, with its 95 % interval "
+        f"(t). dev: images set aside from the training images{test_note}"
     ]
+    if len(config.lrs) > 1:
+        rates = ", ".join(f"{lr:g}" for lr in config.lrs)
+        notes.append(
+            f"The learning rate was chosen among {rates} for each network alike, on a run of "
+            f"{_plural(config.choice.epochs, 'epoch')} of {config.choice.subset:.0%} of the training images."
+        )
     edge = _at_the_edge(comparison)
     if edge:
         notes.append(f"At the edge of the learning rates offered: {edge}. A better one may lie beyond.")
     if comparison.given_up:
         notes.append(f"Given up, since no short run came to an end: {', '.join(comparison.given_up)}.")
-    return "\n".join(text) + "\n\n" + "\n\n".join(note for note in notes if note) + "\n"
+    return "\n".join(text) + "\n\n" + "\n\n".join(notes) + "\n"
+
+
+def _plural(count: int, word: str) -> str:
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"
 
 
 def _at_the_edge(comparison: Comparison) -> str:

@@ -41,7 +41,7 @@ from nas.monitor import Monitor
 from nas.training import TrainingData, at_fidelity, measure, train
 from nas.work_folder import write_json
 
-TIMED_STEPS = 8
+TIMED_STEPS = 4
 """Steps of a training that `estimate` times, after as many to warm up."""
 
 
@@ -367,7 +367,7 @@ class Estimate:
 
     Args:
         network: one form of an entry.
-        images_per_second: training speed of one process.
+        images_per_second: training speed of one process on cores of its own.
         choice_hours: of its short runs.
         hours: of its trainings, if this form is chosen.
     """
@@ -379,7 +379,10 @@ class Estimate:
 
 
 def estimate(config: ComparisonConfig) -> list[Estimate]:
-    """Times a few training steps of each network, one after another, in this process; nothing is measured or kept."""
+    """Times a few training steps of each network, one after another, in this process; nothing is measured or kept.
+
+    On a CPU it is CPU time, so that other work on the machine counts little.
+    """
     trainer = make_trainer(config)
     data, shape = trainer.images, trainer.shape
     roster = build_roster(config, shape)
@@ -391,7 +394,10 @@ def estimate(config: ComparisonConfig) -> list[Estimate]:
             with limited_threads(trainer.threads):
                 model = build(network.source, shape, seed=0)
                 train(model, steps, config.recipe, 1, 0, trainer.device)
+                started = time.process_time()
                 speed = train(model, steps, config.recipe, 1, 0, trainer.device).images_per_second
+                if trainer.device == "cpu":
+                    speed = len(steps.train) * trainer.threads / (time.process_time() - started)
             runs = len(short_runs(config, [Entry(entry.name, (network,))]))
             if len(entry.forms) > 1:
                 runs = len(config.lrs)
