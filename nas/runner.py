@@ -57,7 +57,8 @@ def find_runner_config(name: str) -> Path:
     if Path(name).expanduser().is_file():
         return Path(name).expanduser()
     shipped = config_folder()
-    inside = [file for file in sorted(shipped.rglob("*.py")) if not {"_base_", "search", "comparison"} & set(file.parts)]
+    others = {"_base_", "search", "comparison"}
+    inside = [file for file in sorted(shipped.rglob("*.py")) if not others & set(file.parts)]
     wanted = Path(name).stem
     for file in inside:
         if file.stem == wanted:
