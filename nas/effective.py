@@ -24,6 +24,25 @@ Floats = NDArray[np.float32]
 Edges = list[tuple[int, list[int]]]
 
 
+def without_edges_of(graphs: GraphBatch, nodes: NDArray[np.bool_]) -> GraphBatch:
+    """The graphs without the edges into and out of ``nodes`` (n, w)."""
+    if not nodes.any():
+        return graphs
+    gone = (nodes.astype(np.uint32) << np.arange(graphs.width, dtype=np.uint32)).sum(axis=1, dtype=np.uint32)
+    successors = np.where(nodes, np.uint32(0), graphs.successors & ~gone[:, None])
+    return GraphBatch(graphs.vocabulary, graphs.sizes, graphs.ops, successors)
+
+
+def without_dead_weight(graphs: GraphBatch, zero_ops: Collection[str]) -> GraphBatch:
+    """The graphs with zeros in place of all that zeros cut off: the same functions, at the cost of what they need."""
+    codes = [FIRST_OP_CODE + k for k, op in enumerate(graphs.vocabulary) if op in zero_ops]
+    if not codes:
+        return graphs
+    dead = ~without_edges_of(graphs, np.isin(graphs.ops, codes)).live() & (graphs.ops >= FIRST_OP_CODE)
+    ops = np.where(dead, np.uint8(codes[0]), graphs.ops)
+    return GraphBatch(graphs.vocabulary, graphs.sizes, ops, graphs.successors)
+
+
 @dataclass(frozen=True, eq=False)
 class EffectiveGraphs:
     """The effective graphs of n graphs of at most w nodes.
@@ -48,10 +67,7 @@ class EffectiveGraphs:
             for chosen in (zero_ops, identity_ops)
         )
         width = graphs.width
-        if zero.any():
-            gone = (zero.astype(np.uint32) << np.arange(width, dtype=np.uint32)).sum(axis=1, dtype=np.uint32)
-            successors = np.where(zero, np.uint32(0), graphs.successors & ~gone[:, None])
-            graphs = GraphBatch(graphs.vocabulary, graphs.sizes, graphs.ops, successors)
+        graphs = without_edges_of(graphs, zero)
         live = graphs.live()
         kept = (live.astype(np.uint32) << np.arange(width, dtype=np.uint32)).sum(axis=1, dtype=np.uint32)
         successors = np.ascontiguousarray(np.where(live, graphs.successors & kept[:, None], np.uint32(0)).T)

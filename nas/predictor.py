@@ -23,6 +23,7 @@ from scipy.stats import norm, rankdata
 from sklearn.ensemble import GradientBoostingRegressor
 
 from gemnet.errors import GemnetError
+from nas.effective import without_dead_weight
 from nas.spaces.base import CandidateBatch, SearchSpace
 from nas.structure import feature_names, structural_features
 
@@ -52,7 +53,7 @@ _RELEVANCE_SPREAD = 0.7
 _LOG_SIGNAL, _LOG_SIGNAL_SPREAD = 0.7, 1.0
 _LOG_NOISE, _LOG_NOISE_SPREAD = -4.0, 1.0
 # Hyper-parameters need no more observations than this; what follows them uses all.
-_HYPER_ROWS = 600
+_HYPER_ROWS = 1000
 _HYPER_STEPS = 30
 _EMBEDDING = "embedding"
 
@@ -116,7 +117,8 @@ def structural_table(space: SearchSpace, batch: CandidateBatch) -> FeatureTable:
 def macro_table(space: SearchSpace, batch: CandidateBatch) -> FeatureTable:
     """Macro choices, each a group, and logarithms of MACs and parameters where the space knows them (group ``cost``).
 
-    A choice among numbers is its place among them, from 0 to 1; a choice among names is one column for each.
+    A choice among numbers is its place among them, from 0 to 1; a choice among names is one column for each. What zero
+    operations cut off costs nothing here: it says nothing about what the cell computes.
     """
     columns: list[Table] = []
     groups: list[str] = []
@@ -128,7 +130,8 @@ def macro_table(space: SearchSpace, batch: CandidateBatch) -> FeatureTable:
         else:
             columns.append(np.eye(len(values), dtype=np.float32)[chosen])
         groups += [name] * columns[-1].shape[1]
-    for cost in (space.macs(batch), space.params(batch)):
+    alive = CandidateBatch(without_dead_weight(batch.graphs, space.zero_ops), batch.macro)
+    for cost in (space.macs(alive), space.params(alive)):
         if cost is not None:
             columns.append(np.log(np.maximum(cost, 1)).astype(np.float32)[:, None])
             groups.append("cost")
