@@ -16,8 +16,8 @@ MODELS = Registry(
     scope="gemnet",
     locations=["gemnet.detection.backbone"],
 )
-# Filled by `nas.classification` and `gemnet.detection.dataset`. Configs import those by name: gemnet knows nothing of
-# nas, and classification needs no mmdet.
+# Filled by `nas.training.classification` and `gemnet.detection.dataset`. Configs import those by name: gemnet knows
+# nothing of nas, and classification needs no mmdet.
 DATASETS = Registry("dataset", parent=MMENGINE_DATASETS, scope="gemnet")
 FUNCTIONS = Registry("function", parent=MMENGINE_FUNCTIONS, scope="gemnet")
 METRICS = Registry("metric", parent=MMENGINE_METRICS, scope="gemnet")

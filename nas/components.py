@@ -14,20 +14,20 @@ import torch
 from gemnet.errors import nearest
 from nas.baselines import BLOCKS
 from nas.config import ConfigError, SearchConfig, check_options, keyword_names, make, read_config
-from nas.datasets import DataSpec
 from nas.encoder import EncoderConfig, load_or_train
 from nas.evaluation import Evaluator, Fidelity
 from nas.evaluators.tabular import TabularEvaluator
 from nas.evaluators.training import TrainingEvaluator, limited_threads
 from nas.executors import Executor, LocalExecutor, SerialExecutor
-from nas.final_training import NetworkTrainer
+from nas.images.datasets import DataSpec
 from nas.monitor import Monitor
 from nas.spaces.base import SearchSpace
 from nas.spaces.gemnet import GEMNetSpace
 from nas.strategies import make_strategy, strategy_options
 from nas.strategies.base import Strategy
 from nas.tables.read import find_table, read_table
-from nas.training import Recipe, load_data
+from nas.training.loop import Recipe, load_data
+from nas.training.whole_networks import NetworkTrainer
 
 ENCODER_TICKS = 20
 """Steps in which the training of the encoder is shown."""

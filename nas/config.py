@@ -148,7 +148,7 @@ class SearchConfig:
         strategy: how.
         evaluator: what measures candidates: ``training`` or ``tabular``.
         fidelity: how thoroughly.
-        data: the images, as `nas.datasets.DataSpec` (``training`` only).
+        data: the images, as `nas.images.datasets.DataSpec` (``training`` only).
         recipe: how candidates are trained (``training`` only).
         score: what is maximised: accuracy, weighed against MACs.
         limits: hard limits on MACs and parameters.

@@ -24,13 +24,13 @@ from nas.config import SearchConfig
 from nas.evaluation import Evaluation, Proposal
 from nas.executors import Call, Executor
 from nas.exploration import Exploration
-from nas.final_training import holds_weights, network_proposal
 from nas.ledger import Ledger
 from nas.limits import check_limits
 from nas.monitor import Monitor, Stopwatch
 from nas.report.cell_picture import draw_cell
 from nas.report.search_picture import draw_search
 from nas.spaces.gemnet import GEMNetSpace
+from nas.training.whole_networks import holds_weights, network_proposal
 from nas.work_folder import LEDGER, WorkFolder, open_work_folder, write_json
 
 BOOKKEEPING = ("strategy", "ask", "tell", "ledger", "pictures")

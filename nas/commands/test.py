@@ -23,7 +23,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser(program).parse_args(arguments)
     import torch
 
-    from nas.runner import draw_detections, find_runner_config, load_runner_config, make_runner, measure, select_images
+    from nas.training.runner import (
+        draw_detections,
+        find_runner_config,
+        load_runner_config,
+        make_runner,
+        measure,
+        select_images,
+    )
 
     try:
         file = find_runner_config(options.config)

@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser(program).parse_args(arguments)
     import torch
 
-    from nas.runner import (
+    from nas.training.runner import (
         LossError,
         RunnerError,
         build_for_training,

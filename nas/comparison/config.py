@@ -9,8 +9,8 @@ from typing import Any
 
 from gemnet.errors import nearest
 from nas.config import Component, ConfigError, WorkerOptions, config_folder, make
-from nas.datasets import DataSpec
-from nas.training import Recipe
+from nas.images.datasets import DataSpec
+from nas.training.loop import Recipe
 
 
 @dataclass(frozen=True)

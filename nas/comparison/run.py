@@ -34,11 +34,11 @@ from nas.comparison.trainings import (
     row_key,
 )
 from nas.components import available_cores
-from nas.datasets import code_version, open_test_images
 from nas.evaluators.training import limited_threads
 from nas.executors import Call, Executor, LocalExecutor, SerialExecutor
+from nas.images.datasets import code_version, open_test_images
 from nas.monitor import Monitor
-from nas.training import TrainingData, at_fidelity, measure, train
+from nas.training.loop import TrainingData, at_fidelity, measure, train
 from nas.work_folder import write_json
 
 TIMED_STEPS = 4

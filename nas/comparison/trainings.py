@@ -25,9 +25,9 @@ from torch import nn
 
 from gemnet.errors import GemnetError
 from nas.comparison.networks import GenomeSource, Images, Network, build
-from nas.datasets import DataSpec
 from nas.evaluators.training import EVALUATION_VERSION, limited_threads
-from nas.training import Recipe, TrainingData, TrainingFailed, at_fidelity, load_data, train
+from nas.images.datasets import DataSpec
+from nas.training.loop import Recipe, TrainingData, TrainingFailed, at_fidelity, load_data, train
 
 CHOICE, TRAINING, TEST = "choice", "training", "test"
 

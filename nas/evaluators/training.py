@@ -17,10 +17,10 @@ from gemnet.cell_graph import CellGraph
 from gemnet.genome import Genome
 from gemnet.macs import macs as genome_macs
 from gemnet.network import GEMNet
-from nas.datasets import DataSpec
 from nas.evaluation import Evaluation, Fidelity, Proposal
+from nas.images.datasets import DataSpec
 from nas.spaces.base import Candidate, Choice
-from nas.training import Recipe, TrainingData, TrainingFailed, at_fidelity, load_data, train
+from nas.training.loop import Recipe, TrainingData, TrainingFailed, at_fidelity, load_data, train
 
 EVALUATION_VERSION = 1  # raise it when a change of code changes results: old evaluations are then not reused
 KEPT_FIDELITIES = 2  # prepared data sets held in memory: the search's fidelity and one it is promoting to

@@ -13,10 +13,10 @@ from torch import nn
 
 import gemnet.models  # noqa: F401  (registers its networks with timm)
 from gemnet.weights import PackagedWeights, verify_weights
-from nas.datasets import DataSpec, open_test_images
 from nas.evaluators.training import limited_threads
-from nas.training import TrainingData
-from nas.training import measure as top1
+from nas.images.datasets import DataSpec, open_test_images
+from nas.training.loop import TrainingData
+from nas.training.loop import measure as top1
 from nas.zoo.results import Speed, ZooError
 
 OPENINGS = "test_openings.jsonl"
@@ -46,7 +46,7 @@ def measure_accuracy(name: str, weights: PackagedWeights, source: str, log: Path
     Args:
         name: ``<network>.<tag>``.
         weights: the entry of the index.
-        source: the data set; see `nas.datasets.DataSpec`.
+        source: the data set; see `nas.images.datasets.DataSpec`.
         log: file the opening of the test images is written to.
         root: data root.
 

@@ -39,7 +39,8 @@ def write_weights(
     """Writes weights into `gemnet.weights`; no name stands for them until `enter_weights`.
 
     Args:
-        source: safetensors or mmengine checkpoint of the bare network or of a `nas.classification.ImageClassifier`.
+        source: safetensors or mmengine checkpoint of the bare network or of a
+            `nas.training.classification.ImageClassifier`.
         name: ``<architecture>.<tag>``, such as ``gemnet_a_cifar.cifar10``.
         description: what they were trained on.
         input_size: side of the images in pixels.
@@ -116,7 +117,7 @@ def withdraw_weights(name: str) -> None:
 
 
 def _bare(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Weights of the network alone; `nas.classification.ImageClassifier` puts a prefix before them."""
+    """Weights of the network alone; `nas.training.classification.ImageClassifier` puts a prefix before them."""
     inside = {key.removeprefix("network."): value for key, value in state.items() if key.startswith("network.")}
     return inside or state
 

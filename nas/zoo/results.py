@@ -69,7 +69,7 @@ class Result:
         name: of the row, ``<network>.<tag>``; where there are weights, what timm loads them by.
         task: ``classification`` or ``detection``.
         data: the data set's name for people, such as ``CIFAR-10``.
-        source: the data set as `nas.datasets` knows it.
+        source: the data set as `nas.images.datasets` knows it.
         resolution: side of the images in pixels; of a detector's, the shorter one.
         values: one figure a training on the official test images, in percent.
         figures: where they stand.

@@ -14,10 +14,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gemnet.errors import nearest
 from gemnet.weights import PackagedWeights, find_weights
-from nas.classification import ImageArrays
 from nas.comparison.config import load_comparison
 from nas.comparison.networks import Images, TimmSource, build, describe
 from nas.comparison.roster import build_roster
+from nas.training.classification import ImageArrays
 from nas.zoo.results import CLASSIFICATION, DETECTION, Figures, Result, ZooError, load_results, read_figures, read_rows
 
 COLUMNS = ("accuracy", "accuracy/top1", "coco/bbox_mAP")

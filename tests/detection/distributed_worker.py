@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from mmengine.hooks import Hook
 
-from nas.runner import build_for_training, load_runner_config, make_runner
+from nas.training.runner import build_for_training, load_runner_config, make_runner
 
 
 class Recorder(Hook):

@@ -52,7 +52,7 @@ from nas.comparison.trainings import ComparisonError, Job, Trainings, make_row, 
 from nas.config import ConfigError
 from nas.monitor import Monitor
 from nas.spaces.gemnet import GEMNetSpace
-from nas.training import TrainingFailed
+from nas.training.loop import TrainingFailed
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DIGITS = Images(8, 1, 10)

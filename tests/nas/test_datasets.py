@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from nas import datasets
-from nas.datasets import (
+from nas.images.datasets import (
     DataError,
     DataSpec,
     load_train_images,

@@ -9,7 +9,7 @@ import torch
 from zoo_doubles import CLASSES, draw_images
 
 from gemnet.errors import GemnetError
-from nas.image_files import ImageFiles
+from nas.images.files import ImageFiles
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gemnet.errors import GemnetError
-from nas.mixing import Mixing, erase
+from nas.images.mixing import Mixing, erase
 
 CLASSES = 4
 

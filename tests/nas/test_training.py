@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from nas.datasets import DataSpec
-from nas.training import (
+from nas.images.datasets import DataSpec
+from nas.training.loop import (
     Augmentation,
     Recipe,
     RecipeError,

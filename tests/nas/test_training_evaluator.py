@@ -10,13 +10,13 @@ from torch import nn
 from gemnet.cell_graph import CellGraph
 from gemnet.network import GEMNet
 from nas import datasets
-from nas.datasets import DataError, DataSpec
 from nas.evaluation import Fidelity, Proposal
 from nas.evaluators import training
 from nas.evaluators.training import TrainingEvaluator, limited_threads
+from nas.images.datasets import DataError, DataSpec
 from nas.spaces.base import Candidate
 from nas.spaces.gemnet import GEMNetSpace
-from nas.training import Recipe, batches, make_optimizer
+from nas.training.loop import Recipe, batches, make_optimizer
 
 MACRO = (("width", 0.5), ("inner_ratio", 2), ("se_ratio", 0.0), ("activation", "relu"))
 CANDIDATE = Candidate(CellGraph(("dw3x3_bn_act", "identity"), frozenset({(0, 1), (1, 2), (0, 2), (2, 3)})), MACRO)

@@ -19,7 +19,7 @@ from gemnet.genome import template
 from gemnet.network import GEMNet
 from gemnet.weights import packaged_weights
 from nas.commands import train as command
-from nas.runner import load_runner_config, select_images
+from nas.training.runner import load_runner_config, select_images
 from nas.zoo.publish import enter_weights, write_weights
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs/classification"

@@ -141,8 +141,8 @@ def test_saved_network_built_by_timm_has_the_accuracy_that_was_printed(finished)
     import timm
 
     import gemnet  # noqa: F401  # registers the names with timm
-    from nas.datasets import DataSpec
-    from nas.training import load_data, measure
+    from nas.images.datasets import DataSpec
+    from nas.training.loop import load_data, measure
 
     folder = finished[0]
     model = timm.create_model(

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from nas.commands import test as test_command
 from nas.commands import train as train_command
-from nas.runner import FiniteLoss, load_runner_config
+from nas.training.runner import FiniteLoss, load_runner_config
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIG = str(REPOSITORY / "configs/classification/gemnet_a_cifar_cifar10.py")

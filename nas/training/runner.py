@@ -1,7 +1,7 @@
 """Training and testing of whole networks with mmengine: from a config file to a Runner, with clear messages on the way.
 
-Any mmengine config will do: classification (`nas.classification`), MMDetection's, a user's own. What a config leaves
-open is filled in from the data set and the model: number of classes, the neck's channels.
+Any mmengine config will do: classification (`nas.training.classification`), MMDetection's, a user's own. What a config
+leaves open is filled in from the data set and the model: number of classes, the neck's channels.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from gemnet.genome import Genome
 from gemnet.models import registered_names
 from gemnet.weights import find_weights
 from nas.config import config_folder
-from nas.config_variables import read_config
-from nas.datasets import log_opening
+from nas.images.datasets import log_opening
+from nas.training.config_variables import read_config
 
 RUNNER_KEYS = frozenset(inspect.signature(Runner.__init__).parameters) - {"self", "cfg"}
 FURTHER_KEYS = frozenset(
@@ -225,14 +225,15 @@ def fill_in(config: Config) -> None:
 
 def _fill_classifier(config: Config, model: ConfigDict) -> None:
     """Classes, channels, and the images' side where a config says ``resolution='network'``."""
-    from nas import classification, image_files
+    from nas.images import files
+    from nas.training import classification
 
     _fill_resolution(config, model)
     data = config.get("train_dataloader") or config.get("test_dataloader") or {}
     dataset = {key: value for key, value in (data.get("dataset") or {}).items() if key != "type"}
     if dataset:
         kind = str(data["dataset"].get("type", "")).split(".")[-1]
-        classes: Any = image_files.ImageFiles if kind == "ImageFiles" else classification.ImageArrays
+        classes: Any = files.ImageFiles if kind == "ImageFiles" else classification.ImageArrays
         for key, found in zip(("num_classes", "in_chans"), classes.describe(**dataset), strict=True):
             if model.get(key) is None:
                 model[key] = found
@@ -370,7 +371,7 @@ def latest_checkpoint(work_dir: str | os.PathLike[str]) -> str | None:
 class CheckpointCheck(Hook):
     """Looks at a checkpoint before it is loaded: does it belong to this network?
 
-    Weights of a bare timm network are given the prefix they have inside `nas.classification.ImageClassifier`.
+    Weights of a bare timm network are given the prefix they have inside `nas.training.classification.ImageClassifier`.
 
     Args:
         exact: whether every weight must be there; else some will do.

@@ -1,10 +1,10 @@
 """Image classification for mmengine's Runner: data set, preprocessor, model and metric.
 
-Configs name this module (``custom_imports=dict(imports=['nas.classification'], allow_failed_imports=False)``) and its
-parts with the scope ``gemnet.``. Images are those of `nas.datasets`: decoded once, moved a batch at a time, augmented
-as one tensor where the model is. A batch's augmentation depends on the seed, the iteration and the rank only, so a
+Configs name this module (``custom_imports=dict(imports=['nas.training.classification'], ...)``) and its parts with the
+scope ``gemnet.``. Images are those of `nas.images.datasets`: decoded once, moved a batch at a time, augmented as one
+tensor where the model is. A batch's augmentation depends on the seed, the iteration and the rank only, so a
 resumed training sees what an uninterrupted one would have seen. Data sets too large for memory are read an image at a
-time: `nas.image_files`.
+time: `nas.images.files`.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from torch.utils.data import Dataset
 import gemnet.models  # noqa: F401  (registers its networks with timm)
 from gemnet.errors import GemnetError, nearest
 from gemnet.registry import DATASETS, FUNCTIONS, METRICS, MODELS
-from nas.datasets import DataSpec, load_train_images, open_test_images, resize, train_dev_split
-from nas.mixing import Mixing
-from nas.training import Augmentation
+from nas.images.datasets import DataSpec, load_train_images, open_test_images, resize, train_dev_split
+from nas.images.mixing import Mixing
+from nas.training.loop import Augmentation
 
 SPLITS = ("train", "dev", "train+dev", "val")
 
@@ -44,7 +44,7 @@ class ImageArrays(Dataset):
     """Images of a data set as bytes; a batch is fetched at once.
 
     Args:
-        source: ``digits``, ``cifar10``, an image folder or a timm name; see `nas.datasets.DataSpec`.
+        source: ``digits``, ``cifar10``, an image folder or a timm name; see `nas.images.datasets.DataSpec`.
         split: ``train``, ``dev`` (set aside from the training images), ``train+dev``, or ``val``, the official test
             images, whose every opening is logged.
         root: data root.
@@ -121,7 +121,7 @@ def whole_batch(batch: dict[str, Tensor]) -> dict[str, Tensor]:
 
 @MODELS.register_module()
 class BatchAugmentation(BaseDataPreprocessor):
-    """Augments (in training) and normalises a batch of bytes on the model's device; see `nas.training.Augmentation`.
+    """Augments (in training) and normalises a batch of bytes on the model's device (`nas.training.loop.Augmentation`).
 
     Args:
         mean: of each channel, in [0, 1]; None for what the network was made for.
@@ -129,7 +129,7 @@ class BatchAugmentation(BaseDataPreprocessor):
         crop: padding of random crops, as a share of the side.
         flip: whether images may be mirrored.
         cutout: side of the covered square, as a share of the side.
-        mixup: alpha of mixup; 0 for none. See `nas.mixing.Mixing`.
+        mixup: alpha of mixup; 0 for none. See `nas.images.mixing.Mixing`.
         cutmix: alpha of CutMix; 0 for none.
         erase: share of the images in which a rectangle becomes noise.
         seed: draws the augmentation; the tools fill in ``randomness.seed``.

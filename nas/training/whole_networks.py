@@ -15,11 +15,11 @@ from safetensors.torch import save_file
 from gemnet.genome import Genome
 from gemnet.macs import macs
 from gemnet.network import GEMNet
-from nas.datasets import open_test_images
 from nas.evaluation import Evaluation, Fidelity, Proposal
 from nas.evaluators.training import TrainingEvaluator, failure_reason, limited_threads
+from nas.images.datasets import open_test_images
 from nas.spaces.base import Candidate
-from nas.training import TrainingData, measure, train
+from nas.training.loop import TrainingData, measure, train
 
 
 def network_proposal(genome: Genome, epochs: int, seed: int) -> Proposal:

@@ -1,7 +1,7 @@
 """Image folders too large to be held in memory, read and augmented an image at a time: ImageNet's form.
 
 Used by configs as ``dict(type='gemnet.ImageFiles', ...)``. Worker processes decode, crop at random, mirror and apply
-RandAugment (timm's transforms); bytes go to the model's device, where `nas.classification.BatchAugmentation`
+RandAugment (timm's transforms); bytes go to the model's device, where `nas.training.classification.BatchAugmentation`
 normalises, erases and mixes a batch.
 """
 
@@ -18,8 +18,8 @@ from torch.utils.data import Dataset
 
 from gemnet.errors import nearest
 from gemnet.registry import DATASETS
-from nas.classification import SPLITS, ClassificationError
-from nas.datasets import DataError, image_folder, list_images, train_dev_split
+from nas.images.datasets import DataError, image_folder, list_images, train_dev_split
+from nas.training.classification import SPLITS, ClassificationError
 
 
 @DATASETS.register_module()

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gemnet.errors import GemnetError
-from nas.datasets import DataSpec, ImageSet, load_train_images, resize, train_dev_split
+from nas.images.datasets import DataSpec, ImageSet, load_train_images, resize, train_dev_split
 
 LOSS_CHECK_INTERVAL = 20  # steps between looks at the loss: each look makes a GPU wait
 EVALUATION_BATCH = 500
@@ -154,7 +154,7 @@ def load_data(spec: DataSpec) -> TrainingData:
     """Reads a data set and divides its training images.
 
     Raises:
-        DataError: see `nas.datasets`.
+        DataError: see `nas.images.datasets`.
     """
     images = load_train_images(spec)
     train, dev = train_dev_split(images.labels, images.classes, spec.dev_fraction, spec.split_seed)
