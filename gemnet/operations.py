@@ -128,7 +128,7 @@ class Layer:
         if self.kind == "avg_pool":
             return nn.AvgPool2d(self.kernel, self.stride, padding, count_include_pad=False)
         if self.kind == "max_pool":
-            return nn.MaxPool2d(self.kernel, self.stride, padding, self.dilation)
+            return nn.MaxPool2d(self.kernel, self.stride, padding)
         if self.kind == "bn":
             return nn.BatchNorm2d(self.out_channels, **dd)
         return build_activation(self.kind, inplace=after_window)
@@ -207,10 +207,8 @@ class Operation:
             elif kind == "sep":
                 add("conv", "conv_dw", channels, kernel, spread, groups=channels)
                 add("conv", "conv_pw", out_channels)
-            elif kind == "avg_pool":
-                add("avg_pool", "pool", channels, kernel)  # averaging has no dilated form
-            elif kind == "max_pool":
-                add("max_pool", "pool", channels, kernel, spread)
+            elif kind in ("avg_pool", "max_pool"):
+                add(kind, "pool", channels, kernel)  # averages have no dilated form, and maxima no padding wide enough
             elif kind == "bn":
                 add("bn", "bn", channels)
             else:
@@ -279,6 +277,8 @@ def parse_operation(name: str) -> Operation:
             kernel, dilation = int(match["kernel"]), int(match["dilation"] or 1)
             if match["kernel"] != match["other"]:
                 break
+            if match["dilation"] and match["window"].endswith("_pool_"):
+                raise OperationError(f"Operation {name!r}: a pool has no dilation, got {match[0]!r}.")
             if kernel % 2 == 0 or kernel > _MAX_KERNEL or not 1 <= dilation <= _MAX_DILATION:
                 raise OperationError(
                     f"Operation {name!r}: a window has an odd side of at most {_MAX_KERNEL} and a dilation of 1 to "

@@ -46,7 +46,7 @@ _RELEVANCE = {
     "edge": -4.6,
     "step": -4.8,
     "cost": -4.2,
-    "embedding": -5.0,
+    "embedding": -4.5,
 }
 _OTHER_RELEVANCE = -4.5
 _RELEVANCE_SPREAD = 0.7

@@ -13,14 +13,14 @@ import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from nas import guide, structure
+from nas import effective, guide, structure
 from nas.encoder import inputs, model, training
 from nas.encoder.model import GraphNetwork
 from nas.encoder.training import Encoder, EncoderConfig, Progress, config_key, train_encoder
 from nas.spaces.base import SearchSpace
 
 # The code an encoder depends on: a change of any of these files trains anew.
-_SOURCES = (inputs, model, training, guide, structure)
+_SOURCES = (inputs, model, training, guide, effective, structure)
 
 
 def cache_folder(given: str | Path | None = None) -> Path:

@@ -61,6 +61,13 @@ def test_dilation_keeps_the_size_and_multiplies() -> None:
     assert parse_operation("dw3x3d2_bn").build(8, 8)(torch.randn(1, 8, 9, 9)).shape == (1, 8, 9, 9)
 
 
+def test_pools_are_not_dilated() -> None:
+    for name in ("max_pool_3x3", "avg_pool_3x3"):
+        assert parse_operation(name).build(8, 8, dilation=2)(torch.randn(1, 8, 9, 9)).shape == (1, 8, 9, 9)
+    with pytest.raises(OperationError, match="no dilation"):
+        parse_operation("max_pool_3x3d2")
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [

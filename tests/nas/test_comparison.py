@@ -19,7 +19,6 @@ from gemnet.classics import mobilenetv2, nasbench201
 from gemnet.genome import template
 from gemnet.macs import macs
 from gemnet.models import genome_for
-from nas import datasets
 from nas.commands import compare
 from nas.comparison import run as run_module
 from nas.comparison import trainings as trainings_module
@@ -50,6 +49,7 @@ from nas.comparison.run import (
 )
 from nas.comparison.trainings import ComparisonError, Job, Trainings, make_row, row_key
 from nas.config import ConfigError
+from nas.images import datasets
 from nas.monitor import Monitor
 from nas.spaces.gemnet import GEMNetSpace
 from nas.training.loop import TrainingFailed

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from nas import datasets
+from nas.images import datasets
 from nas.images.datasets import (
     DataError,
     DataSpec,

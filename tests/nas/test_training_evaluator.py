@@ -9,10 +9,10 @@ from torch import nn
 
 from gemnet.cell_graph import CellGraph
 from gemnet.network import GEMNet
-from nas import datasets
 from nas.evaluation import Fidelity, Proposal
 from nas.evaluators import training
 from nas.evaluators.training import TrainingEvaluator, limited_threads
+from nas.images import datasets
 from nas.images.datasets import DataError, DataSpec
 from nas.spaces.base import Candidate
 from nas.spaces.gemnet import GEMNetSpace
