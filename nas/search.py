@@ -449,5 +449,11 @@ def _row(name: str, evaluations: Sequence[Evaluation]) -> Row:
 def _figures(evaluation: Evaluation) -> str:
     if evaluation.accuracy is None:
         return f"failed: {evaluation.reason}"
-    macs = f" at {evaluation.macs / 1e6:.3g} M MACs" if evaluation.macs else ""
+    macs = f" at {_millions(evaluation.macs)} M MACs" if evaluation.macs else ""
     return f"{evaluation.accuracy:.2f} %{macs}"
+
+
+def _millions(macs: float) -> str:
+    """Millions with three digits, or all digits of more: 0.49, 5.98, 3,412."""
+    millions = macs / 1e6
+    return f"{millions:.3g}" if millions < 999.5 else f"{millions:,.0f}"
