@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import shutil
@@ -14,6 +15,8 @@ import gemnet
 from gemnet.errors import GemnetError
 from gemnet.genome import Genome, template
 from nas.baselines import fit_width
+from nas.ledger import Ledger
+from nas.work_folder import LEDGER
 
 
 class ExportError(GemnetError):
@@ -190,6 +193,59 @@ def save_genome(source: Path, name: str, file: Path, form: str, size: str, max_m
     file.parent.mkdir(parents=True, exist_ok=True)
     genome.save(file)
     return genome
+
+
+def save_ledger(source: Path, file: Path) -> int:
+    """Writes every evaluation of a search's ledger as CSV, in the order of recording; returns how many there are.
+
+    Args:
+        source: the work folder of a search, or a ledger's SQLite file.
+        file: where to.
+
+    Raises:
+        ExportError: there is no ledger.
+    """
+    ledger_file = source / LEDGER if source.is_dir() else source
+    if not ledger_file.is_file():
+        raise ExportError(f"There is no ledger {ledger_file}. Give the work folder of a search.")
+    with Ledger(ledger_file) as ledger:
+        evaluations = ledger.evaluations()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("w", newline="", encoding="utf-8") as opened:
+        writer = csv.writer(opened, lineterminator="\n")
+        writer.writerow(
+            [
+                "number",
+                "training_seed",
+                "epochs",
+                "resolution",
+                "subset",
+                "status",
+                "dev_accuracy",
+                "macs",
+                "params",
+                "seconds",
+                "candidate",
+            ]
+        )
+        for each in evaluations:
+            proposal, fidelity = each.proposal, each.proposal.fidelity
+            writer.writerow(
+                [
+                    proposal.number,
+                    proposal.training_seed,
+                    fidelity.epochs,
+                    fidelity.resolution or "",
+                    fidelity.subset,
+                    each.status,
+                    "" if each.accuracy is None else each.accuracy,
+                    "" if each.macs is None else f"{each.macs:.0f}",
+                    "" if each.params is None else f"{each.params:.0f}",
+                    f"{each.seconds:.1f}",
+                    json.dumps(proposal.candidate.to_json(), separators=(",", ":")),
+                ]
+            )
+    return len(evaluations)
 
 
 def _find(source: Path) -> tuple[Path, Path | None]:

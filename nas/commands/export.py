@@ -24,6 +24,8 @@ examples
     {program} mygenome.json --name mynet --out networks/mynet
   the cell of a search on small images as a network for 224x224, of at most 300 million MACs; a genome, to be trained:
     {program} work_dirs/cifar10 --name mynet --form imagenet --size b --max-macs 300e6 --genome mynet.json
+  every evaluation of a search as a table:
+    {program} work_dirs/cifar10 --ledger evaluations.csv
 
 then, with the folder on PYTHONPATH
     import mynet, timm
@@ -41,18 +43,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         allow_abbrev=False,
     )
     parser.add_argument("source", help="work folder of a search, or a genome (.json)")
-    parser.add_argument("--name", required=True, help="what timm and mmdet will call it: letters, digits and '_'")
+    parser.add_argument("--name", help="what timm and mmdet will call it: letters, digits and '_'")
     parser.add_argument("--out", metavar="D", help="folder to write (default: exported/<name>)")
     parser.add_argument("--genome", metavar="FILE", help="write the genome alone, at another size, to this .json")
     parser.add_argument("--form", choices=["imagenet", "cifar"], default="imagenet", help="of --genome (%(default)s)")
     parser.add_argument("--size", choices=["a", "b", "c"], default="b", help="depths of --genome (%(default)s)")
     parser.add_argument("--max-macs", metavar="N", type=float, help="multiply-adds of --genome at 224x224 or 32x32")
+    parser.add_argument("--ledger", metavar="FILE", help="write every evaluation of the search to this .csv instead")
     options = parser.parse_args(arguments)
+    if (options.name is None) == (options.ledger is None):
+        parser.error("give --name NAME for the network, or --ledger FILE for the evaluations")
     if (options.genome is None) != (options.max_macs is None):
         parser.error("--genome FILE and --max-macs N belong together: the cell is made as wide as N allows")
-    from nas.export import export, save_genome
+    from nas.export import export, save_genome, save_ledger
 
     try:
+        if options.ledger is not None:
+            print(f"Wrote {options.ledger}: {save_ledger(Path(options.source), Path(options.ledger))} evaluations")
+            return 0
         if options.genome is not None:
             genome = save_genome(
                 Path(options.source),
