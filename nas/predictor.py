@@ -353,9 +353,10 @@ class _GroupProcess:
             rows = np.sort(np.random.default_rng(seed).choice(rows, _HYPER_ROWS, replace=False))
         self._choose(x[rows].astype(np.float64), targets[rows], own_noise[rows])
         self.x = self._stretched(x)
-        covariance = self.signal / (1 + 0.5 * _squared_distances(self.x, self.x))
+        exact = self.x.astype(np.float64)
+        covariance = self.signal / (1 + 0.5 * _squared_distances(exact, exact))
         covariance[np.diag_indices(len(x))] += self.noise + own_noise
-        factor = cho_factor(covariance, lower=True, overwrite_a=True)
+        factor = _factor(covariance)
         self.mean = float(targets.mean())
         self.weights = cho_solve(factor, targets - self.mean)
         self.root = solve_triangular(factor[0], np.eye(len(x)), lower=True).astype(np.float32)
@@ -418,6 +419,18 @@ class _GroupProcess:
         found = minimize(loss, prior, jac=True, method="L-BFGS-B", options={"maxiter": _HYPER_STEPS})
         self.relevance = np.exp(found.x[:groups])
         self.signal, self.noise = np.exp(found.x[groups:]).tolist()
+
+
+def _factor(covariance: Floats) -> tuple[Floats, bool]:
+    """Cholesky factor. Twins among the candidates make a matrix with next to no noise singular: it gets a little."""
+    jitter = 1e-10 * float(np.mean(np.diag(covariance)))
+    for _ in range(8):
+        try:
+            return cho_factor(covariance, lower=True)
+        except np.linalg.LinAlgError:
+            covariance = covariance + jitter * np.eye(len(covariance))
+            jitter *= 10
+    raise PredictorError("The observations' covariance can't be factorised: a feature is not finite.")
 
 
 def _squared_distances(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.floating]:

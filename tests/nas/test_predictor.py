@@ -194,3 +194,13 @@ def test_tau_on_nasbench201_from_fifty_cells() -> None:
         mean, _ = ScorePredictor(random_state=seed).fit(table.take(rows), scores[rows], pool=table).predict(table)
         taus.append(kendalltau(mean, scores)[0])
     assert np.mean(taus) > 0.77
+
+
+def test_a_score_without_noise_and_twins_among_the_candidates_is_learnt() -> None:
+    rng = np.random.default_rng(0)
+    values = np.repeat(rng.integers(0, 3, (40, 6)).astype(np.float32), 5, axis=0)
+    table = FeatureTable(values, ("a",) * 3 + ("b",) * 3)
+    scores = values @ np.array([1, 2, 3, 1, 0, 2.0])
+    mean, deviation = ScorePredictor(boosters=0).fit(table, scores, noise=np.zeros(200)).predict(table)
+    assert np.corrcoef(mean, scores)[0, 1] > 0.99
+    assert np.isfinite(deviation).all()
