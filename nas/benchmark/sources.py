@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from nas.benchmark.runs import BenchmarkError
 from nas.tables.read import HW_FILE, find_table, read_table
@@ -31,9 +34,17 @@ def open_table(space: str | None, path: str | None) -> Table:
 
 
 def open_hardware_table(path: str | None) -> Table:
-    """NAS-Bench-201 with HW-NAS-Bench's measurements."""
+    """NAS-Bench-201 with HW-NAS-Bench's measurements.
+
+    A latency of -1 there says that the device can't run the cell; it counts as the slowest that was measured.
+    """
     place = find_table("nasbench201", path)
-    return read_table(place, "nasbench201").joined(read_table(find_table("hw-nas-bench", place.parent / HW_FILE)))
+    table = read_table(place, "nasbench201").joined(read_table(find_table("hw-nas-bench", place.parent / HW_FILE)))
+    measured = {
+        name: np.where(values > 0, values, values.max()) if name.endswith("_latency") else values
+        for name, values in table.metrics.items()
+    }
+    return replace(table, metrics=measured)
 
 
 def metrics_of(table: Table, space: str | None, asked: Sequence[str] | None) -> tuple[str, ...]:
