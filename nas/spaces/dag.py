@@ -201,6 +201,39 @@ def edit(graphs: GraphBatch, rng: np.random.Generator, max_nodes: int) -> GraphB
     return GraphBatch.concat(parts).take(np.argsort(np.concatenate(index), kind="stable"))
 
 
+def without_detours(graphs: GraphBatch, identity: str) -> GraphBatch:
+    """The graphs without identity nodes that only pass on what they read, where means are taken: the same functions.
+
+    Such a node reads one node, of which none of its readers reads another copy; or it reads several, whose mean is all
+    that its readers read. A node that reads the graph's input alone stays: where a cell strides, it reads it adapted.
+
+    Args:
+        graphs: cells in which every node takes the mean of what it reads.
+        identity: name of the operation that changes nothing; graphs without it come back as they are.
+    """
+    if identity not in graphs.vocabulary:
+        return graphs
+    code = FIRST_OP_CODE + graphs.vocabulary.index(identity)
+    successors = graphs.successors.copy()
+    changed = True
+    while changed:
+        changed = False
+        for node in np.flatnonzero((graphs.ops == code).any(axis=0)).tolist():
+            bit, own = U32(node), successors[:, node]
+            reads = ((successors[:, :node] >> bit) & ONE).astype(np.bool_)
+            shared = successors & own[:, None]
+            shared[:, node] = 0
+            alone = (shared == 0).all(axis=1)
+            single = (reads.sum(axis=1) == 1) & ((shared[:, :node] == 0) | ~reads).all(axis=1)
+            passes = (graphs.ops[:, node] == code) & (own != 0) & reads[:, 1:].any(axis=1) & (alone | single)
+            if passes.any():
+                joined = (successors[:, :node] & ~(ONE << bit)) | own[:, None]
+                successors[:, :node] = np.where(passes[:, None] & reads, joined, successors[:, :node])
+                successors[:, node] = np.where(passes, U32(0), own)
+                changed = True
+    return GraphBatch(graphs.vocabulary, graphs.sizes, graphs.ops, successors).prune()
+
+
 def _widened(graphs: GraphBatch, width: int) -> GraphBatch:
     pad = ((0, 0), (0, width - graphs.width))
     return GraphBatch(graphs.vocabulary, graphs.sizes, np.pad(graphs.ops, pad), np.pad(graphs.successors, pad))

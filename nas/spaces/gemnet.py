@@ -1,7 +1,8 @@
 """The GEMNet space: DAG cells of up to 30 nodes in a network of searched width, expansion, attention and activation.
 
 The supernet of the paper is the complete DAG over the nodes; a cell is a subgraph of it with an operation a node. All
-stages repeat one cell. MobileNetV2's inverted residual is the cell with one depthwise node and ``inner_ratio`` 6.
+stages repeat one cell. An identity that only passes on what it reads is left out of every sample and every mutant: with
+and without it, the network is the same. MobileNetV2's inverted residual is the cell with one depthwise node and ``inner_ratio`` 6.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from gemnet.genome import Genome, Template, template
 from gemnet.macs import CostModel
 from gemnet.operations import parse_operation
 from nas.spaces.base import Candidate, CandidateBatch, Choice, SearchSpace, SpaceError
-from nas.spaces.dag import edit, sample_dags
+from nas.spaces.dag import edit, sample_dags, without_detours
 
 VOCABULARY = (
     "dw3x3_bn_act",
@@ -40,6 +41,7 @@ MACRO_CHOICES: Mapping[str, tuple[Choice, ...]] = MappingProxyType(
         "activation": ("relu", "hswish"),
     }
 )
+_IDENTITY = "identity"
 _MACRO_SHARE = 0.25  # of edits go to a macro choice
 
 
@@ -64,7 +66,7 @@ class GEMNetSpace(SearchSpace):
     """
 
     name = "gemnet"
-    identity_ops = frozenset({"identity"})
+    identity_ops = frozenset({_IDENTITY})
     zero_ops = frozenset({"none"})
 
     def __init__(
@@ -138,7 +140,7 @@ class GEMNetSpace(SearchSpace):
         """``n`` candidates: a cell of `sample_dags`, every macro choice uniform."""
         graphs = sample_dags(n, self.vocabulary, rng, self.max_nodes)
         macro = np.stack([rng.integers(0, len(values), n) for values in self.macro_choices.values()], axis=1)
-        return CandidateBatch(graphs, macro.astype(np.int16))
+        return CandidateBatch(without_detours(graphs, _IDENTITY), macro.astype(np.int16))
 
     def mutate(self, parents: CandidateBatch, rng: np.random.Generator, edits: int = 1) -> CandidateBatch:
         """One child a parent, ``edits`` edits away: an operation, an edge, a node, or a step of a macro choice."""
@@ -160,7 +162,7 @@ class GEMNetSpace(SearchSpace):
                 edited = edit(graphs.take(rest), rng, self.max_nodes)
                 order = np.argsort(np.concatenate([rows, rest]), kind="stable")
                 graphs = GraphBatch.concat([graphs.take(rows), edited]).take(order)
-        return CandidateBatch(graphs, macro)
+        return CandidateBatch(without_detours(graphs, _IDENTITY), macro)
 
     def neighbours(self, candidate: Candidate) -> CandidateBatch:
         """Every other operation at a node, every edge added or removed, every node dropped, every macro step of one.
@@ -182,7 +184,7 @@ class GEMNetSpace(SearchSpace):
             for node in range(1, cell.size - 1)
         ]
         graphs = GraphBatch.from_graphs(cells, self.vocabulary).prune()
-        graphs = graphs.take(graphs.sizes > 2)
+        graphs = without_detours(graphs.take(graphs.sizes > 2), _IDENTITY)
         own = self.pack([candidate])
         steps = []
         for column, values in enumerate(self.macro_choices.values()):

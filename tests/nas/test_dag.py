@@ -2,9 +2,12 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
 
-from gemnet.cell_graph import GraphBatch
-from nas.spaces.dag import add_node, change_op, edit, flip_edge, remove_node, sample_dags
+from gemnet.cell import Cell
+from gemnet.cell_graph import CellGraph, GraphBatch
+from gemnet.genome import CellSpec
+from nas.spaces.dag import add_node, change_op, edit, flip_edge, remove_node, sample_dags, without_detours
 
 VOCABULARY = ("a", "b", "c", "d")
 
@@ -81,3 +84,46 @@ def test_a_chain_of_many_edits_stays_valid(graphs: GraphBatch) -> None:
     for _ in range(40):
         walked = edit(walked, rng, 12) if walked.sizes.max() <= 14 else remove_node(walked, rng)
     assert_well_formed(walked, 30)
+
+
+def output_of(graph: CellGraph, expand: str | None, width: int, stride: int) -> torch.Tensor:
+    """What a cell computes when all operations of one shape have equal weights, so that the order of nodes is no matter."""
+    cell = Cell(CellSpec(graph, expand=expand, project="conv1x1_bn", inner_ratio=2.0), 8, width, stride).eval()
+    with torch.no_grad():
+        for parameter in cell.parameters():
+            drawn = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(parameter.numel()))
+            parameter.copy_(0.3 * drawn)
+        return cell(torch.randn(2, 8, 9, 9, generator=torch.Generator().manual_seed(0)))
+
+
+@pytest.mark.parametrize("expand", [None, "conv1x1_bn_act"])
+@pytest.mark.parametrize(("width", "stride"), [(8, 1), (12, 1), (8, 2), (12, 2)])
+def test_cells_without_detours_compute_the_same(expand: str | None, width: int, stride: int) -> None:
+    graphs = sample_dags(400, ("dw3x3_bn_act", "conv1x1_bn_act", "identity"), np.random.default_rng(0), max_nodes=9)
+    direct = without_detours(graphs, "identity")
+    assert_well_formed(direct, 9)
+    shorter = np.flatnonzero(direct.sizes < graphs.sizes)
+    assert len(shorter) > 30
+    for row in shorter[:30]:
+        expected = output_of(graphs.graph(row), expand, width, stride)
+        torch.testing.assert_close(output_of(direct.graph(row), expand, width, stride), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("ops", "edges", "left"),
+    [
+        (("a", "identity", "identity", "a"), {(0, 1), (1, 2), (2, 3), (3, 4), (4, 5)}, ("a", "a")),
+        # A mean that one node reads is that node's own mean.
+        (("a", "a", "identity", "a"), {(0, 1), (0, 2), (1, 3), (2, 3), (3, 4), (4, 5)}, ("a", "a", "a")),
+        # An identity on the input stays, one beside a direct edge counts twice, and one of several counts less.
+        (("identity", "a"), {(0, 1), (1, 2), (2, 3)}, ("identity", "a")),
+        (("a", "identity"), {(0, 1), (1, 2), (1, 3), (2, 3)}, ("a", "identity")),
+        (("a", "a", "identity"), {(0, 1), (0, 2), (1, 3), (2, 3), (3, 4), (2, 4)}, ("a", "a", "identity")),
+    ],
+)
+def test_only_identities_without_effect_are_detours(
+    ops: tuple[str, ...], edges: set[tuple[int, int]], left: tuple[str, ...]
+) -> None:
+    graphs = GraphBatch.from_graphs([CellGraph(ops, frozenset(edges))], ("a", "identity"))
+    assert without_detours(graphs, "identity").graph(0).ops == left
+    assert without_detours(graphs, "conv").graph(0) == graphs.graph(0)

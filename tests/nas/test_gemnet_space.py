@@ -6,6 +6,7 @@ from gemnet.cell_graph import CellGraph
 from gemnet.errors import GemnetError
 from gemnet.network import GEMNet
 from nas.spaces.base import Candidate
+from nas.spaces.dag import without_detours
 from nas.spaces.gemnet import MACRO_CHOICES, GEMNetSpace
 
 MACRO = (("width", 1.0), ("inner_ratio", 3), ("se_ratio", 0.0), ("activation", "relu"))
@@ -25,6 +26,15 @@ def test_samples_and_mutants_pass_the_check(space: GEMNetSpace) -> None:
         assert len(mutants) == len(batch)
         for row in range(0, len(mutants), 10):
             space.check(space.unpack(mutants, row))
+
+
+def test_no_sample_mutant_or_neighbour_takes_a_detour(space: GEMNetSpace) -> None:
+    rng = np.random.default_rng(4)
+    batch = space.sample(300, rng)
+    around = [space.neighbours(space.unpack(batch, row)) for row in range(3)]
+    for some in (batch, space.mutate(batch, rng, 3), *around):
+        direct = without_detours(some.graphs, "identity")
+        np.testing.assert_array_equal(direct.successors, some.graphs.successors)
 
 
 def test_every_mutation_of_one_edit_changes_the_candidate_or_nothing_can(space: GEMNetSpace) -> None:
