@@ -208,8 +208,12 @@ def config_folder() -> Path:
     return installed if installed.is_dir() else Path(__file__).resolve().parents[1] / "configs"
 
 
-def find_config(name: str) -> Path:
+def find_config(name: str, kind: str = "search") -> Path:
     """The file of a config: a path, or the name (with or without ``.py``) of one that comes with the package.
+
+    Args:
+        name: what the user gave.
+        kind: folder of the package's configs: ``search`` or ``comparison``.
 
     Raises:
         ConfigError: neither is there.
@@ -218,15 +222,15 @@ def find_config(name: str) -> Path:
     if path.is_file():
         return path
     shipped = config_folder()
-    inside = [shipped / name, shipped / f"{name}.py", shipped / "search" / name, shipped / "search" / f"{name}.py"]
+    inside = [shipped / name, shipped / f"{name}.py", shipped / kind / name, shipped / kind / f"{name}.py"]
     if path.parts and path.parts[0] == "configs":
         inside.append(shipped.joinpath(*path.parts[1:]))
     for candidate in inside:
         if candidate.is_file():
             return candidate
-    known = sorted(file.stem for file in (shipped / "search").glob("*.py"))
+    known = sorted(file.stem for file in (shipped / kind).glob("*.py"))
     raise ConfigError(
-        f"There is no config {name!r}: neither a file nor the name of one of ours.{nearest(path.stem, known)}"
+        f"There is no {kind} config {name!r}: neither a file nor the name of one of ours.{nearest(path.stem, known)}"
     )
 
 
@@ -240,16 +244,28 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> S
     Raises:
         ConfigError: the file is not a config, or as `read_config`.
     """
+    return read_config(read_file(path, options))
+
+
+def read_file(path: str | Path, options: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What an mmengine config file says, as plain dicts.
+
+    Args:
+        path: the file.
+        options: ``{'search.seed': 1}``: values to put over the file's.
+
+    Raises:
+        ConfigError: the file is not a config.
+    """
     from mmengine.config import Config
 
     try:
         loaded = Config.fromfile(str(path), lazy_import=False)
         loaded.merge_from_dict(dict(options or {}))
-        data = loaded.to_dict()
+        return loaded.to_dict()
     except Exception as error:  # the file is a program: it may raise anything
         text = " ".join(str(error).split())
         raise ConfigError(f"Cannot read config {path}: {type(error).__name__}: {text}") from error
-    return read_config(data)
 
 
 def read_config(data: Mapping[str, Any]) -> SearchConfig:

@@ -50,14 +50,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser(program).parse_args(arguments)
     from rich.console import Console
 
-    from nas.comparison.config import find_comparison, load_comparison
+    from nas.comparison.config import load_comparison
     from nas.comparison.run import ComparisonFolder, run_comparison
+    from nas.config import find_config
     from nas.report.console import ConsoleMonitor
 
     console = Console(soft_wrap=True)
     monitor = ConsoleMonitor(console)
     try:
-        file = find_comparison(options.config)
+        file = find_config(options.config, "comparison")
         config = load_comparison(file, options.cfg_options)
         if options.workers is not None:
             if options.workers < 0:

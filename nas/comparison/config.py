@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gemnet.errors import nearest
-from nas.config import Component, ConfigError, WorkerOptions, config_folder, make
+from nas.config import Component, ConfigError, WorkerOptions, make, read_file
 from nas.images.datasets import DataSpec
 from nas.training.loop import Recipe
 
@@ -82,25 +81,6 @@ class ComparisonConfig:
             raise ConfigError("networks is empty. List what is compared, such as dict(type='timm', arch='resnet18').")
 
 
-def find_comparison(name: str) -> Path:
-    """The file of a comparison: a path, or the name (with or without ``.py``) of one that comes with the package.
-
-    Raises:
-        ConfigError: neither is there.
-    """
-    path = Path(name).expanduser()
-    if path.is_file():
-        return path
-    folder = config_folder() / "comparison"
-    for file in (folder / path.name, folder / f"{path.name}.py"):
-        if file.is_file():
-            return file
-    known = sorted(file.stem for file in folder.glob("*.py"))
-    raise ConfigError(
-        f"There is no comparison {name!r}: neither a file nor the name of one of ours.{nearest(path.stem, known)}"
-    )
-
-
 def load_comparison(path: str | Path, options: Mapping[str, Any] | None = None) -> ComparisonConfig:
     """Reads a comparison's file.
 
@@ -111,16 +91,7 @@ def load_comparison(path: str | Path, options: Mapping[str, Any] | None = None) 
     Raises:
         ConfigError: the file is not a config, or as `read_comparison`.
     """
-    from mmengine.config import Config
-
-    try:
-        loaded = Config.fromfile(str(path), lazy_import=False)
-        loaded.merge_from_dict(dict(options or {}))
-        data = loaded.to_dict()
-    except Exception as error:  # the file is a program: it may raise anything
-        text = " ".join(str(error).split())
-        raise ConfigError(f"Cannot read config {path}: {type(error).__name__}: {text}") from error
-    return read_comparison(data)
+    return read_comparison(read_file(path, options))
 
 
 def read_comparison(data: Mapping[str, Any]) -> ComparisonConfig:

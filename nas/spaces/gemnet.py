@@ -2,7 +2,8 @@
 
 The supernet of the paper is the complete DAG over the nodes; a cell is a subgraph of it with an operation a node. All
 stages repeat one cell. An identity that only passes on what it reads is left out of every sample and every mutant: with
-and without it, the network is the same. MobileNetV2's inverted residual is the cell with one depthwise node and ``inner_ratio`` 6.
+and without it, the network is the same. MobileNetV2's inverted residual is the cell with one depthwise node and
+``inner_ratio`` 6.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from gemnet.models import genome_for
 from nas.commands import compare
 from nas.comparison import run as run_module
 from nas.comparison import trainings as trainings_module
-from nas.comparison.config import find_comparison, load_comparison, read_comparison
+from nas.comparison.config import load_comparison, read_comparison
 from nas.comparison.controls import ControlError, random_cells, rewire, rewired_cells
 from nas.comparison.networks import (
     GenomeSource,
@@ -48,7 +48,7 @@ from nas.comparison.run import (
     short_runs,
 )
 from nas.comparison.trainings import ComparisonError, Job, Trainings, make_row, row_key
-from nas.config import ConfigError
+from nas.config import ConfigError, find_config
 from nas.images import datasets
 from nas.monitor import Monitor
 from nas.spaces.gemnet import GEMNetSpace
@@ -605,7 +605,7 @@ class TestCommand:
 @pytest.mark.parametrize("name", ["cifar10", "imagenette96", "controls_cifar10"])
 def test_shipped_comparisons_make_sense(name, monkeypatch):
     monkeypatch.setenv("GEMNET_DATA", "data")
-    settings = load_comparison(find_comparison(name))
+    settings = load_comparison(find_config(name, "comparison"))
     images = Images(96 if name == "imagenette96" else 32, 3, 10)
     if name == "controls_cifar10":  # eight rewirings exist only of a searched cell, which has more than two nodes
         settings = replace(settings, networks=settings.networks[:2])

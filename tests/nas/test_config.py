@@ -83,7 +83,7 @@ def test_file_that_is_no_config_is_refused(tmp_path) -> None:
     broken.write_text("space = dict(\n")
     with pytest.raises(ConfigError, match=r"Cannot read config .*broken.py"):
         load_config(broken)
-    with pytest.raises(ConfigError, match=r"There is no config 'defualt'.* Did you mean 'default'"):
+    with pytest.raises(ConfigError, match=r"There is no search config 'defualt'.* Did you mean 'default'"):
         find_config("defualt")
 
 

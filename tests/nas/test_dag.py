@@ -87,7 +87,7 @@ def test_a_chain_of_many_edits_stays_valid(graphs: GraphBatch) -> None:
 
 
 def output_of(graph: CellGraph, expand: str | None, width: int, stride: int) -> torch.Tensor:
-    """What a cell computes when all operations of one shape have equal weights, so that the order of nodes is no matter."""
+    """What a cell computes where all operations of one shape have equal weights: the order of nodes is no matter."""
     cell = Cell(CellSpec(graph, expand=expand, project="conv1x1_bn", inner_ratio=2.0), 8, width, stride).eval()
     with torch.no_grad():
         for parameter in cell.parameters():
