@@ -45,16 +45,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("source", help="work folder of a search, or a genome (.json)")
     parser.add_argument("--name", help="what timm and mmdet will call it: letters, digits and '_'")
     parser.add_argument("--out", metavar="D", help="folder to write (default: exported/<name>)")
-    parser.add_argument("--genome", metavar="FILE", help="write the genome alone, at another size, to this .json")
-    parser.add_argument("--form", choices=["imagenet", "cifar"], default="imagenet", help="of --genome (%(default)s)")
-    parser.add_argument("--size", choices=["a", "b", "c"], default="b", help="depths of --genome (%(default)s)")
-    parser.add_argument("--max-macs", metavar="N", type=float, help="multiply-adds of --genome at 224x224 or 32x32")
+    parser.add_argument("--genome", metavar="FILE", help="write the genome alone to this .json")
+    parser.add_argument("--max-macs", metavar="N", type=float, help="--genome at another size: so many multiply-adds")
+    parser.add_argument("--form", choices=["imagenet", "cifar"], help="for 224x224 or 32x32 (default: imagenet)")
+    parser.add_argument("--size", choices=["a", "b", "c"], help="depths, stem and head (default: b)")
     parser.add_argument("--ledger", metavar="FILE", help="write every evaluation of the search to this .csv instead")
     options = parser.parse_args(arguments)
     if (options.name is None) == (options.ledger is None):
         parser.error("give --name NAME for the network, or --ledger FILE for the evaluations")
-    if (options.genome is None) != (options.max_macs is None):
-        parser.error("--genome FILE and --max-macs N belong together: the cell is made as wide as N allows")
+    if options.max_macs is None and (options.form is not None or options.size is not None):
+        parser.error("--form and --size need --max-macs N: the cell is made as wide as N allows")
+    if options.genome is None and options.max_macs is not None:
+        parser.error("--max-macs needs --genome FILE, the .json to write the resized network to")
     from nas.export import export, save_genome, save_ledger
 
     try:
@@ -66,8 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 Path(options.source),
                 options.name,
                 Path(options.genome),
-                options.form,
-                options.size,
+                options.form or "imagenet",
+                options.size or "b",
                 options.max_macs,
             )
             print(f"Wrote {options.genome}: {macs(genome) / 1e6:.1f} M MACs at {genome.input_size}x{genome.input_size}")

@@ -202,36 +202,74 @@ def edit(graphs: GraphBatch, rng: np.random.Generator, max_nodes: int) -> GraphB
 
 
 def without_detours(graphs: GraphBatch, identity: str) -> GraphBatch:
-    """The graphs without identity nodes that only pass on what they read, where means are taken: the same functions.
+    """The graphs without identity nodes that change nothing, where nodes take the mean of what they read.
 
-    Such a node reads one node, of which none of its readers reads another copy; or it reads several, whose mean is all
-    that its readers read. A node that reads the graph's input alone stays: where a cell strides, it reads it adapted.
+    An identity that reads one value only, however many copies of it, is that value again. The mean of copies of one
+    value is that value, so a node that reads nothing but copies of an operation's result reads the result itself, as
+    does a node that reads one copy among other things. Several copies among other things stay, since each adds to a
+    weight. An identity that takes the mean of different values goes where that is all its readers read.
+
+    Copies of the graph's input stay, too: a node that reads the input itself strides by its own operation, while an
+    identity's reader gets the input pooled.
 
     Args:
-        graphs: cells in which every node takes the mean of what it reads.
+        graphs: cells whose nodes take means.
         identity: name of the operation that changes nothing; graphs without it come back as they are.
     """
     if identity not in graphs.vocabulary:
         return graphs
     code = FIRST_OP_CODE + graphs.vocabulary.index(identity)
-    successors = graphs.successors.copy()
-    changed = True
-    while changed:
-        changed = False
-        for node in np.flatnonzero((graphs.ops == code).any(axis=0)).tolist():
-            bit, own = U32(node), successors[:, node]
-            reads = ((successors[:, :node] >> bit) & ONE).astype(np.bool_)
-            shared = successors & own[:, None]
-            shared[:, node] = 0
-            alone = (shared == 0).all(axis=1)
-            single = (reads.sum(axis=1) == 1) & ((shared[:, :node] == 0) | ~reads).all(axis=1)
-            passes = (graphs.ops[:, node] == code) & (own != 0) & reads[:, 1:].any(axis=1) & (alone | single)
-            if passes.any():
-                joined = (successors[:, :node] & ~(ONE << bit)) | own[:, None]
-                successors[:, :node] = np.where(passes[:, None] & reads, joined, successors[:, :node])
-                successors[:, node] = np.where(passes, U32(0), own)
-                changed = True
-    return GraphBatch(graphs.vocabulary, graphs.sizes, graphs.ops, successors).prune()
+    rows = np.flatnonzero((graphs.ops == code).any(axis=1))
+    if not rows.size:
+        return graphs
+    some = graphs.take(rows)
+    passive, edges = some.ops == code, some.adjacency().copy()
+    moving = np.arange(len(some))
+    while moving.size:
+        part = edges[moving]
+        _read_originals(part, passive[moving])
+        _read_what_a_mean_reads(part, passive[moving])
+        changed = (part != edges[moving]).any(axis=(1, 2))
+        edges[moving] = part
+        moving = moving[changed]
+    successors = (edges.astype(U32) << np.arange(some.width, dtype=U32)).sum(axis=2, dtype=U32)
+    direct = GraphBatch(some.vocabulary, some.sizes, some.ops, successors).prune()
+    place = np.arange(len(graphs))
+    place[rows] = len(graphs) + np.arange(len(rows))
+    return GraphBatch.concat([graphs, direct]).take(place)
+
+
+def _read_originals(edges: NDArray[np.bool_], passive: NDArray[np.bool_]) -> None:
+    """Makes nodes read values rather than copies of them; edges (n, w, w), which nodes are identities (n, w)."""
+    n, width = passive.shape
+    graph = np.arange(n)
+    original = np.tile(np.arange(width), (n, 1))  # the node whose value a node repeats: itself, if it is no copy
+    for node in range(1, width):
+        reads, values = edges[:, :node, node], original[:, :node]
+        low = np.where(reads, values, width).min(axis=1)
+        same = low == np.where(reads, values, -1).max(axis=1)
+        a_copy = (reads & (np.arange(node) > 0)).argmax(axis=1)  # 0 where there is none
+        alone = np.where((low == 0) & ~passive[:, node], a_copy, low)
+        reads[same] = False
+        reads[same, alone[same]] = True
+        original[:, node] = np.where(same & passive[:, node], low, node)
+        copies = reads & ~same[:, None] & (values != np.arange(node)) & (values != 0)
+        for copy in np.flatnonzero(copies.any(axis=0)):
+            only = (reads & (values == values[:, copy, None])).sum(axis=1) == 1
+            rows = np.flatnonzero(copies[:, copy] & only)
+            reads[rows, copy] = False
+            reads[graph[rows], values[rows, copy]] = True
+
+
+def _read_what_a_mean_reads(edges: NDArray[np.bool_], passive: NDArray[np.bool_]) -> None:
+    """Makes nodes that read nothing but one identity read what it reads, if there is no other reader of it."""
+    for node in np.flatnonzero(passive.any(axis=0)):
+        readers, sources = edges[:, node], edges[:, :, node]
+        alone = ~(readers & (edges.sum(axis=1) > 1)).any(axis=1)
+        rows = np.flatnonzero(passive[:, node] & alone & (sources.sum(axis=1) > 1))
+        for reader in np.flatnonzero(readers[rows].any(axis=0)):
+            some = rows[readers[rows, reader]]
+            edges[some, :, reader] = sources[some]
 
 
 def _widened(graphs: GraphBatch, width: int) -> GraphBatch:

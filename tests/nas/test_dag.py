@@ -115,9 +115,14 @@ def test_cells_without_detours_compute_the_same(expand: str | None, width: int, 
         (("a", "identity", "identity", "a"), {(0, 1), (1, 2), (2, 3), (3, 4), (4, 5)}, ("a", "a")),
         # A mean that one node reads is that node's own mean.
         (("a", "a", "identity", "a"), {(0, 1), (0, 2), (1, 3), (2, 3), (3, 4), (4, 5)}, ("a", "a", "a")),
-        # An identity on the input stays, one beside a direct edge counts twice, and one of several counts less.
+        # The mean of copies of one value is that value.
+        (("a", "identity", "identity", "a"), {(0, 1), (1, 2), (1, 3), (1, 4), (2, 4), (3, 4), (4, 5)}, ("a", "a")),
+        (("a", "identity"), {(0, 1), (1, 2), (1, 3), (2, 3)}, ("a",)),
+        # Copies of the input stay, one where nothing else is read; copies beside other things, and means that are read
+        # beside other things.
         (("identity", "a"), {(0, 1), (1, 2), (2, 3)}, ("identity", "a")),
-        (("a", "identity"), {(0, 1), (1, 2), (1, 3), (2, 3)}, ("a", "identity")),
+        (("identity", "identity", "a"), {(0, 1), (0, 2), (0, 3), (1, 3), (2, 3), (3, 4)}, ("identity", "a")),
+        (("a", "a", "identity"), {(0, 1), (0, 2), (1, 3), (2, 4), (3, 4), (1, 4)}, ("a", "a", "identity")),
         (("a", "a", "identity"), {(0, 1), (0, 2), (1, 3), (2, 3), (3, 4), (2, 4)}, ("a", "a", "identity")),
     ],
 )
