@@ -15,8 +15,9 @@ import gemnet
 from gemnet.errors import GemnetError
 from gemnet.genome import Genome, template
 from nas.baselines import fit_width
+from nas.evaluation import Evaluation
 from nas.ledger import Ledger
-from nas.work_folder import LEDGER
+from nas.work_folder import LEDGER, read_identity
 
 
 class ExportError(GemnetError):
@@ -197,20 +198,19 @@ def save_genome(source: Path, name: str, file: Path, form: str, size: str, max_m
 
 
 def save_ledger(source: Path, file: Path) -> int:
-    """Writes every evaluation of a search's ledger as CSV, in the order of recording; returns how many there are.
+    """Writes the evaluations of a search, or of all that share a ledger, as CSV; returns how many there are.
+
+    A search's come in the order in which it proposed them, then the further trainings of its best; a ledger's in the
+    order of recording.
 
     Args:
         source: the work folder of a search, or a ledger's SQLite file.
         file: where to.
 
     Raises:
-        ExportError: there is no ledger.
+        GemnetError: there is no search, or no ledger.
     """
-    ledger_file = source / LEDGER if source.is_dir() else source
-    if not ledger_file.is_file():
-        raise ExportError(f"There is no ledger {ledger_file}. Give the work folder of a search.")
-    with Ledger(ledger_file) as ledger:
-        evaluations = ledger.evaluations()
+    evaluations = _evaluations_of(source)
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("w", newline="", encoding="utf-8") as opened:
         writer = csv.writer(opened, lineterminator="\n")
@@ -247,6 +247,25 @@ def save_ledger(source: Path, file: Path) -> int:
                 ]
             )
     return len(evaluations)
+
+
+def _evaluations_of(source: Path) -> list[Evaluation]:
+    if source.is_file():
+        with Ledger(source) as ledger:
+            return ledger.evaluations()
+    search = read_identity(source)
+    with Ledger(search["config"].get("ledger") or source / LEDGER) as ledger:
+        proposals = ledger.proposals(search["search_id"])
+        found = [ledger.find(proposal, search["evaluator"]) for proposal in proposals]
+        own = {(proposal.candidate.key(), proposal.fidelity, proposal.training_seed) for proposal in proposals}
+        candidates = {key for key, _, _ in own}
+        further = [
+            each
+            for each in ledger.evaluations(search["evaluator"])
+            if each.proposal.candidate.key() in candidates
+            and (each.proposal.candidate.key(), each.proposal.fidelity, each.proposal.training_seed) not in own
+        ]
+    return [each for each in found if each is not None] + further
 
 
 def _find(source: Path) -> tuple[Path, Path | None]:

@@ -25,7 +25,7 @@ examples
   weights into the package, with their row, table and card:
     {program} publish work_dirs/cifar10/weights/gemnet_a_cifar_seed0_1a2b3c4d.safetensors gemnet_a_cifar.cifar10 \\
         --data CIFAR-10 --source cifar10 --resolution 32 --log model_zoo/logs/cifar10.csv \\
-        --config configs/comparison/cifar10.py --search docs/first_search.md
+        --config configs/comparison/cifar10.py --search docs/gemnet_search.md
   the row of a network it is compared with, from the same log:
     {program} record mobilenetv2.cifar10 --peer --data CIFAR-10 --source cifar10 --resolution 32 \\
         --log model_zoo/logs/cifar10.csv --config configs/comparison/cifar10.py

@@ -16,10 +16,12 @@ from gemnet.genome import CellSpec, Genome, LayerSpec, StageSpec
 from gemnet.macs import macs
 from nas.baselines import BaselineError
 from nas.commands.export import main
+from nas.config import read_config
 from nas.evaluation import Evaluation, Fidelity, Proposal
 from nas.export import ExportError, resized
 from nas.ledger import Ledger
 from nas.spaces.base import Candidate
+from nas.work_folder import open_work_folder
 
 
 def test_a_cell_found_on_small_images_becomes_a_network_for_large_ones() -> None:
@@ -45,21 +47,52 @@ def test_a_network_of_several_cells_is_refused() -> None:
         resized(mixed, "cifar", "a", 1e7)
 
 
-def test_the_ledger_as_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_evaluations_as_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ledger_file, folder, out = tmp_path / "shared.db", tmp_path / "search", tmp_path / "out.csv"
     fidelity = Fidelity(epochs=3, resolution=16, subset=0.2)
-    candidate = Candidate(CellGraph(("dw3x3_bn_act",), frozenset({(0, 1), (1, 2)})), (("width", 1.0),))
-    with Ledger(tmp_path / "ledger.db") as ledger:
-        ledger.record(Evaluation(Proposal(0, candidate, fidelity), "ok", 51.5, macs=6e6, params=7e4, seconds=2.0), "e")
-        failed = Proposal(1, candidate, fidelity, training_seed=1)
-        ledger.record(Evaluation(failed, "failed", None, seconds=1.0, reason="NaN loss"), "e")
-    assert main([str(tmp_path), "--ledger", str(tmp_path / "out.csv")]) == 0
-    rows = list(csv.DictReader((tmp_path / "out.csv").open()))
-    assert [row["dev_accuracy"] for row in rows] == ["51.5", ""]
-    assert [row["status"] for row in rows] == ["ok", "failed"]
-    assert Candidate.from_json(json.loads(rows[0]["candidate"])) == candidate
-    assert main([str(tmp_path / "nowhere"), "--ledger", str(tmp_path / "out.csv")]) == 2
+    cells = [
+        Candidate(CellGraph(("dw3x3_bn_act",) * n, frozenset((k, k + 1) for k in range(n + 1)))) for n in (1, 2, 3)
+    ]
+    parts = {
+        "space": {"type": "gemnet"},
+        "strategy": {"type": "random"},
+        "evaluator": {"type": "training"},
+        "fidelity": {"epochs": 3},
+    }
+    config = read_config({**parts, "data": {"source": "digits"}, "ledger": f"sqlite:///{ledger_file}"})
+    with open_work_folder(folder, config, "e", resume=False) as opened, Ledger(ledger_file) as ledger:
+        for number, (accuracy, cell) in enumerate(zip((50.0, 51.5, 52.0), cells, strict=True)):
+            evaluation = Evaluation(Proposal(number, cell, fidelity), "ok", accuracy, macs=6e6, params=7e4, seconds=2.0)
+            ledger.record(evaluation, "e")
+        again = Proposal(3, cells[1], fidelity, training_seed=1)
+        ledger.record(Evaluation(again, "failed", None, seconds=1.0, reason="NaN loss"), "e")
+        ledger.propose(opened.search_id, [Proposal(0, cells[1], fidelity), Proposal(1, cells[0], fidelity)])
+
+    def exported(source: Path) -> list[dict[str, str]]:
+        assert main([str(source), "--ledger", str(out)]) == 0
+        return list(csv.DictReader(out.open()))
+
+    rows = exported(ledger_file)
+    assert [row["dev_accuracy"] for row in rows] == ["50.0", "51.5", "52.0", ""]
+    rows = exported(folder)  # in the order of the search's proposals, without what others evaluated
+    assert [row["dev_accuracy"] for row in rows] == ["51.5", "50.0", ""]
+    assert [row["status"] for row in rows] == ["ok", "ok", "failed"]
+    assert Candidate.from_json(json.loads(rows[0]["candidate"])) == cells[1]
+    assert main([str(tmp_path / "nowhere"), "--ledger", str(out)]) == 2
+    assert "nowhere" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main([str(tmp_path)])
+
+
+def test_a_network_is_written_as_it_was_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, target = tmp_path / "found.json", tmp_path / "same.json"
+    gemnet.genome_for("gemnet_a_cifar").save(source)
+    assert main([str(source), "--name", "mine", "--genome", str(target)]) == 0
+    assert Genome.load(target) == gemnet.genome_for("gemnet_a_cifar").replace(name="mine")
+    for wrong in (["--genome", "x.json", "--size", "b"], ["--max-macs", "9e6"]):
+        with pytest.raises(SystemExit):
+            main([str(source), "--name", "mine", *wrong])
+        assert "--max-macs" in capsys.readouterr().err
 
 
 def test_the_command_writes_a_genome_that_timm_builds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -70,8 +103,4 @@ def test_the_command_writes_a_genome_that_timm_builds(tmp_path: Path, capsys: py
     assert "M MACs at 32x32" in capsys.readouterr().out
     assert Genome.load(target).name == "small"
     assert timm.create_model("gemnet", genome=target).num_classes == 10
-    with pytest.raises(SystemExit) as stopped:
-        main([str(source), "--name", "small", "--genome", str(target)])
-    assert stopped.value.code == 2
-    assert "--max-macs" in capsys.readouterr().err
     assert main([str(tmp_path / "none.json"), "--name", "small", *size, "--genome", str(target)]) == 2
