@@ -170,7 +170,7 @@ def gemnet(pretrained: bool = False, genome: GenomeSource | None = None, **kwarg
 
 @register_model
 def gemnet_a(pretrained: bool = False, **kwargs: Any) -> Any:
-    """GEMNet-A: about 100 M MACs at 224x224."""
+    """GEMNet-A: about 90 M MACs at 224x224."""
     return _create_gemnet("gemnet_a", _genomes["gemnet_a"], pretrained, **kwargs)
 
 
