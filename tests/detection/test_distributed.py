@@ -62,8 +62,9 @@ def write_config(folder: Path) -> Path:
         "train_cfg = dict(max_epochs=2)\n"
         "default_hooks = dict(checkpoint=dict(save_best=None))\n"
         "vis_backends = [dict(type='LocalVisBackend')]\nvisualizer = dict(vis_backends=vis_backends)\n"
+        # With its norms off, an untrained network has large gradients: the rate is small.
         # Adam divides by the gradient's size, which turns rounding of a vanishing gradient into a step.
-        "optim_wrapper = dict(optimizer=dict(_delete_=True, type='SGD', lr=0.01, momentum=0.9), clip_grad=None)\n"
+        "optim_wrapper = dict(optimizer=dict(_delete_=True, type='SGD', lr=0.0001, momentum=0.9), clip_grad=None)\n"
         "param_scheduler = []\n"
         "auto_scale_lr = dict(enable=False)\n"
     )
