@@ -288,7 +288,7 @@ def _metadata(weights: Path, genome: Genome) -> dict[str, str]:
     try:
         with safe_open(weights, framework="pt") as file:
             about = dict(file.metadata() or {})
-    except Exception as error:
+    except Exception as error:  # safetensors raises kinds of its own, which differ between versions
         raise ExportError(f"{weights} can't be read as safetensors ({error}). Train the network again.") from None
     if about.get("genome") not in (None, genome.fingerprint):
         raise ExportError(

@@ -115,7 +115,7 @@ class TrainingEvaluator:
                 result = train(
                     model, data, self.recipe, proposal.fidelity.epochs, proposal.training_seed, self.device, left
                 )
-        except Exception as error:
+        except Exception as error:  # out of memory, a network that can't run: a result like any other
             return Evaluation(
                 proposal,
                 "failed",

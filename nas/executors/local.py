@@ -200,7 +200,7 @@ def _work(pipe: connection.Connection, build: Callable[[], Any], log: Path | Non
     threading.Thread(target=_die_with_parent, daemon=True).start()
     try:
         service = build()
-    except Exception as error:
+    except Exception as error:  # whatever it is, the driver must hear of it
         pipe.send((_UNBUILDABLE, describe(error)))
         return
     pipe.send((_READY, None))
@@ -211,7 +211,7 @@ def _work(pipe: connection.Connection, build: Callable[[], Any], log: Path | Non
             return
         try:
             pipe.send((_RETURNED, getattr(service, method)(*args)))  # what can't be pickled fails before it is sent
-        except Exception as error:
+        except Exception as error:  # whatever it is, the driver must hear of it
             pipe.send((_RAISED, describe(error)))
 
 

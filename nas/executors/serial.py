@@ -36,7 +36,7 @@ class SerialExecutor(Executor):
         start = time.perf_counter()
         try:
             value = getattr(self._service, call.method)(*call.args)
-        except Exception as error:
+        except Exception as error:  # the service is the caller's: one call's failure must not end the others
             return [Outcome(call, failure=describe(error), seconds=time.perf_counter() - start)]
         return [Outcome(call, value=value, seconds=time.perf_counter() - start)]
 

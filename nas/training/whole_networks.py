@@ -89,7 +89,7 @@ class NetworkTrainer:
                             "classes": json.dumps(data.classes),
                         },
                     )
-        except Exception as error:
+        except Exception as error:  # out of memory, a network that can't run: a result like any other
             seconds = time.perf_counter() - started
             return Evaluation(proposal, "failed", None, cost, size, seconds, failure_reason(error))
         return Evaluation(proposal, "ok", result.accuracy, cost, size, time.perf_counter() - started, metrics=metrics)
