@@ -8,6 +8,6 @@ setup(
     package_data={
         "gemnet": ["py.typed", "genomes/*.json", "weights/*"],
         "nas": ["py.typed"],
-        "nas.configs": ["*.py", "*/*.py", "*/*/*.py"],
+        "nas.configs": ["*.py", "*/*.py", "*/*.json"],
     },
 )

@@ -119,7 +119,7 @@ def resnet(depth: int = 18, width: float = 1.0, input_size: int = 224, num_class
 
     Args:
         depth: which.
-        width: factor on all widths (rounded to multiples of 8).
+        width: factor on all widths (rounded to multiples of 2).
         input_size: side of the images; 64 and less gives a 3x3 stem that doesn't stride.
         num_classes: classes.
 
@@ -136,7 +136,7 @@ def resnet(depth: int = 18, width: float = 1.0, input_size: int = 224, num_class
     if depth not in known:
         raise GemnetError(f"There is no ResNet-{depth}.{nearest(str(depth), map(str, known))}")
     block, depths = known[depth]
-    first = make_divisible(64 * width)
+    first = make_divisible(64 * width, 2)
     scale = 1 if depth < 50 else 4
     if input_size <= 64:
         stem: tuple[LayerSpec, ...] = (LayerSpec("conv3x3_bn_act", first),)
@@ -151,7 +151,7 @@ def resnet(depth: int = 18, width: float = 1.0, input_size: int = 224, num_class
         ),
         input_size=input_size,
         num_classes=num_classes,
-        name=f"resnet{depth}",
+        name=f"resnet{depth}" if width == 1 else f"resnet{depth}_{round(100 * width):03d}",
         origin="He et al., Deep residual learning for image recognition, CVPR 2016",
     )
 

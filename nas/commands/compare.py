@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gemnet.errors import GemnetError
 from nas.commands.options import options_action, program_name
 
 if TYPE_CHECKING:
-    from nas.comparison.config import ComparisonConfig
+    from nas.comparison.run import ComparisonFolder
+    from nas.monitor import Monitor
 
 DESCRIPTION = """\
 Trains networks alike and compares them with one of them, the reference: one recipe, the learning rate chosen for each
 from the same values on a short run, the same seeds for all, differences paired by seed with their 95 % interval. All
-figures are on images set aside from the training images, until --final opens the official test images."""
+figures are on images set aside from the training images, until --final opens the official test images.
+
+A config that lists detectors compares backbones inside them: each detector is trained on each backbone."""
+
+DETECTORS = "detectors"
+"""The key that makes a config one of backbones in detectors."""
 
 EXAMPLES = """\
 examples
@@ -31,12 +36,15 @@ examples
   a network of your own against its peers: copy configs/comparison/cifar10.py, put your genome (a search's best.json),
   timm name or function in place of the reference's, and
     {program} mine.py --workers 2
+  backbones inside detectors, on a small part of COCO:
+    {program} coco320 --workers 2
 
 what you get, in the work folder (default work_dirs/comparison_<config>)
   table.md, table.csv   accuracy of each network and by how much the reference leads
-  accuracy.png          accuracy against MACs
+  accuracy.png          accuracy against MACs (curves.png of detectors: losses and AP)
   trainings.csv         a row a training (delete a row to have it done again)
   weights/              trained weights, safetensors, one file a training
+  <detector>_<backbone>_seed<n>/   of detectors: everything of one training (delete the folder to have it done again)
   comparison.json       settings, commit, and every network's genome and costs
   test_openings.jsonl   when, at which commit and what for the test images were opened
 
@@ -50,27 +58,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser(program).parse_args(arguments)
     from rich.console import Console
 
-    from nas.comparison.config import load_comparison
-    from nas.comparison.run import ComparisonFolder, run_comparison
-    from nas.config import find_config
+    from nas.comparison.run import ComparisonFolder
+    from nas.config import ConfigError, find_config, read_file
     from nas.report.console import ConsoleMonitor
 
-    console = Console(soft_wrap=True)
-    monitor = ConsoleMonitor(console)
+    monitor = ConsoleMonitor(Console(soft_wrap=True))
     try:
+        if options.workers is not None and options.workers < 0:
+            raise ConfigError(f"--workers is at least 0, got {options.workers}.")
         file = find_config(options.config, "comparison")
-        config = load_comparison(file, options.cfg_options)
+        data = read_file(file, options.cfg_options)
         if options.workers is not None:
-            if options.workers < 0:
-                raise GemnetError(f"--workers is at least 0, got {options.workers}.")
-            config = replace(config, workers=replace(config.workers, count=options.workers))
+            data["workers"] = {**data.get("workers", {}), "count": options.workers}
         if options.estimate:
-            _print_estimate(config)
+            _print_estimate(data)
             return 0
         path = Path(options.work_dir or Path("work_dirs") / f"comparison_{file.stem}")
         with ComparisonFolder(path) as folder:
             monitor.note(f"Work folder: {path}")
-            comparison = run_comparison(config, folder, options.final, monitor)
+            compare = _compare_detectors if DETECTORS in data else _compare_classifiers
+            text = compare(data, folder, options.final, monitor)
     except GemnetError as error:
         monitor.close()
         print(f"{program}: error: {error}", file=sys.stderr)
@@ -80,21 +87,46 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("\nInterrupted. The same command goes on.", file=sys.stderr)
         return 130
     monitor.close()
-    from nas.comparison.picture import draw_comparison
-    from nas.comparison.report import as_csv, markdown
-
-    text = markdown(comparison)
-    (path / "table.md").write_text(text, encoding="utf-8")
-    (path / "table.csv").write_text(as_csv(comparison), encoding="utf-8")
-    draw_comparison(comparison, path / "accuracy.png")
-    print(f"\n{text}\n{path / 'table.md'}, {path / 'table.csv'}, {path / 'accuracy.png'}")
+    print(f"\n{text}")
     return 0
 
 
-def _print_estimate(config: ComparisonConfig) -> None:
+def _compare_classifiers(data: Mapping[str, Any], folder: ComparisonFolder, final: bool, monitor: Monitor) -> str:
+    from nas.comparison.config import read_comparison
+    from nas.comparison.picture import draw_comparison
+    from nas.comparison.report import as_csv, markdown
+    from nas.comparison.run import run_comparison
+
+    comparison = run_comparison(read_comparison(data), folder, final, monitor)
+    draw_comparison(comparison, folder.path / "accuracy.png")
+    return _write_tables(folder.path, markdown(comparison), as_csv(comparison), "accuracy.png")
+
+
+def _compare_detectors(data: Mapping[str, Any], folder: ComparisonFolder, final: bool, monitor: Monitor) -> str:
+    from nas.comparison.detection.config import read_detector_comparison
+    from nas.comparison.detection.picture import draw_curves
+    from nas.comparison.detection.report import as_csv, markdown
+    from nas.comparison.detection.run import run_detector_comparison
+
+    comparison = run_detector_comparison(read_detector_comparison(data), folder, final, monitor)
+    draw_curves(comparison, folder.path / "curves.png")
+    return _write_tables(folder.path, markdown(comparison), as_csv(comparison), "curves.png")
+
+
+def _write_tables(path: Path, markdown: str, rows: str, picture: str) -> str:
+    (path / "table.md").write_text(markdown, encoding="utf-8")
+    (path / "table.csv").write_text(rows, encoding="utf-8")
+    return f"{markdown}\n{path / 'table.md'}, {path / 'table.csv'}, {path / picture}"
+
+
+def _print_estimate(data: Mapping[str, Any]) -> None:
+    from nas.comparison.config import read_comparison
     from nas.comparison.run import estimate
     from nas.components import available_cores
 
+    if DETECTORS in data:
+        raise GemnetError("--estimate is for classifiers. A detectors' comparison says what is left after its first.")
+    config = read_comparison(data)
     found = estimate(config)
     workers = max(1, config.workers.count or available_cores() // config.workers.threads)
     print(f"{'network':38} {'M MACs':>8} {'k params':>9} {'images/s':>9} {'short runs':>11} {'trainings':>10}")

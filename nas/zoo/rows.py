@@ -55,7 +55,7 @@ def row_from_log(
         config: what it was trained with.
         search: what tells of the search it comes from; "" for none.
         column: of the figure; by default the one our own tools write.
-        rows: what other columns must hold; by default network and phase of tools/compare.py's table.
+        rows: what other columns must hold; by default network, phase and detector of tools/compare.py's tables.
         peer: whether it is another's network.
         detector: a detector's method; None for a classifier.
         macs: multiply-adds; by default the log's, else counted. Of a detector: its backbone's.
@@ -77,7 +77,7 @@ def row_from_log(
     if column is None:
         column = next((known for known in COLUMNS if known in columns), COLUMNS[0])
     if rows is None:
-        wanted = {"network": network, "phase": "test"} if log.endswith(".csv") else {}
+        wanted = {"network": network, "phase": "test", "detector": detector or ""} if log.endswith(".csv") else {}
         rows = {key: value for key, value in wanted.items() if key in columns}
     figures = Figures(log, column, dict(rows), PERCENT.get(column, 1.0))
     values = read_figures(figures, repository)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import networkx as nx
 import numpy as np
@@ -22,6 +23,8 @@ from gemnet.classics import (
     watts_strogatz_cell,
 )
 from gemnet.errors import GemnetError
+from gemnet.genome import Genome
+from gemnet.macs import macs
 from gemnet.network import GEMNet
 
 
@@ -79,6 +82,18 @@ def test_resnet_is_timms() -> None:
     ours = GEMNet(resnet(34))
     copy_in_order(theirs, ours)
     assert_same_function(theirs, ours)
+
+
+@pytest.mark.parametrize("genome", [mobilenetv2(0.5), resnet(18, 0.22)], ids=lambda genome: genome.name)
+def test_peers_of_the_comparisons_are_the_classics(genome: Genome) -> None:
+    assert Genome.load(Path(__file__).parents[2] / "configs" / "peers" / f"{genome.name}.json") == genome
+
+
+def test_a_resnet_can_be_made_narrower() -> None:
+    genome = resnet(18, 0.22)
+    assert [stage.width for stage in genome.stages] == [14, 28, 56, 112]
+    # what it is compared with in detectors; a little more, never less
+    assert 1 < macs(genome) / macs(mobilenetv2(0.5)) < 1.15
 
 
 # NAS-Bench-201, written from the paper's description (Dong and Yang, 2020, section 2 and figure 1).
