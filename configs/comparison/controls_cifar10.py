@@ -10,7 +10,7 @@ data = dict(source='cifar10', dev_fraction=0.1)
 recipe = dict(batch_size=128)
 epochs = 4
 seeds = [0]
-lrs = [0.2]
+lrs = [0.4]
 
 reference = 'gemnet_a_cifar'
 networks = [
