@@ -57,10 +57,17 @@ def test_levels_equal_those_of_the_timm_model_with_the_same_weights() -> None:
     full = timm.create_model(ARCH).eval()
     torch.manual_seed(1)
     ours.load_state_dict({k: v for k, v in full.state_dict().items() if k in ours.state_dict()})
-    _, expected = full.forward_intermediates(images())
+    _, expected = full.forward_intermediates(images().contiguous(memory_format=torch.channels_last))
     for mine, other in zip(ours.eval()(images()), expected, strict=True):
         torch.testing.assert_close(mine, other)
     assert list(ours.out_channels) == theirs.feature_info.channels()
+
+
+def test_levels_are_in_channels_last_on_a_cpu() -> None:
+    images = torch.rand(2, 3, 64, 96)
+    for level in GEMNet("gemnet_a")(images):
+        assert level.is_contiguous(memory_format=torch.channels_last)
+    assert images.is_contiguous()
 
 
 def test_a_genome_file_a_dict_and_a_registered_name_give_the_same_network(tmp_path: Path) -> None:
