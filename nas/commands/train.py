@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from gemnet.errors import GemnetError
 from nas.commands.options import options_action, program_name
+from nas.executors.local import HUGE_PAGES
 
 DESCRIPTION = "Trains what a config describes: a classifier of ours, a detector, or anything else mmengine runs."
 
@@ -32,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     program = program_name("train")
     options = _parser(program).parse_args(arguments)
+    os.environ.setdefault(HUGE_PAGES, "1")  # read when torch allocates for the first time
     import torch
 
     from nas.training.runner import (

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from nas.executors import Call, ExecutorError, LocalExecutor, SerialExecutor
+from nas.executors.local import HUGE_PAGES
 
 
 class Service:
@@ -41,6 +42,9 @@ class Service:
         import torch
 
         return torch.get_num_threads(), os.environ["OMP_NUM_THREADS"], os.environ.get("CUDA_VISIBLE_DEVICES", "")
+
+    def variable(self, name: str) -> str:
+        return os.environ[name]
 
 
 class Unbuildable:
@@ -110,6 +114,17 @@ def test_two_workers_work_at_the_same_time(crew) -> None:
 def test_a_worker_has_the_threads_it_was_given(crew) -> None:
     crew.submit(Call(0, "threads"))
     assert drain(crew)[0].value == (1, "1", "")
+
+
+@pytest.mark.parametrize(("own", "seen"), [(None, "1"), ("0", "0")])
+def test_workers_ask_for_huge_pages_unless_the_user_says_otherwise(own, seen, monkeypatch) -> None:
+    if own is None:
+        monkeypatch.delenv(HUGE_PAGES, raising=False)
+    else:
+        monkeypatch.setenv(HUGE_PAGES, own)
+    with LocalExecutor(Service, workers=1) as made:
+        made.submit(Call(0, "variable", (HUGE_PAGES,)))
+        assert drain(made)[0].value == seen
 
 
 def test_wait_comes_back_after_its_timeout(crew) -> None:
