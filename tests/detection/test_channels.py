@@ -30,7 +30,7 @@ def model(**changes: object) -> ConfigDict:
 @pytest.mark.parametrize("name", ["retinanet_gemnet", "faster_rcnn_gemnet"])
 @pytest.mark.parametrize("data", ["", "_coco320"])
 def test_our_configs_are_completed_also_after_another_arch_is_chosen(name: str, data: str, tmp_path: Path) -> None:
-    pytest.importorskip("mmdet")
+    pytest.importorskip("mmdet", reason="MMDetection is not installed: pip install '.[detection]'")
     config = Config.fromfile(CONFIGS / f"{name}{data}.py")
     assert "in_channels" not in config.model.neck
     for arch, widths in WIDTHS.items():

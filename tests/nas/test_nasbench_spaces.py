@@ -16,12 +16,12 @@ from nas.spaces.nasbench201 import NASBench201, arch_from_cell, cell_from_arch, 
 from nas.structure import feature_names, structural_features
 
 TABLES = Path(os.environ.get("GEMNET_DATA", "data")) / "nasbench"
-HINT = "unpack shared/data as its README says, or set GEMNET_DATA"
+HINT = "python tools/benchmark.py convert nasbench201 OFFICIAL_FILE --out this, or set GEMNET_DATA"
 RESIDUAL = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|"
 
 
 def table(name: str):
-    parquet = pytest.importorskip("pyarrow.parquet")
+    parquet = pytest.importorskip("pyarrow.parquet", reason="pip install pyarrow")
     path = TABLES / name
     if not path.exists():
         pytest.skip(f"{path} is missing: {HINT}")

@@ -182,9 +182,9 @@ def test_bad_input_is_refused_with_the_reason(task: tuple[FeatureTable, np.ndarr
 
 
 def test_tau_on_nasbench201_from_fifty_cells() -> None:
-    parquet = pytest.importorskip("pyarrow.parquet")
+    parquet = pytest.importorskip("pyarrow.parquet", reason="pip install pyarrow")
     if not TABLE.exists():
-        pytest.skip(f"{TABLE} is missing: unpack shared/data as its README says, or set GEMNET_DATA")
+        pytest.skip(f"no {TABLE}: python tools/benchmark.py convert nasbench201 OFFICIAL_FILE --out this")
     columns = parquet.read_table(TABLE, columns=["arch_str", "c10_test_200ep_mean"]).to_pydict()
     space, scores = NASBench201(), np.array(columns["c10_test_200ep_mean"])
     table = structural_table(space, space.pack([Candidate(cell_from_arch(arch)) for arch in columns["arch_str"]]))
