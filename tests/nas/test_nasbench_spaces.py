@@ -16,7 +16,6 @@ from nas.spaces.nasbench201 import NASBench201, arch_from_cell, cell_from_arch, 
 from nas.structure import feature_names, structural_features
 
 TABLES = Path(os.environ.get("GEMNET_DATA", "data")) / "nasbench"
-HINT = "python tools/benchmark.py convert nasbench201 OFFICIAL_FILE --out this, or set GEMNET_DATA"
 RESIDUAL = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|"
 
 
@@ -24,7 +23,8 @@ def table(name: str):
     parquet = pytest.importorskip("pyarrow.parquet", reason="pip install pyarrow")
     path = TABLES / name
     if not path.exists():
-        pytest.skip(f"{path} is missing: {HINT}")
+        benchmark = "nasbench101" if name.startswith("nb101") else "nasbench201"
+        pytest.skip(f"no {path}: python tools/benchmark.py convert {benchmark} OFFICIAL_FILE --out this")
     return parquet.read_table(path).to_pydict()
 
 
