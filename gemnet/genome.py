@@ -430,6 +430,7 @@ class Template:
         head_width: channels of the 1x1 convolution before the global pool.
         input_size: side of the images.
         num_classes: classes.
+        width_step: stages' widths are multiples of it.
     """
 
     form: str
@@ -441,6 +442,7 @@ class Template:
     head_width: int
     input_size: int
     num_classes: int
+    width_step: int = 8
 
     def genome(
         self,
@@ -458,7 +460,7 @@ class Template:
 
         Args:
             cell: the DAG.
-            width: factor on the stages' widths (rounded to multiples of 8); stem and head stay as they are.
+            width: factor on the stages' widths (rounded to `width_step`); stem and head stay as they are.
             inner_ratio: channels inside the DAG, as a multiple of the cell's input.
             se_ratio: squeeze-excitation, 0 for none.
             activation: what ``act`` means.
@@ -471,6 +473,7 @@ class Template:
             GenomeError: a value out of range.
         """
         _number("width", width, 1 / 64, 64)
+        _integer("width_step", self.width_step, 1, 64)
         spec = CellSpec(
             graph=cell,
             aggregate=aggregate,
@@ -484,7 +487,7 @@ class Template:
         )
         stem = LayerSpec("conv3x3_bn_act", self.stem_width, 2 if self.form == "imagenet" else 1)
         stages = tuple(
-            StageSpec("cell", make_divisible(channels * width), depth, stride)
+            StageSpec("cell", make_divisible(channels * width, self.width_step), depth, stride)
             for channels, depth, stride in zip(self.widths, self.depths, self.strides, strict=True)
         )
         return Genome(

@@ -59,7 +59,12 @@ class GEMNetSpace(SearchSpace):
         num_classes: classes of the classifier.
         in_chans: channels of the images.
         stage_widths: channels of each stage at width 1, in place of the template's.
-        stage_depths: cells of each stage, in place of the template's.
+        stage_depths: cells of each stage, likewise.
+        stage_strides: stride of each stage, likewise; given together with widths and depths there may be more stages or
+            fewer.
+        stem_width: channels of the stem, likewise.
+        head_width: channels of the convolution before the global pool, likewise.
+        width_step: stages' widths are rounded to multiples of it.
 
     Raises:
         SpaceError: an unknown choice, an empty list, a number out of range.
@@ -82,6 +87,10 @@ class GEMNetSpace(SearchSpace):
         in_chans: int = 3,
         stage_widths: Sequence[int] | None = None,
         stage_depths: Sequence[int] | None = None,
+        stage_strides: Sequence[int] | None = None,
+        stem_width: int | None = None,
+        head_width: int | None = None,
+        width_step: int | None = None,
     ) -> None:
         if not 1 <= max_nodes <= MAX_INNER_NODES:
             raise SpaceError(f"max_nodes is 1 to {MAX_INNER_NODES}, got {max_nodes}.")
@@ -103,7 +112,18 @@ class GEMNetSpace(SearchSpace):
                 raise SpaceError(f"Macro choice {key!r} lists each value once and at least one, got {list(values)}.")
             macro[key] = tuple(values)
         self.macro_choices = MappingProxyType(macro)
-        self.template = self._template(form, size, input_size, num_classes, stage_widths, stage_depths)
+        self.template = self._template(
+            form,
+            size,
+            {"widths": stage_widths, "depths": stage_depths, "strides": stage_strides},
+            {
+                "stem_width": stem_width,
+                "head_width": head_width,
+                "width_step": width_step,
+                "input_size": input_size,
+                "num_classes": num_classes,
+            },
+        )
         self._costs = CostModel(
             self.template.genome,
             self.vocabulary,
@@ -115,27 +135,20 @@ class GEMNetSpace(SearchSpace):
 
     @staticmethod
     def _template(
-        form: str,
-        size: str,
-        input_size: int | None,
-        num_classes: int | None,
-        widths: Sequence[int] | None,
-        depths: Sequence[int] | None,
+        form: str, size: str, stages: Mapping[str, Sequence[int] | None], others: Mapping[str, int | None]
     ) -> Template:
         base = template(form, size)  # type: ignore[arg-type]  # checked inside, with a message
-        changes: dict[str, Any] = {}
-        for key, values in (("widths", widths), ("depths", depths)):
-            if values is not None:
-                if len(values) != len(base.widths):
-                    raise SpaceError(
-                        f"stage_{key} has {len(values)} entries, form {form!r} has {len(base.widths)} stages."
-                    )
-                changes[key] = tuple(values)
-        if input_size is not None:
-            changes["input_size"] = input_size
-        if num_classes is not None:
-            changes["num_classes"] = num_classes
-        return replace(base, **changes)
+        changes: dict[str, Any] = {key: value for key, value in others.items() if value is not None}
+        changes.update({key: tuple(values) for key, values in stages.items() if values is not None})
+        made = replace(base, **changes)
+        counts = {f"stage_{key}": len(getattr(made, key)) for key in stages}
+        if len(set(counts.values())) > 1:
+            listed = ", ".join(f"{key} {count}" for key, count in counts.items())
+            raise SpaceError(
+                f"The stages' lists differ in length: {listed}. Form {form!r} has {len(base.widths)} stages; for "
+                "another number of stages give all three."
+            )
+        return made
 
     def sample(self, n: int, rng: np.random.Generator) -> CandidateBatch:
         """``n`` candidates: a cell of `sample_dags`, every macro choice uniform."""

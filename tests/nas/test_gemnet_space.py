@@ -109,7 +109,10 @@ def test_candidates_that_break_a_rule_are_refused(candidate: Candidate, message:
         ({"choices": {"widht": [1.0]}}, "Did you mean 'width'"),
         ({"choices": {"width": []}}, "at least one"),
         ({"choices": {"width": [1000.0]}}, "width"),
-        ({"stage_widths": [16]}, "has 1 entries"),
+        ({"stage_widths": [16]}, "stage_widths 1, stage_depths 3, stage_strides 3"),
+        ({"stage_widths": [8] * 4, "stage_depths": [1] * 4}, "give all three"),
+        ({"stage_strides": [1, 2, 3]}, "stride"),
+        ({"width_step": 0}, "width_step"),
         ({"form": "cifer"}, "form"),
     ],
 )
@@ -132,3 +135,22 @@ def test_settings_reach_the_network() -> None:
     assert (genome.input_size, genome.num_classes, genome.name, genome.origin) == (16, 3, "n", "o")
     assert [stage.width for stage in genome.stages] == [8, 16, 24]
     assert [stage.depth for stage in genome.stages] == [1, 1, 1]
+
+
+def test_the_small_form_can_have_other_stages() -> None:
+    space = GEMNetSpace(
+        stage_widths=(12, 20, 40, 80),
+        stage_depths=(1, 1, 2, 3),
+        stage_strides=(1, 2, 2, 2),
+        stem_width=12,
+        head_width=256,
+        width_step=4,
+        choices={"width": [0.875]},
+    )
+    batch = space.sample(3, np.random.default_rng(0))
+    for number, counted in enumerate(space.macs(batch)):
+        genome = space.genome(space.unpack(batch, number))
+        assert [stage.width for stage in genome.stages] == [12, 16, 36, 72]  # multiples of four
+        assert [level.reduction for level in genome.levels] == [1, 2, 4, 8]
+        assert (genome.stem[0].width, genome.head[0].width) == (12, 256)
+        assert macs.macs(genome) == counted
