@@ -10,7 +10,7 @@ data = dict(source='{{$GEMNET_DATA:data}}/imagenette96', dev_fraction=0.1, resol
 recipe = dict(batch_size=64)
 epochs = 20
 seeds = [0, 1, 2]
-lrs = [0.025, 0.05, 0.1]
+lrs = [0.025, 0.05, 0.1, 0.2]
 choice = dict(epochs=5, subset=0.5)
 
 reference = 'gemnet_a'
