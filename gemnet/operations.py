@@ -21,7 +21,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from gemnet.errors import OperationError, nearest
 
@@ -58,6 +60,22 @@ _MAX_KERNEL = 15
 _MAX_DILATION = 8
 _MAX_STEPS = 8
 _IN_PLACE = (nn.ReLU, nn.ReLU6, nn.Hardswish, nn.SiLU)
+
+
+class NarrowStridedConv2d(nn.Conv2d):
+    """A 1x1 convolution with a stride, of fewer than 16 channels.
+
+    oneDNN's gradient of its weights writes past its buffer in channels_last
+    (https://github.com/uxlfoundation/oneDNN/issues/6035): processes die, or weights go wrong. Leaving the skipped
+    pixels out first is the same function and goes another way.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:  # torch's own name
+        """``batch x in_channels x h x w`` to ``batch x out_channels x ceil(h / stride) x ceil(w / stride)``."""
+        if input.device.type == "cpu" and torch.is_grad_enabled():
+            picked = input[:, :, :: self.stride[0], :: self.stride[1]]
+            return F.conv2d(picked, self.weight, self.bias, groups=self.groups)
+        return self._conv_forward(input, self.weight, self.bias)
 
 
 class Cost(NamedTuple):
@@ -114,7 +132,8 @@ class Layer:
         """The module. ``after_window``: the input is nobody else's, so an activation may overwrite it."""
         padding = self.dilation * (self.kernel - 1) // 2
         if self.kind == "conv":
-            return nn.Conv2d(
+            narrow = self.kernel == 1 and self.stride > 1 and self.in_channels < 16
+            return (NarrowStridedConv2d if narrow else nn.Conv2d)(
                 self.in_channels,
                 self.out_channels,
                 self.kernel,

@@ -42,13 +42,14 @@ def resolve_genome(arch: str | None = None, genome: GenomeSource | None = None) 
     return genome_for(arch) if arch is not None else Genome.read(genome)  # type: ignore[arg-type]
 
 
-def check_levels(genome: Genome, out_indices: Sequence[int]) -> tuple[int, ...]:
-    """The levels of a genome's pyramid that a backbone returns.
+def check_levels(genome: Genome, out_indices: Sequence[int] | None) -> tuple[int, ...]:
+    """The levels of a genome's pyramid that a backbone returns; for None the last four, or all where there are fewer.
 
     Raises:
         BackboneError: no indices, one out of range, or not in ascending order.
     """
-    chosen, count = tuple(out_indices), len(genome.levels)
+    count = len(genome.levels)
+    chosen = tuple(range(max(0, count - 4), count)) if out_indices is None else tuple(out_indices)
     sizes = ", ".join(f"{n}: stride {level.reduction}" for n, level in enumerate(genome.levels))
     for index in chosen:
         if type(index) is not int or not 0 <= index < count:
@@ -68,7 +69,7 @@ class GEMNet(BaseModule):
         arch: a name known to `gemnet.genome_for`, such as ``gemnet_b``.
         genome: instead, a genome: the path of its JSON, its dict, or a `Genome`.
         out_indices: levels to return; ``gemnet_b`` has 0, 1, 2, 3 at strides 4, 8, 16, 32. Stages after the last
-            one are not built.
+            one are not built. By default the last four: a MobileNetV2 has a level at stride 2 before them.
         frozen_stages: 0 freezes the stem, n the stem and the stages up to level n - 1; -1 nothing. Frozen means: no
             gradients, norms with fixed statistics, whatever `train` is told.
         norm_eval: whether all norms keep their statistics while training.
@@ -88,7 +89,7 @@ class GEMNet(BaseModule):
         self,
         arch: str | None = None,
         genome: GenomeSource | None = None,
-        out_indices: Sequence[int] = (0, 1, 2, 3),
+        out_indices: Sequence[int] | None = None,
         frozen_stages: int = -1,
         norm_eval: bool = False,
         with_cp: bool = False,

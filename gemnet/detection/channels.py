@@ -10,7 +10,6 @@ from gemnet.errors import GemnetError
 from gemnet.genome import Genome
 
 BACKBONE = "gemnet.GEMNet"
-DEFAULT_LEVELS = (0, 1, 2, 3)
 COCO_CLASSES = 80
 
 
@@ -40,7 +39,7 @@ def fill_channels(model: Any) -> bool:
         return False
     given = backbone.get("genome")
     genome = resolve_genome(backbone.get("arch"), _plain(given) if isinstance(given, Mapping) else given)
-    levels = check_levels(genome, backbone.get("out_indices", DEFAULT_LEVELS))
+    levels = check_levels(genome, backbone.get("out_indices"))
     if given is not None:
         backbone["genome"] = genome.to_dict()
     widths = [genome.levels[index].width for index in levels]

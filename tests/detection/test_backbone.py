@@ -15,6 +15,7 @@ import gemnet
 import gemnet.detection
 from gemnet import weights as zoo
 from gemnet.checkpoint import CheckpointError
+from gemnet.classics import mobilenetv2
 from gemnet.detection.backbone import BackboneError, GEMNet
 from gemnet.errors import GemnetError
 
@@ -249,3 +250,10 @@ def test_bad_options_are_named(options: dict, message: str) -> None:
 def test_unknown_architecture_names_the_nearest() -> None:
     with pytest.raises(GemnetError, match="gemnet_b"):
         build(arch="gemnet_bb")
+
+
+def test_the_last_four_levels_are_the_default() -> None:
+    five = GEMNet(genome=mobilenetv2(0.5))
+    assert five.strides == (4, 8, 16, 32)
+    assert five.out_indices == (1, 2, 3, 4)
+    assert build().out_indices == (0, 1, 2, 3)

@@ -169,7 +169,7 @@ def test_a_checkpoint_of_another_network_is_refused_with_its_keys(
     ("option", "words"),
     [
         ("model.backbone.out_indices=(0,9)", ("out_indices holds 9",)),
-        ("model.backbone.arch=gemnet_a_cifar", ("out_indices holds 3",)),
+        ("model.backbone.arch=gemnet_a_cifar", ("ImageNet form",)),
         ("model.backbone.arch=gemnet_x", ("gemnet_",)),
         ("train_dataloader.dataset.ann_file=none.json", ("none.json", "can't be read")),
         ("train_dataloader.dataset.metainfo.classes=('sqare','disc')", ("no category 'sqare'", "square")),

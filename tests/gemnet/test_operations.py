@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from hypothesis import given
@@ -116,3 +118,16 @@ def test_activations_by_name() -> None:
     assert {type(build_activation(name)) for name in ACTIVATIONS} == set(ACTIVATIONS.values())
     with pytest.raises(OperationError, match="Did you mean 'hswish'"):
         build_activation("hswich")
+
+
+def test_strides_of_narrow_1x1_convolutions_have_right_gradients_in_channels_last() -> None:
+    """Without `NarrowStridedConv2d` this ends the process: oneDNN writes past a buffer."""
+    module = parse_operation("conv1x1_bn").build(14, 28, 2, 1, "relu", {})
+    exact = copy.deepcopy(module).double()
+    images = torch.randn(8, 14, 80, 80)
+    module.to(memory_format=torch.channels_last)
+    module(images.contiguous(memory_format=torch.channels_last)).pow(3).sum().backward()
+    exact(images.double()).pow(3).sum().backward()
+    ours, theirs = module.conv.weight.grad, exact.conv.weight.grad
+    assert ours is not None
+    assert torch.allclose(ours.double(), theirs, rtol=1e-3, atol=1e-3 * theirs.abs().max())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -269,7 +270,8 @@ class _Crew:
         finally:
             self._devices.put(device)
         if code:
-            raise ComparisonError(f"{_last_error(log)} ({log})")
+            reason = _last_error(log) if code > 0 else f"the process died of {signal.Signals(-code).name}"
+            raise ComparisonError(f"{reason} ({log})")
 
 
 def _train(crew: _Crew, job: Job) -> None:
