@@ -14,7 +14,7 @@ MODELS = Registry(
     "model",
     parent=MMENGINE_MODELS,
     scope="gemnet",
-    locations=["gemnet.detection.backbone"],
+    locations=["gemnet.detection.backbone", "gemnet.detection.focal_loss"],
 )
 # Filled by `nas.training.classification` and `gemnet.detection.dataset`. Configs import those by name: gemnet knows
 # nothing of nas, and classification needs no mmdet.
