@@ -453,6 +453,7 @@ class Template:
         activation: str = "relu6",
         aggregate: str = "mean",
         output: str = "mean",
+        residual: str = "identity",
         name: str = "",
         origin: str = "",
     ) -> Genome:
@@ -466,6 +467,7 @@ class Template:
             activation: what ``act`` means.
             aggregate: how nodes combine what they read.
             output: how the output node does.
+            residual: around each cell; by default where size and width stay.
             name: a name to show.
             origin: where it comes from.
 
@@ -483,7 +485,7 @@ class Template:
             inner_of="input",
             se_ratio=se_ratio,
             project="conv1x1_bn",
-            residual="identity",
+            residual=residual,
         )
         stem = LayerSpec("conv3x3_bn_act", self.stem_width, 2 if self.form == "imagenet" else 1)
         stages = tuple(

@@ -50,8 +50,9 @@ class SearchOptions:
             know everything before it, and workers wait at its end; about half a batch keeps them busy. It is a
             number and not "whatever is done", so that a search does not depend on who finishes first.
         seed: seed of the strategy.
-        start_from: work folder of an earlier search whose evaluations this one begins with, instead of with random
-            candidates. Those of the same evaluator and fidelity within the limits are taken; they count.
+        start_from: work folder of an earlier search, or a table of its evaluations (.csv): this one begins with those
+            instead of with random candidates. Those of the same evaluator and fidelity within the limits are taken;
+            they count.
     """
 
     evaluations: int = 60

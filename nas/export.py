@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 import shutil
@@ -16,6 +15,7 @@ from gemnet.errors import GemnetError
 from gemnet.genome import Genome, template
 from nas.baselines import fit_width
 from nas.evaluation import Evaluation
+from nas.evaluation_table import write_evaluations
 from nas.ledger import Ledger
 from nas.work_folder import LEDGER, read_identity
 
@@ -210,62 +210,27 @@ def save_ledger(source: Path, file: Path) -> int:
     Raises:
         GemnetError: there is no search, or no ledger.
     """
-    evaluations = _evaluations_of(source)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("w", newline="", encoding="utf-8") as opened:
-        writer = csv.writer(opened, lineterminator="\n")
-        writer.writerow(
-            [
-                "number",
-                "training_seed",
-                "epochs",
-                "resolution",
-                "subset",
-                "status",
-                "dev_accuracy",
-                "macs",
-                "params",
-                "seconds",
-                "candidate",
-            ]
-        )
-        for each in evaluations:
-            proposal, fidelity = each.proposal, each.proposal.fidelity
-            writer.writerow(
-                [
-                    proposal.number,
-                    proposal.training_seed,
-                    fidelity.epochs,
-                    fidelity.resolution or "",
-                    fidelity.subset,
-                    each.status,
-                    "" if each.accuracy is None else each.accuracy,
-                    "" if each.macs is None else f"{each.macs:.0f}",
-                    "" if each.params is None else f"{each.params:.0f}",
-                    f"{each.seconds:.1f}",
-                    json.dumps(proposal.candidate.to_json(), separators=(",", ":")),
-                ]
-            )
-    return len(evaluations)
+    return write_evaluations(file, _evaluations_of(source))
 
 
-def _evaluations_of(source: Path) -> list[Evaluation]:
+def _evaluations_of(source: Path) -> list[tuple[Evaluation, str]]:
     if source.is_file():
         with Ledger(source) as ledger:
-            return ledger.evaluations()
+            return ledger.records()
     search = read_identity(source)
+    evaluator: str = search["evaluator"]
     with Ledger(search["config"].get("ledger") or source / LEDGER) as ledger:
         proposals = ledger.proposals(search["search_id"])
-        found = [ledger.find(proposal, search["evaluator"]) for proposal in proposals]
+        found = [ledger.find(proposal, evaluator) for proposal in proposals]
         own = {(proposal.candidate.key(), proposal.fidelity, proposal.training_seed) for proposal in proposals}
         candidates = {key for key, _, _ in own}
         further = [
             each
-            for each in ledger.evaluations(search["evaluator"])
+            for each in ledger.evaluations(evaluator)
             if each.proposal.candidate.key() in candidates
             and (each.proposal.candidate.key(), each.proposal.fidelity, each.proposal.training_seed) not in own
         ]
-    return [each for each in found if each is not None] + further
+    return [(each, evaluator) for each in (*found, *further) if each is not None]
 
 
 def _find(source: Path) -> tuple[Path, Path | None]:

@@ -175,13 +175,17 @@ class Ledger:
 
         A result does not know which search asked for it, so the proposals' ``number`` is the order of recording.
         """
+        return [each for each, _ in self.records(evaluator)]
+
+    def records(self, evaluator: str | None = None) -> list[tuple[Evaluation, str]]:
+        """As `evaluations`, each with the fingerprint of the evaluator that made it."""
         query = sa.select(_EVALUATIONS).order_by(_EVALUATIONS.c.id)
         if evaluator is not None:
             query = query.where(_EVALUATIONS.c.evaluator == evaluator)
         with self._connection.begin():
             rows = self._connection.execute(query).mappings().all()
-        found = [_evaluation(row) for row in rows]
-        return [replace(each, proposal=replace(each.proposal, number=n)) for n, each in enumerate(found)]
+        found = [(_evaluation(row), row["evaluator"]) for row in rows]
+        return [(replace(each, proposal=replace(each.proposal, number=n)), by) for n, (each, by) in enumerate(found)]
 
     def propose(self, search: str, proposals: Iterable[Proposal]) -> None:
         """Writes proposals of a search, all or none; on return they are on disk.

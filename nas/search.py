@@ -22,6 +22,7 @@ from nas.baselines import BLOCKS, BaselineError, block_genome, fit_width, random
 from nas.components import Parts, build_executor, build_parts, build_strategy, check_config, prepare_encoder
 from nas.config import SearchConfig
 from nas.evaluation import Evaluation, Proposal
+from nas.evaluation_table import read_evaluations
 from nas.executors import Call, Executor
 from nas.exploration import Exploration
 from nas.ledger import Ledger
@@ -124,11 +125,7 @@ def run_search(config: SearchConfig, path: Path, resume: bool = False, monitor: 
     check_config(config)
     parts = build_parts(config)
     check_limits(parts.space, config.limits)
-    if config.search.start_from is not None and not (Path(config.search.start_from) / LEDGER).is_file():
-        raise SearchError(
-            f"search.start_from is {config.search.start_from!r}, but there is no {LEDGER} in it. "
-            "Give the work folder of an earlier search."
-        )
+    earlier = None if config.search.start_from is None else _earlier(Path(config.search.start_from))
     fingerprint = parts.evaluator.fingerprint
     if config.ledger is not None:
         Ledger(config.ledger).close()  # a wrong URL is to be found out before the folder is made
@@ -136,7 +133,7 @@ def run_search(config: SearchConfig, path: Path, resume: bool = False, monitor: 
         monitor.log_to(folder.log)
         with Ledger(config.ledger or folder.ledger) as ledger:
             with build_executor(config, parts, folder.worker_log) as executor:
-                search = _Search(config, parts, folder, ledger, executor, monitor, stopwatch)
+                search = _Search(config, parts, folder, ledger, executor, monitor, stopwatch, earlier)
                 evaluations = search.explore()
                 chosen = search.choose(evaluations)
                 genome = search.keep(chosen, evaluations)
@@ -153,6 +150,19 @@ def run_search(config: SearchConfig, path: Path, resume: bool = False, monitor: 
             )
             write_json(folder.summary, summary(result))
             return result
+
+
+def _earlier(path: Path) -> list[tuple[Evaluation, str]]:
+    """Every evaluation of an earlier search, from its work folder or from a table that was made of it."""
+    if path.suffix == ".csv":
+        return read_evaluations(path)
+    if not (path / LEDGER).is_file():
+        raise SearchError(
+            f"search.start_from is '{path}', but there is no {LEDGER} in it. Give the work folder of an earlier "
+            "search, or a table that tools/export.py --ledger made of it (.csv)."
+        )
+    with Ledger(path / LEDGER) as ledger:
+        return ledger.records()
 
 
 @dataclass(frozen=True)
@@ -186,8 +196,10 @@ class _Search:
         executor: Executor,
         monitor: Monitor,
         stopwatch: Stopwatch,
+        earlier: Sequence[tuple[Evaluation, str]] | None = None,
     ) -> None:
         self.config, self.parts, self.folder = config, parts, folder
+        self.earlier = earlier
         self.ledger, self.executor = ledger, executor
         self.monitor, self.stopwatch = monitor, stopwatch
         self.fingerprint = parts.evaluator.fingerprint
@@ -200,9 +212,9 @@ class _Search:
         with self.stopwatch("strategy"):
             prepare_encoder(self.config, self.parts.space, self.monitor)
             strategy = build_strategy(self.config, self.parts.space)
-        if options.start_from is not None and not self.ledger.proposals(self.folder.search_id):
+        if self.earlier is not None and not self.ledger.proposals(self.folder.search_id):
             with self.stopwatch("ledger"):
-                self._start_from(Path(options.start_from))
+                self._start_from(self.earlier)
         self.exploration = Exploration(
             self.folder.search_id,
             strategy,
@@ -223,14 +235,15 @@ class _Search:
             raise SearchError(f"All {len(evaluations)} evaluations failed.{reason} See {self.folder.log}.")
         return evaluations
 
-    def _start_from(self, path: Path) -> None:
+    def _start_from(self, records: Sequence[tuple[Evaluation, str]]) -> None:
         """Makes the evaluations of an earlier search the first of this one, as if it had proposed them."""
-        with Ledger(path / LEDGER) as ledger:
-            earlier = [
-                each
-                for each in ledger.evaluations(self.fingerprint)
-                if each.proposal.fidelity == self.config.fidelity and not each.proposal.training_seed
-            ]
+        earlier = [
+            each
+            for each, evaluator in records
+            if evaluator == self.fingerprint
+            and each.proposal.fidelity == self.config.fidelity
+            and not each.proposal.training_seed
+        ]
         space, limits = self.parts.space, self.config.limits
         batch = space.pack([each.proposal.candidate for each in earlier])
         inside = np.broadcast_to(limits.admits(space.macs(batch), space.params(batch)), len(earlier))
@@ -239,7 +252,8 @@ class _Search:
         taken = list(first.values())[: len(first) // self.config.search.batch * self.config.search.batch]
         if not taken:
             raise SearchError(
-                f"None of the {len(earlier)} evaluations in {path} can be taken over by a search with batches of "
+                f"None of the {len(records)} evaluations in {self.config.search.start_from} can be taken over by a "
+                f"search with batches of "
                 f"{self.config.search.batch}: the space, data, recipe, fidelity and limits must be those of this one. "
                 "Leave search.start_from out to begin with random candidates."
             )
@@ -248,7 +262,7 @@ class _Search:
         self.ledger.propose(
             self.folder.search_id, [replace(each.proposal, number=number) for number, each in enumerate(taken)]
         )
-        self.monitor.note(f"Begins with {len(taken)} evaluations of {path}.")
+        self.monitor.note(f"Begins with {len(taken)} evaluations of {self.config.search.start_from}.")
 
     def choose(self, evaluations: Sequence[Evaluation]) -> Chosen:
         """Evaluates the best again, with fresh seeds, and chooses by these alone: the old figures are flattered."""

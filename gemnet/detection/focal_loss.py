@@ -106,7 +106,7 @@ def sigmoid_focal_loss(logits: Tensor, target: Tensor, gamma: float = 2.0, alpha
         (n, classes), float32 or, of float64 logits, float64; differentiable once by ``logits``.
     """
     exact = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    loss: Tensor = _SigmoidFocalLoss.apply(exact, target, gamma, alpha)  # type: ignore[no-untyped-call]
+    loss: Tensor = _SigmoidFocalLoss.apply(exact, target, gamma, alpha)
     return loss
 
 

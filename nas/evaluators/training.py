@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -83,7 +83,7 @@ class TrainingEvaluator:
             "evaluation": EVALUATION_VERSION,
             "data": self.images.digest,
             "split": [self.data.dev_fraction, self.data.split_seed],
-            "network": [self._reference().fingerprint, self._reference().input_size],
+            "network": self._around(),
             "recipe": asdict(self.recipe),
             "device": torch.device(self.device).type,
             "threads": self.threads if torch.device(self.device).type == "cpu" else 0,
@@ -155,10 +155,17 @@ class TrainingEvaluator:
             torch.manual_seed(seed)
             return GEMNet(genome, num_classes=len(self.images.classes), in_chans=self.images.channels)
 
-    def _reference(self) -> Genome:
-        """The network of the plainest candidate: it shows everything the space puts around a cell."""
+    def _around(self) -> list[Any]:
+        """What the space puts around a cell: fingerprint and input size of the network of the plainest candidate, and
+        of further ones where the space has several layouts, since those go by names."""
         cell = CellGraph((self.space.vocabulary[0],), frozenset({(0, 1), (1, 2)}))
-        return self.space.genome(Candidate(cell, tuple((k, v[0]) for k, v in self.space.macro_choices.items())))
+        first = {name: values[0] for name, values in self.space.macro_choices.items()}
+        around: list[Any] = []
+        for layout in self.space.macro_choices.get("layout", (None,)):
+            macro = first if layout is None else {**first, "layout": layout}
+            genome = self.space.genome(Candidate(cell, tuple(macro.items())))
+            around += [genome.fingerprint, genome.input_size]
+        return around
 
 
 @contextmanager

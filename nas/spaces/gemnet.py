@@ -42,6 +42,11 @@ MACRO_CHOICES: Mapping[str, tuple[Choice, ...]] = MappingProxyType(
         "activation": ("relu", "hswish"),
     }
 )
+FURTHER_CHOICES = ("residual",)
+"""Choices that are made only where ``choices`` lists values for them; `gemnet.genome.Template.genome` knows them."""
+LAYOUT = "layout"
+"""The choice among ``layouts``."""
+LAYOUT_KEYS = ("stem_width", "stage_widths", "stage_depths", "stage_strides", "head_width")
 _IDENTITY = "identity"
 _MACRO_SHARE = 0.25  # of edits go to a macro choice
 
@@ -54,7 +59,10 @@ class GEMNetSpace(SearchSpace):
         size: ``a``, ``b`` or ``c``: depth and base widths of the network around the cell.
         max_nodes: most inner nodes, 1 to 30.
         vocabulary: operations a node may carry.
-        choices: values of a macro choice, by name, in place of the default ones.
+        choices: values of a macro choice, by name, in place of the default ones. ``residual`` (see
+            `gemnet.genome.CellSpec`) is searched only where it is listed here.
+        layouts: other networks around the cell, by name, each with what differs of ``stem_width``, ``stage_widths``,
+            ``stage_depths``, ``stage_strides`` and ``head_width`` below. Which one is then a macro choice, ``layout``.
         input_size: side of the images at which MACs are counted, in pixels; the template's by default.
         num_classes: classes of the classifier.
         in_chans: channels of the images.
@@ -82,6 +90,7 @@ class GEMNetSpace(SearchSpace):
         max_nodes: int = MAX_INNER_NODES,
         vocabulary: Sequence[str] = VOCABULARY,
         choices: Mapping[str, Sequence[Choice]] | None = None,
+        layouts: Mapping[str, Mapping[str, Any]] | None = None,
         input_size: int | None = None,
         num_classes: int | None = None,
         in_chans: int = 3,
@@ -104,28 +113,24 @@ class GEMNetSpace(SearchSpace):
         self.vocabulary = tuple(vocabulary)
         self.max_nodes = max_nodes
         self.in_chans = in_chans
-        macro = dict(MACRO_CHOICES)
-        for key, values in (choices or {}).items():
-            if key not in macro:
-                raise SpaceError(f"Unknown macro choice {key!r}.{nearest(key, macro)}")
-            if not values or len(set(values)) != len(values):
-                raise SpaceError(f"Macro choice {key!r} lists each value once and at least one, got {list(values)}.")
-            macro[key] = tuple(values)
-        self.macro_choices = MappingProxyType(macro)
-        self.template = self._template(
-            form,
-            size,
-            {"widths": stage_widths, "depths": stage_depths, "strides": stage_strides},
+        around: dict[str, Any] = {
+            "stem_width": stem_width,
+            "stage_widths": stage_widths,
+            "stage_depths": stage_depths,
+            "stage_strides": stage_strides,
+            "head_width": head_width,
+        }
+        fixed = {"width_step": width_step, "input_size": input_size, "num_classes": num_classes}
+        self.template = self._template(form, size, around, fixed)
+        self.layouts: Mapping[str, Template] = MappingProxyType(
             {
-                "stem_width": stem_width,
-                "head_width": head_width,
-                "width_step": width_step,
-                "input_size": input_size,
-                "num_classes": num_classes,
-            },
+                name: self._template(form, size, {**around, **self._check_layout(name, other)}, fixed)
+                for name, other in (layouts or {}).items()
+            }
         )
+        self.macro_choices = MappingProxyType(self._macro_choices(choices or {}))
         self._costs = CostModel(
-            self.template.genome,
+            self._network,
             self.vocabulary,
             self.macro_choices,
             input_size=self.template.input_size,
@@ -133,15 +138,38 @@ class GEMNetSpace(SearchSpace):
             in_chans=in_chans,
         )
 
+    def _macro_choices(self, choices: Mapping[str, Sequence[Choice]]) -> dict[str, tuple[Choice, ...]]:
+        macro = dict(MACRO_CHOICES)
+        for key, values in choices.items():
+            if key == LAYOUT:
+                raise SpaceError("Macro choice 'layout' takes its values from the space's layouts: name them there.")
+            if key not in macro and key not in FURTHER_CHOICES:
+                raise SpaceError(f"Unknown macro choice {key!r}.{nearest(key, (*macro, *FURTHER_CHOICES))}")
+            if not values or len(set(values)) != len(values):
+                raise SpaceError(f"Macro choice {key!r} lists each value once and at least one, got {list(values)}.")
+            macro[key] = tuple(values)
+        if self.layouts:
+            macro[LAYOUT] = tuple(self.layouts)
+        return macro
+
     @staticmethod
-    def _template(
-        form: str, size: str, stages: Mapping[str, Sequence[int] | None], others: Mapping[str, int | None]
-    ) -> Template:
+    def _check_layout(name: str, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        if not isinstance(values, Mapping):
+            raise SpaceError(f"layouts: {name!r} is a dict of {', '.join(LAYOUT_KEYS)}, got {values!r}.")
+        for key in values:
+            if key not in LAYOUT_KEYS:
+                raise SpaceError(f"layouts: {name!r} has no setting {key!r}.{nearest(key, LAYOUT_KEYS)}")
+        return values
+
+    @staticmethod
+    def _template(form: str, size: str, around: Mapping[str, Any], fixed: Mapping[str, int | None]) -> Template:
         base = template(form, size)  # type: ignore[arg-type]  # checked inside, with a message
-        changes: dict[str, Any] = {key: value for key, value in others.items() if value is not None}
-        changes.update({key: tuple(values) for key, values in stages.items() if values is not None})
+        changes: dict[str, Any] = {key: value for key, value in fixed.items() if value is not None}
+        for key, value in around.items():
+            if value is not None:
+                changes[key.removeprefix("stage_")] = tuple(value) if key.startswith("stage_") else value
         made = replace(base, **changes)
-        counts = {f"stage_{key}": len(getattr(made, key)) for key in stages}
+        counts = {key: len(getattr(made, key.removeprefix("stage_"))) for key in around if key.startswith("stage_")}
         if len(set(counts.values())) > 1:
             listed = ", ".join(f"{key} {count}" for key, count in counts.items())
             raise SpaceError(
@@ -149,6 +177,10 @@ class GEMNetSpace(SearchSpace):
                 "another number of stages give all three."
             )
         return made
+
+    def _network(self, cell: CellGraph, layout: str | None = None, **macro: Any) -> Genome:
+        """The network that repeats a cell, with what surrounds it."""
+        return (self.template if layout is None else self.layouts[layout]).genome(cell, **macro)
 
     def sample(self, n: int, rng: np.random.Generator) -> CandidateBatch:
         """``n`` candidates: a cell of `sample_dags`, every macro choice uniform."""
@@ -237,4 +269,4 @@ class GEMNetSpace(SearchSpace):
 
     def genome(self, candidate: Candidate, name: str = "", origin: str = "") -> Genome:
         """The genome of a candidate's network."""
-        return self.template.genome(candidate.cell, name=name, origin=origin, **dict(candidate.macro))  # type: ignore[arg-type]
+        return self._network(candidate.cell, name=name, origin=origin, **dict(candidate.macro))  # type: ignore[arg-type]

@@ -77,6 +77,7 @@ def test_evaluations_as_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[st
     rows = exported(folder)  # in the order of the search's proposals, without what others evaluated
     assert [row["dev_accuracy"] for row in rows] == ["51.5", "50.0", ""]
     assert [row["status"] for row in rows] == ["ok", "ok", "failed"]
+    assert {row["evaluator"] for row in rows} == {"e"}
     assert Candidate.from_json(json.loads(rows[0]["candidate"])) == cells[1]
     assert main([str(tmp_path / "nowhere"), "--ledger", str(out)]) == 2
     assert "nowhere" in capsys.readouterr().err

@@ -154,3 +154,51 @@ def test_the_small_form_can_have_other_stages() -> None:
         assert [level.reduction for level in genome.levels] == [1, 2, 4, 8]
         assert (genome.stem[0].width, genome.head[0].width) == (12, 256)
         assert macs.macs(genome) == counted
+
+
+class TestLayouts:
+    """Networks around the cell as a choice."""
+
+    LAYOUTS = {  # noqa: RUF012  a constant
+        "shallow": {"stage_depths": (1, 1, 1), "head_width": 320},
+        "deep": {
+            "stem_width": 12,
+            "stage_widths": (12, 16, 32, 64),
+            "stage_depths": (1, 1, 2, 3),
+            "stage_strides": (1, 2, 2, 2),
+        },
+    }
+
+    def test_layout_and_residual_reach_network_and_costs(self) -> None:
+        space = GEMNetSpace(layouts=self.LAYOUTS, choices={"residual": ["identity", "pool_conv1x1_bn"]})
+        batch = space.sample(30, np.random.default_rng(0))
+        seen = set()
+        for row in range(len(batch)):
+            candidate = space.unpack(batch, row)
+            genome, macro = space.genome(candidate), dict(candidate.macro)
+            seen.add((macro["layout"], macro["residual"]))
+            assert len(genome.stages) == {"shallow": 3, "deep": 4}[macro["layout"]]
+            assert genome.head[0].width == {"shallow": 320, "deep": 160}[macro["layout"]]
+            assert genome.cells["cell"].residual == macro["residual"]
+            assert macs.macs(genome) == space.macs(batch)[row]
+            assert Candidate.from_json(candidate.to_json()) == candidate
+        assert len(seen) == 4
+
+    def test_layouts_are_reached_by_mutation(self) -> None:
+        space = GEMNetSpace(layouts=self.LAYOUTS)
+        batch = space.mutate(space.sample(300, np.random.default_rng(0)).take([0] * 300), np.random.default_rng(1))
+        assert {dict(space.unpack(batch, row).macro)["layout"] for row in range(300)} == {"shallow", "deep"}
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"layouts": {"wide": {"stage_width": [8]}}}, "Did you mean 'stage_widths'"),
+            ({"layouts": {"wide": {"stage_widths": [8]}}}, "differ in length"),
+            ({"layouts": {"wide": 3}}, "dict"),
+            ({"choices": {"layout": ["wide"]}}, "layouts"),
+            ({"choices": {"residual": ["identiy"]}}, "identity"),
+        ],
+    )
+    def test_contradictory_ones_are_refused(self, options: dict, message: str) -> None:
+        with pytest.raises(GemnetError, match=message):
+            GEMNetSpace(**options)

@@ -74,6 +74,17 @@ def test_isomorphic_candidates_train_alike(evaluator):
     assert results[0].metrics["loss"] == results[1].metrics["loss"]
 
 
+def test_what_a_layout_is_called_by_belongs_to_the_fingerprint(evaluator):
+    def fingerprint(**layouts):
+        space = GEMNetSpace(stage_depths=[1, 1, 1], input_size=8, in_chans=1, layouts=layouts)
+        return replace(evaluator, space=space).fingerprint
+
+    plain = fingerprint()
+    first = fingerprint(first={"head_width": 64}, second={"head_width": 96})
+    assert plain == evaluator.fingerprint
+    assert len({plain, first, fingerprint(first={"head_width": 64}, second={"head_width": 128})}) == 3
+
+
 def test_threads_are_as_before_afterwards():
     before = torch.get_num_threads()
     with limited_threads(before + 1):

@@ -19,9 +19,11 @@ from safetensors.torch import load_file, save_file
 
 from nas.commands import export as export_command
 from nas.commands import search as search_command
+from nas.evaluation_table import COLUMNS
 from nas.ledger import Ledger
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+HEADER = ",".join(COLUMNS) + "\n"
 TINY = [
     "strategy.type=random",
     "space.max_nodes=4",
@@ -73,10 +75,37 @@ def test_a_search_begins_with_the_evaluations_of_an_earlier_one(finished, tmp_pa
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [("search.batch=7", "None of the 6 evaluations"), ("fidelity.epochs=3", "None of the 0 evaluations")],
+    [("search.batch=99", "batches of 99"), ("fidelity.epochs=3", "fidelity and limits must be those of this one")],
 )
 def test_evaluations_that_do_not_fit_are_refused(finished, tmp_path, capsys, change: str, message: str) -> None:
     options = [*TINY, f"search.start_from={finished[0]}", change]
+    assert search_command.main(["--work-dir", str(tmp_path / "next"), "--cfg-options", *options]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_search_begins_with_a_table_of_evaluations(finished, tmp_path) -> None:
+    table, folder = tmp_path / "first.csv", tmp_path / "next"
+    assert export_command.main([str(finished[0]), "--ledger", str(table)]) == 0
+    options = [*TINY, f"search.start_from={table}", "final=None", "comparison=None"]
+    assert search_command.main(["--work-dir", str(folder), "--budget", "6", "--cfg-options", *options]) == 0
+    with Ledger(finished[0] / "ledger.db") as first, Ledger(folder / "ledger.db") as second:
+        before, after = first.evaluations(), second.evaluations()
+    assert [each.accuracy for each in after[:4]] == [each.accuracy for each in before[:4]]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("number,accuracy\n", "no column 'training_seed'"),
+        (HEADER + "0,0,two,,1.0,ok,50.0,,,1.0,e,{}\n", "line 2"),
+        (HEADER + "0,0,2,,1.0,lost,50.0,,,1.0,e,{}\n", "'ok' or 'failed'"),
+        (HEADER + "0,0,2,,1.0,ok,50.0,,,1.0,e,{}\n", "line 2"),
+    ],
+)
+def test_a_damaged_table_of_evaluations_is_named_with_its_line(tmp_path, capsys, text: str, message: str) -> None:
+    table = tmp_path / "first.csv"
+    table.write_text(text)
+    options = [*TINY, f"search.start_from={table}"]
     assert search_command.main(["--work-dir", str(tmp_path / "next"), "--cfg-options", *options]) == 2
     assert message in capsys.readouterr().err
 
