@@ -5,7 +5,9 @@
 A node aggregates what it reads and applies its operation. Where the cell strides or changes width without an
 expansion, a node that reads nothing but the cell's input does so itself; everything else that reads the input reads
 one shared *adapted* input (2x2 average pool, then ``conv1x1_bn`` where the width changes). `none` is the absence of a
-node, and nodes that can't reach the output are not built. A node left with nothing to read reads zeros.
+node, and nodes that can't reach the output are not built. A node left with nothing to read reads zeros. Means and sums
+of identities are means and sums of what those read: whoever reads an identity reads that, each with its share, and the
+identity is not run.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ class NodeLayout:
         zeros_like: with no sources, the input whose shape its zeros have.
         in_channels: channels read.
         stride: stride it takes.
+        shares: factor on each source in a mean or sum; empty where sources are weighed by learnt weights or joined.
         release: values nobody reads after this node.
     """
 
@@ -45,6 +48,7 @@ class NodeLayout:
     zeros_like: int
     in_channels: int
     stride: int
+    shares: tuple[float, ...] = ()
     release: tuple[int, ...] = ()
 
 
@@ -169,6 +173,7 @@ def lay_out(spec: CellSpec, in_channels: int, width: int, stride: int) -> CellLa
                 stride=stride if raw and not any(reads) else 1,
             )
         )
+    nodes = _without_identities(spec, nodes)
     return CellLayout(spec, in_channels, width, stride, inner, raw_channels, _with_releases(nodes), adapts)
 
 
@@ -182,6 +187,26 @@ def _effective_sources(graph: CellGraph) -> dict[int, tuple[int, ...]]:
     return {
         node: tuple(source for source in graph.predecessors(node) if source in alive) for node in sorted(alive - {RAW})
     }
+
+
+def _without_identities(spec: CellSpec, nodes: list[NodeLayout]) -> list[NodeLayout]:
+    """Gives every source of a mean or sum its share, and has nodes read past identities, which are left out."""
+    replaced: dict[int, dict[int, float]] = {}
+    found: list[NodeLayout] = []
+    for layout in nodes:
+        how = spec.output if layout.operation is None else spec.aggregate
+        if how in ("mean", "sum") and layout.sources:
+            share = 1.0 / len(layout.sources) if how == "mean" else 1.0
+            shares: dict[int, float] = {}
+            for source in layout.sources:
+                for key, part in replaced.get(source, {source: 1.0}).items():
+                    shares[key] = shares.get(key, 0.0) + share * part
+            layout = replace(layout, sources=tuple(sorted(shares)), shares=tuple(shares[key] for key in sorted(shares)))
+            if layout.operation is not None and layout.operation.is_identity:
+                replaced[layout.node] = shares
+        found.append(layout)
+    read = {source for layout in found for source in layout.sources}
+    return [layout for layout in found if layout.node not in replaced or layout.node in read]
 
 
 def _with_releases(nodes: list[NodeLayout]) -> tuple[NodeLayout, ...]:
@@ -304,27 +329,29 @@ class Cell(nn.Module):
 
     def _read(self, layout: NodeLayout, values: dict[int, torch.Tensor]) -> torch.Tensor:
         """What a node reads, aggregated."""
-        sources = layout.sources
+        sources, shares = layout.sources, layout.shares
         if not sources:
             return torch.zeros_like(values[layout.zeros_like])
         if len(sources) == 1:
-            return values[sources[0]]
-        spec = self.layout.spec
-        how = spec.output if layout.operation is None else spec.aggregate
-        if how == "concat":
-            return torch.cat([values[source] for source in sources], dim=1)
-        if how == "sigmoid_weighted":
+            value = values[sources[0]]
+            return value if shares in ((), (1.0,)) else value * shares[0]
+        if not shares:
+            spec = self.layout.spec
+            if (spec.output if layout.operation is None else spec.aggregate) == "concat":
+                return torch.cat([values[source] for source in sources], dim=1)
             weights = torch.sigmoid(self.edge_weights[str(layout.node)])
             total = values[sources[0]] * weights[0]
             for place, source in enumerate(sources[1:], start=1):
                 total = torch.addcmul(total, values[source], weights[place])
             return total
-        # The first sum makes a tensor of our own; neither addition nor scaling needs its operands in the backward
-        # pass, so the rest may happen in place.
-        total = values[sources[0]] + values[sources[1]]
-        for source in sources[2:]:
-            total = total.add_(values[source])
-        return total.mul_(1.0 / len(sources)) if how == "mean" else total
+        # Multiples of the first share, so that it is one pass over memory a source and one at the end. The first sum
+        # makes a tensor of our own; neither addition nor scaling needs its operands in the backward pass, so the rest
+        # may happen in place.
+        first = shares[0]
+        total = torch.add(values[sources[0]], values[sources[1]], alpha=shares[1] / first)
+        for source, share in zip(sources[2:], shares[2:], strict=True):
+            total = total.add_(values[source], alpha=share / first)
+        return total if first == 1 else total.mul_(first)
 
 
 def _half_pool(stride: int) -> nn.Module:

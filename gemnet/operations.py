@@ -171,6 +171,11 @@ class Operation:
         return self.name == "none"
 
     @property
+    def is_identity(self) -> bool:
+        """Whether the operation passes on what it reads."""
+        return self.name == "identity"
+
+    @property
     def can_stride(self) -> bool:
         """Whether a step of it can take a stride."""
         return any(kind in ("conv", "dw", "sep", "avg_pool", "max_pool") for kind, _, _ in self.steps)

@@ -1,6 +1,6 @@
 """GEMNet-A in two detectors on a small part of COCO, against networks of its MACs that were pretrained alike.
 
-    python tools/compare.py configs/comparison/imagenette96.py --workers 2      # the backbones
+    python tools/compare.py configs/comparison/imagenette96_backbones.py --workers 2      # pretrains the counterparts
     python tools/compare.py configs/comparison/coco320.py --workers 2
     python tools/compare.py configs/comparison/coco320.py --final
 """
@@ -8,11 +8,11 @@
 detectors = ['retinanet_gemnet_coco320', 'faster_rcnn_gemnet_coco320']
 reference = 'gemnet_a'
 backbones = [
-    dict(arch='gemnet_a'),
+    dict(arch='gemnet_a', weights='gemnet_a.imagenette96'),
     dict(genome='{{ fileDirname }}/../peers/mobilenetv2_050.json'),
     dict(genome='{{ fileDirname }}/../peers/resnet18_022.json'),
 ]
-weights = 'work_dirs/comparison_imagenette96/weights/{name}_seed{seed}_*.safetensors'
+weights = 'work_dirs/comparison_imagenette96_backbones/weights/{name}_seed0_*.safetensors'
 metric = 'coco/person_mAP_50'
 seeds = [0, 1]
 workers = dict(threads=1)

@@ -22,7 +22,7 @@ from nas.images.datasets import DataSpec
 from nas.spaces.base import Candidate, Choice
 from nas.training.loop import Recipe, TrainingData, TrainingFailed, at_fidelity, load_data, train
 
-EVALUATION_VERSION = 1  # raise it when a change of code changes results: old evaluations are then not reused
+EVALUATION_VERSION = 2  # raise it when a change of code changes results: old evaluations are then not reused
 KEPT_FIDELITIES = 2  # prepared data sets held in memory: the search's fidelity and one it is promoting to
 
 

@@ -54,7 +54,8 @@ def interpret(cell: Cell, x: torch.Tensor) -> torch.Tensor:
         own = raw if takes_change else adapted
         inputs = [own if i == 0 else values[i] for i in reads] or [torch.zeros_like(own)]
         total = combine(node, inputs, spec.output if node == last else spec.aggregate)
-        values[node] = total if node == last else cell.operations[str(node)](total)
+        passes_on = node == last or graph.ops[node - 1] == "identity"
+        values[node] = total if passes_on else cell.operations[str(node)](total)
     out = values[last]
     for module in (cell.se, cell.project):
         out = out if module is None else module(out)

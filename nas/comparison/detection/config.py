@@ -128,7 +128,7 @@ def find_weights(config: DetectorComparisonConfig, backbone: Backbone, seed: int
         listed = ", ".join(found[:3]) or "no file"
         raise ConfigError(
             f"weights of {backbone.title}, seed {seed}: {wanted} should be one file, but is {listed}. Train the "
-            "backbones first (tools/compare.py configs/comparison/imagenette96.py), or set weights=None to start from "
+            "backbones first (tools/compare.py imagenette96_backbones), or set weights=None to start from "
             "nothing."
         )
     return found[0]
