@@ -150,12 +150,15 @@ def prepare_encoder(config: SearchConfig, space: SearchSpace, monitor: Monitor) 
     monitor.end()
 
 
-def build_strategy(config: SearchConfig, space: SearchSpace) -> Strategy:
+def build_strategy(config: SearchConfig, parts: Parts) -> Strategy:
     """The strategy of a config; it may train or load an encoder."""
+    signals = getattr(parts.evaluator, "signals", None)
+    given = {} if signals is None or config.strategy.type != "nasgem" else {"measure": signals}
     return make_strategy(
         config.strategy.type,
-        space,
+        parts.space,
         config.search.seed,
+        **given,
         fidelity=config.fidelity,
         score=config.score,
         budget=config.limits,

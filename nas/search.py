@@ -211,7 +211,7 @@ class _Search:
         options = self.config.search
         with self.stopwatch("strategy"):
             prepare_encoder(self.config, self.parts.space, self.monitor)
-            strategy = build_strategy(self.config, self.parts.space)
+            strategy = build_strategy(self.config, self.parts)
         if self.earlier is not None and not self.ledger.proposals(self.folder.search_id):
             with self.stopwatch("ledger"):
                 self._start_from(self.earlier)

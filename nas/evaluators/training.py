@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from gemnet.cell_graph import CellGraph
 from gemnet.genome import Genome
@@ -20,7 +22,17 @@ from gemnet.network import GEMNet
 from nas.evaluation import Evaluation, Fidelity, Proposal
 from nas.images.datasets import DataSpec
 from nas.spaces.base import Candidate, Choice
-from nas.training.loop import Recipe, TrainingData, TrainingFailed, at_fidelity, load_data, train
+from nas.training.loop import (
+    Recipe,
+    TrainingData,
+    TrainingFailed,
+    at_fidelity,
+    load_data,
+    normalised,
+    on_byte_scale,
+    train,
+)
+from nas.zero_cost import BATCH, log_input_gradient
 
 EVALUATION_VERSION = 2  # raise it when a change of code changes results: old evaluations are then not reused
 KEPT_FIDELITIES = 2  # prepared data sets held in memory: the search's fidelity and one it is promoting to
@@ -134,6 +146,30 @@ class TrainingEvaluator:
             time.perf_counter() - started,
             metrics={"loss": result.history[-1].loss, "images_per_second": result.images_per_second},
         )
+
+    def signals(self, candidates: Sequence[Candidate], fidelity: Fidelity) -> NDArray[np.float32]:
+        """Zero-cost signals of untrained networks on the first training images; see `nas.zero_cost`.
+
+        Args:
+            candidates: n of them.
+            fidelity: says at which resolution.
+
+        Returns:
+            (n, 1): `log_input_gradient`; 30, its worst, for a network that can't be built or run.
+
+        Raises:
+            DataError: the data set can't be read.
+        """
+        data = self.at(fidelity)
+        mean, std = on_byte_scale(data.mean), on_byte_scale(data.std)
+        images = normalised(data.images[data.train[:BATCH]], mean, std)
+        values = np.full((len(candidates), 1), 30.0, dtype=np.float32)
+        for row, candidate in enumerate(candidates):
+            # On the CPU wherever trainings run: a network of one batch is no work for a GPU that others use.
+            with suppress(Exception):  # the training will say what is wrong with it
+                network = self.build(self.space.genome(candidate), 0).to(memory_format=torch.channels_last)
+                values[row, 0] = log_input_gradient(network, images)
+        return values
 
     def at(self, fidelity: Fidelity) -> TrainingData:
         """The data as a fidelity wants them; the last few are kept.

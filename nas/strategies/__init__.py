@@ -26,6 +26,9 @@ STRATEGIES = {
     "nasgem": ("nas.strategies.nasgem", "Nasgem"),
 }
 
+GIVEN = ("fidelity", "score", "budget", "measure")
+"""Arguments of strategies that come from the other parts of a search and are no options of a config."""
+
 __all__ = [
     "STRATEGIES",
     "HistoryStrategy",
@@ -49,7 +52,7 @@ def strategy_options(name: str) -> dict[str, Any]:
             for parameter in inspect.signature(vars(base)["__init__"]).parameters.values():
                 if parameter.kind is parameter.KEYWORD_ONLY:
                     found.setdefault(parameter.name, parameter.default)
-    return {key: value for key, value in found.items() if key not in ("fidelity", "score", "budget")}
+    return {key: value for key, value in found.items() if key not in GIVEN}
 
 
 def make_strategy(
@@ -71,13 +74,13 @@ def make_strategy(
         fidelity: how thoroughly proposals are to be evaluated.
         score: what is maximised; None is the accuracy.
         budget: hard limits on MACs and parameters.
-        options: the strategy's own, see `strategy_options`.
+        options: the strategy's own, see `strategy_options`; and ``measure``, see `nas.strategies.nasgem.Nasgem`.
 
     Raises:
         StrategyError: unknown strategy or option.
         BudgetError: limits no candidate meets.
     """
-    check_options(name, options)
+    check_options(name, [option for option in options if option not in GIVEN])
     return _class(name)(space, seed, fidelity=fidelity, score=score, budget=budget, **options)
 
 

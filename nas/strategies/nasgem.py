@@ -8,7 +8,7 @@ batch is chosen is not in the paper; it is ours (`greedy_batch`).
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from typing import Any
@@ -20,9 +20,9 @@ from pymoo.util.nds.non_dominated_sorting import NonDominatedSorting
 from gemnet.cell_graph import FIRST_OP_CODE
 from gemnet.errors import nearest
 from nas.encoder import Encoder, EncoderConfig, load_or_train
-from nas.evaluation import Evaluation, Proposal
-from nas.predictor import FeatureTable, ScorePredictor, embedding_table, macro_table, structural_table
-from nas.spaces.base import CandidateBatch, SearchSpace
+from nas.evaluation import Evaluation, Fidelity, Proposal
+from nas.predictor import FeatureTable, ScorePredictor, Table, embedding_table, macro_table, structural_table
+from nas.spaces.base import Candidate, CandidateBatch, SearchSpace
 from nas.strategies.acquisition import expected_hypervolume_gain, greedy_batch
 from nas.strategies.history import StrategyError
 from nas.strategies.model import ModelStrategy, best_first
@@ -68,6 +68,10 @@ class Nasgem(ModelStrategy):
         cheap_epochs: epochs of cheap evaluations that come first; None does without.
         cheap: how many of them. They are searched like the real ones; then what a predictor learnt from them expects
             of a candidate is one more thing the predictor of real scores sees.
+        measure: gives zero-cost signals of candidates, (n, k), for evaluations at a fidelity; None where there are
+            none.
+        signals: how many of a round's best have their signals measured. The predictor is fitted again with the
+            signals beside the other features, and ranks these anew. Not with ``cost``.
     """
 
     def __init__(
@@ -84,9 +88,15 @@ class Nasgem(ModelStrategy):
         cost: str | None = None,
         cheap_epochs: int | None = None,
         cheap: int = 100,
+        measure: Callable[[Sequence[Candidate], Fidelity], Table] | None = None,
+        signals: int = 64,
         **options: Any,
     ) -> None:
         super().__init__(space, seed, **options)
+        if signals < 0:
+            raise StrategyError(f"signals is a number of candidates, at least 0, got {signals}.")
+        self.measure, self.signals = measure, signals
+        self._measured: dict[Hashable, Table] = {}
         self.beta = beta if beta is not None else _BETA if self.pool is None else _BETA_OF_LISTED
         self.boosters = boosters
         if isinstance(encoder, Mapping):
@@ -111,7 +121,8 @@ class Nasgem(ModelStrategy):
                     f"got cheap_epochs={cheap_epochs}."
                 )
             fidelity = replace(self.fidelity, epochs=cheap_epochs)
-            common = {"beta": beta, "encoder": encoder, "structure": structure, "drawn": drawn, "cost": cost}
+            common: dict[str, Any] = {"beta": beta, "encoder": encoder, "structure": structure, "drawn": drawn}
+            common |= {"cost": cost, "measure": measure, "signals": signals}
             self.low = Nasgem(space, seed, **{**options, **common, "fidelity": fidelity})
 
     def ask(self, n: int, pending: Sequence[Proposal] = ()) -> list[Proposal]:
@@ -153,15 +164,33 @@ class Nasgem(ModelStrategy):
             objectives = np.stack([scores, -self.costs(self.cost)], axis=1)
             return self._rank_two([(known, asked), (of_cost[0], of_cost[1])], objectives, free, n, rng)
         predictor = ScorePredictor(boosters=self.boosters, random_state=int(rng.integers(2**31)))
-        predictor.fit(known, scores, pool=asked)
-        mean, deviation = predictor.predict_latent(asked)
+        mean, deviation = predictor.fit(known, scores, pool=asked).predict_latent(asked)
         ranked = best_first(mean + self.beta * deviation, free, rng)
+        short, near = ranked[:SHORTLIST], asked.take(ranked[:SHORTLIST])
+        if self.measure is not None and self.signals and len(ranked) > 1:
+            short = ranked[: max(self.signals, n)]
+            known = FeatureTable.join([known, self._signals(self.candidates)])
+            near = FeatureTable.join([asked.take(short), self._signals([pool.candidate(int(row)) for row in short])])
+            mean_near, deviation_near = predictor.fit(known, scores).predict_latent(near)
+            order = np.argsort(-(mean_near + self.beta * deviation_near), kind="stable")
+            short, near, mean_near = short[order], near.take(order), mean_near[order]
+            ranked = np.concatenate([short, ranked[len(short) :]])
+        else:
+            mean_near = mean[short]
         if not self.spread or len(ranked) <= 1:
             return ranked
-        short = ranked[:SHORTLIST]
-        covariance = predictor.latent_covariance(asked.take(short))
-        picked = greedy_batch(mean[short], covariance, predictor.noise_, self.beta, min(2 * n, len(short)))
+        covariance = predictor.latent_covariance(near)
+        picked = greedy_batch(mean_near, covariance, predictor.noise_, self.beta, min(2 * n, len(short)))
         return np.concatenate([short[picked], np.setdiff1d(ranked, short[picked], assume_unique=True)])
+
+    def _signals(self, candidates: Sequence[Candidate]) -> FeatureTable:
+        """Zero-cost signals as features; each candidate is measured once."""
+        assert self.measure is not None
+        keys = [candidate.key() for candidate in candidates]
+        new = {key: candidate for key, candidate in zip(keys, candidates, strict=True) if key not in self._measured}
+        self._measured.update(zip(new, self.measure(list(new.values()), self.fidelity), strict=True))
+        values = np.stack([self._measured[key] for key in keys])
+        return FeatureTable(values, tuple(f"signal {column}" for column in range(values.shape[1])))
 
     def _rank_two(
         self,

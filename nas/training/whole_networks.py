@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
@@ -46,6 +49,10 @@ class NetworkTrainer:
     def evaluate(self, proposal: Proposal) -> Evaluation:
         """A candidate's short training; see `TrainingEvaluator.evaluate`."""
         return self.evaluator.evaluate(proposal)
+
+    def signals(self, candidates: Sequence[Candidate], fidelity: Fidelity) -> NDArray[np.float32]:
+        """Zero-cost signals; see `TrainingEvaluator.signals`."""
+        return self.evaluator.signals(candidates, fidelity)
 
     def train_network(
         self, genome: Genome, epochs: int, seed: int, weights: Path | None = None, test_log: Path | None = None

@@ -70,7 +70,7 @@ def test_fingerprint_depends_on_what_results_depend_on() -> None:
 
 def test_strategy_gets_its_options() -> None:
     config = read_config(DIGITS)
-    strategy = build_strategy(config, build_parts(config).space)
+    strategy = build_strategy(config, build_parts(config))
     assert isinstance(strategy, RegularizedEvolution)
     assert strategy.population == 7
 

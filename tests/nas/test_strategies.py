@@ -13,7 +13,7 @@ from nas.spaces.base import SearchSpace
 from nas.spaces.gemnet import GEMNetSpace
 from nas.spaces.nasbench101 import NASBench101
 from nas.spaces.nasbench201 import NASBench201
-from nas.strategies import STRATEGIES, HistoryStrategy, StrategyError, make_strategy
+from nas.strategies import STRATEGIES, HistoryStrategy, StrategyError, make_strategy, strategy_options
 from nas.strategies.acquisition import expected_hypervolume_gain
 from nas.tables.space import TableSpace
 
@@ -264,3 +264,55 @@ def test_cheap_evaluations_take_fewer_epochs() -> None:
 def test_unknown_encoder_setting_names_the_nearest() -> None:
     with pytest.raises(StrategyError, match="'steps'"):
         build("nasgem", encoder={"step": 3})
+
+
+class TestSignals:
+    """Zero-cost signals of the most promising beside what the predictor sees of all."""
+
+    @staticmethod
+    def search(space: GEMNetSpace, measured: list, seed: int, **options: object) -> list[Evaluation]:
+        def measure(candidates, fidelity):
+            assert fidelity == FIDELITY
+            measured.extend(candidate.key() for candidate in candidates)
+            return np.array([[accuracy(Proposal(0, each, fidelity))] for each in candidates], dtype=np.float32)
+
+        strategy = build("nasgem", space, seed, pool_size=300, encoder=None, measure=measure, **options)
+        return run(strategy, 30)
+
+    def test_a_signal_that_tells_the_accuracy_is_believed(self, gemnet_space: GEMNetSpace) -> None:
+        def mean_after_start(signals: int) -> float:
+            found = [e.accuracy for s in range(4) for e in self.search(gemnet_space, [], s, signals=signals)[10:]]
+            return float(np.mean(found))
+
+        assert mean_after_start(64) > mean_after_start(0) + 0.5
+
+    def test_each_candidate_is_measured_once(self, gemnet_space: GEMNetSpace) -> None:
+        measured: list = []
+        done = self.search(gemnet_space, measured, 0, signals=20)
+        assert len(measured) == len(set(measured))
+        assert {e.proposal.candidate.key() for e in done} <= set(measured) | {
+            e.proposal.candidate.key()
+            for e in done[-5:]  # of the last batch nothing was learnt yet
+        }
+        none: list = []
+        self.search(gemnet_space, none, 0, signals=0)
+        assert none == []
+
+    def test_a_search_told_its_history_goes_on_alike(self, gemnet_space: GEMNetSpace) -> None:
+        def measure(candidates, fidelity):
+            return np.array([[len(each.cell.edges)] for each in candidates], dtype=np.float32)
+
+        options = {"pool_size": 200, "encoder": None, "measure": measure, "signals": 10}
+        strategy = build("nasgem", gemnet_space, **options)
+        done = run(strategy, 20)
+        again = build("nasgem", gemnet_space, **options)
+        again.tell(done)
+        assert again.ask(5) == strategy.ask(5)
+
+    def test_number_out_of_range(self) -> None:
+        with pytest.raises(StrategyError, match="signals"):
+            build("nasgem", signals=-1)
+
+    def test_what_measures_is_no_option_of_a_config(self) -> None:
+        assert "signals" in strategy_options("nasgem")
+        assert "measure" not in strategy_options("nasgem")

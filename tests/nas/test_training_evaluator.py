@@ -85,6 +85,23 @@ def test_what_a_layout_is_called_by_belongs_to_the_fingerprint(evaluator):
     assert len({plain, first, fingerprint(first={"head_width": 64}, second={"head_width": 128})}) == 3
 
 
+def test_signals_are_the_same_for_isomorphic_candidates_and_whatever_ran_before(evaluator):
+    left = CellGraph(("dw3x3_bn_act", "identity"), frozenset({(0, 1), (0, 2), (1, 3), (2, 3)}))
+    right = CellGraph(("identity", "dw3x3_bn_act"), frozenset({(0, 1), (0, 2), (1, 3), (2, 3)}))
+    other = CellGraph(("dw3x3_bn_act", "dw3x3_bn_act"), right.edges)
+    candidates = [Candidate(cell, MACRO) for cell in (left, right, other)]
+    first = evaluator.signals(candidates, Fidelity(2))
+    torch.manual_seed(99)
+    second = evaluator.signals(candidates[::-1], Fidelity(2))[::-1]
+    assert first.tolist() == second.tolist()
+    assert first[0] == first[1] != first[2]
+
+
+def test_a_network_that_can_not_run_has_the_worst_signal(evaluator, monkeypatch):
+    monkeypatch.setattr(GEMNet, "forward", lambda *_: 1 / 0)
+    assert evaluator.signals([CANDIDATE], Fidelity(2)).tolist() == [[30.0]]
+
+
 def test_threads_are_as_before_afterwards():
     before = torch.get_num_threads()
     with limited_threads(before + 1):
