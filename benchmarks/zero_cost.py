@@ -79,7 +79,8 @@ def of_table(proxies: Path) -> tuple[Pool, Values, dict[str, Values]]:
     pool = enumerated_pool(table.space, Budget())
     assert pool is not None
     rows = np.array([pool.index(Candidate(cell_from_arch(arch), ())) for arch in found["arch_str"]])
-    names = [name for name in found.columns if found[name].dtype == np.float64]
+    costs = ("flops", "params")  # what the predictor knows anyway
+    names = [name for name in found.columns if found[name].dtype == np.float64 and name not in costs]
     accuracies = table.metric("c10_valid_200ep_1seed")[rows]
     return pool.take(rows), accuracies, {name: found[name].to_numpy() for name in names}
 
