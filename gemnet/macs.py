@@ -8,7 +8,7 @@ coefficients.
 
 from __future__ import annotations
 
-import itertools
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -120,21 +120,38 @@ class CostModel:
         self.vocabulary = tuple(vocabulary)
         self.choices = {name: tuple(values) for name, values in choices.items()}
         self._operations = [parse_operation(op) for op in self.vocabulary]
+        self._build, self._cell = build, cell
+        self._image = (input_size, num_classes, in_chans)
+        shape = tuple(len(values) for values in self.choices.values())
+        # Rows: combinations of choices, each filled in when it is first asked for; then macs, params. Columns: per
+        # operation, extra per operation beside the input only, adapter (stride and width), edge weights; of the tail
+        # one for each number of nodes that the output reads.
+        self._shape = shape
+        self._known = np.zeros(math.prod(shape), dtype=np.bool_)
+        self._linear = np.zeros((len(self._known), 2, 2 * len(self.vocabulary) + 4), dtype=np.int64)
+        self._tail = np.zeros((len(self._known), 2, MAX_INNER_NODES + 1), dtype=np.int64)
+        self._needs_positions = False
+        # Every value of every choice once: what can't be built is to be found out now.
+        self._fill(np.array([0], dtype=np.intp))
+        for axis, values in enumerate(self.choices.values()):
+            step = math.prod(shape[axis + 1 :])
+            self._fill(np.arange(1, len(values), dtype=np.intp) * step)
+
+    def _fill(self, rows: NDArray[np.intp]) -> None:
+        """Computes the coefficients of combinations that were not asked for before."""
         # One operation that is surely there; its own cost is not used.
         placeholder = CellGraph(("identity",), frozenset({(0, 1), (1, 2)}))
-        tables = []
-        for values in itertools.product(*self.choices.values()):
-            genome = build(placeholder, **dict(zip(self.choices, values, strict=True)))
-            if cell not in genome.cells:
-                raise GemnetError(f"The genome has no cell {cell!r}; it has {', '.join(genome.cells)}.")
-            tables.append(self._coefficients(genome, cell, input_size, num_classes, in_chans))
-        # Rows: macs, params. Columns: per operation, extra per operation beside the input only, adapter (stride and
-        # width), edge weights; then one column for each number of nodes that the output reads.
-        self._linear = np.stack([linear for linear, _ in tables])
-        self._tail = np.stack([tail for _, tail in tables])
-        self._needs_positions = bool(self._linear[:, :, len(self.vocabulary) :].any()) or bool(
-            (self._tail != self._tail[:, :, :1]).any()
-        )
+        for row in np.unique(rows[~self._known[rows]]):
+            places = np.unravel_index(row, self._shape) if self._shape else ()
+            macro = {name: values[int(k)] for (name, values), k in zip(self.choices.items(), places, strict=True)}
+            genome = self._build(placeholder, **macro)
+            if self._cell not in genome.cells:
+                raise GemnetError(f"The genome has no cell {self._cell!r}; it has {', '.join(genome.cells)}.")
+            self._linear[row], self._tail[row] = self._coefficients(genome, self._cell, *self._image)
+            self._known[row] = True
+            self._needs_positions |= bool(
+                self._linear[row][:, len(self.vocabulary) :].any() or (self._tail[row] != self._tail[row][:, :1]).any()
+            )
 
     def macs(self, graphs: GraphBatch, macro: NDArray[Any] | None = None) -> NDArray[np.int64]:
         """Multiply-adds of every candidate; int64 (n,).
@@ -156,6 +173,7 @@ class CostModel:
         if graphs.vocabulary != self.vocabulary:
             raise GemnetError(f"The batch has the vocabulary {graphs.vocabulary}, expected {self.vocabulary}.")
         row = self._rows(len(graphs), macro)
+        self._fill(row)
         features, outputs = self._features(graphs)
         linear, tail = self._linear[row], self._tail[row, :, outputs]
         if features.shape[1] < linear.shape[2]:
