@@ -169,9 +169,13 @@ class Nasgem(ModelStrategy):
         short, near = ranked[:SHORTLIST], asked.take(ranked[:SHORTLIST])
         if self.measure is not None and self.signals and len(ranked) > 1:
             short = ranked[: max(self.signals, n)]
-            known = FeatureTable.join([known, self._signals(self.candidates)])
+            signals = self._signals(self.candidates)
+            known = FeatureTable.join([known, signals])
             near = FeatureTable.join([asked.take(short), self._signals([pool.candidate(int(row)) for row in short])])
-            mean_near, deviation_near = predictor.fit(known, scores).predict_latent(near)
+            # All else is scaled by its spread in the pool as before; that of signals is known among the observed.
+            spread = FeatureTable(np.resize(signals.values, (len(asked), signals.values.shape[1])), signals.groups)
+            predictor.fit(known, scores, pool=FeatureTable.join([asked, spread]))
+            mean_near, deviation_near = predictor.predict_latent(near)
             order = np.argsort(-(mean_near + self.beta * deviation_near), kind="stable")
             short, near, mean_near = short[order], near.take(order), mean_near[order]
             ranked = np.concatenate([short, ranked[len(short) :]])
