@@ -113,15 +113,16 @@ def _classifiers(rows: Sequence[Result]) -> str:
 
 
 def _detectors(rows: Sequence[Result], repository: Path) -> str:
-    head = ["detector", "backbone", "data", "box AP", "AP50", "trainings", "backbone M MACs", "backbone k params"]
-    head += ["CPU s", "config", "log"]
+    head = ["detector", "backbone", "data", "box AP", "AP50", "AP50 of person", "trainings"]
+    head += ["backbone M MACs", "backbone k params", "CPU s", "config", "log"]
     lines = []
     for row in rows:
-        more = [_further(row, f"{row.figures.column}_50", row.figures.factor, repository)]
+        names = (f"{row.figures.column}_50", row.figures.column.replace("/bbox_", "/person_") + "_50")
+        more = [_further(row, name, row.figures.factor, repository) for name in names]
         seconds = [_further(row, "seconds", 1.0, repository)]
         about = [row.method, _title(row), f"{row.data}, {row.resolution} px", row.text(), *more, str(len(row.values))]
         lines.append([*about, *_costs(row), *seconds, *_sources(row)])
-    return _table(head, lines, left=(0, 1, 2, 9, 10))
+    return _table(head, lines, left=(0, 1, 2, 10, 11))
 
 
 def _further(row: Result, column: str, factor: float, repository: Path) -> str:
