@@ -41,7 +41,8 @@ USE = """\
 ```python
 import gemnet, timm
 
-model = timm.create_model("{name}", pretrained=True)  # from the installed package, no network; checksum verified
+# from the installed package, no network; checksum verified
+model = timm.create_model("{name}", pretrained=True)
 ```
 
 ```bash
