@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,6 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     program = program_name("zoo")
     options = _parser(program).parse_args(arguments)
+    from nas.executors.local import HUGE_PAGES
+
+    # Read when torch allocates for the first time. CPU times hang on where memory lies; with it they repeat.
+    os.environ.setdefault(HUGE_PAGES, "1")
     try:
         return options.run(options)
     except GemnetError as error:

@@ -20,7 +20,7 @@ from nas.training.loop import measure as top1
 from nas.zoo.results import Speed, ZooError
 
 OPENINGS = "test_openings.jsonl"
-WARM_UP, REPEATS = 2, 7
+WARM_UP, REPEATS = 5, 21
 
 
 def build(name: str, weights: PackagedWeights) -> nn.Module:
@@ -69,7 +69,7 @@ def measure_accuracy(name: str, weights: PackagedWeights, source: str, log: Path
 
 @torch.no_grad()
 def measure_speed(model: nn.Module, side: int, channels: int = 3, batch_size: int = 32) -> Speed:
-    """CPU time of one image: one thread, channels_last, float32, eval mode; the median of seven batches after two.
+    """CPU time of one image: one thread, channels_last, float32, eval mode; the median of 21 batches after five.
 
     Args:
         model: the network; left in eval mode and channels_last.
