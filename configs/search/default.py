@@ -1,8 +1,7 @@
 """The default search: handwritten digits (8x8 pixels, 1,797 images, in scikit-learn), within ten minutes on two cores."""
 
 space = dict(type='gemnet', form='cifar', size='a', stage_widths=[16, 24, 32], stage_depths=[1, 1, 1])
-# Signals of 64 candidates would take as long as training three.
-strategy = dict(type='nasgem', initial=12, signals=0)
+strategy = dict(type='nasgem', initial=12)
 evaluator = dict(type='training')
 # Digits are easy: three quarters of the training images (1,079) are set aside to measure on, so that the rest is too few
 # for every cell to learn all of them (docs/training.md: how well this ranks).
