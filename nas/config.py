@@ -53,6 +53,8 @@ class SearchOptions:
         start_from: work folder of an earlier search, or a table of its evaluations (.csv): this one begins with those
             instead of with random candidates. Those of the same evaluator and fidelity within the limits are taken;
             they count.
+        first: known candidates to evaluate before any other, each as ``dict(cell=dict(ops=[...], edges=[...]),
+            macro=dict(...))``. They count, and random ones fill up their last batch.
     """
 
     evaluations: int = 60
@@ -60,8 +62,13 @@ class SearchOptions:
     ahead: int = 4
     seed: int = 0
     start_from: str | None = None
+    first: tuple[Mapping[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
+        if self.first and self.start_from is not None:
+            raise ConfigError(
+                "search.first and search.start_from both say how the search begins. Leave one of them out."
+            )
         _at_least("search", self, evaluations=1, batch=1, ahead=0, seed=0)
 
 

@@ -19,10 +19,10 @@ from gemnet.errors import GemnetError
 from gemnet.genome import Genome
 from gemnet.macs import macs
 from nas.baselines import BLOCKS, BaselineError, block_genome, fit_width, random_candidates
+from nas.beginning import earlier_evaluations, first_candidates, fitting
 from nas.components import Parts, build_executor, build_parts, build_strategy, check_config, prepare_encoder
 from nas.config import SearchConfig
 from nas.evaluation import Evaluation, Proposal
-from nas.evaluation_table import read_evaluations
 from nas.executors import Call, Executor
 from nas.exploration import Exploration
 from nas.ledger import Ledger
@@ -30,9 +30,11 @@ from nas.limits import check_limits
 from nas.monitor import Monitor, Stopwatch
 from nas.report.cell_picture import draw_cell
 from nas.report.search_picture import draw_search
+from nas.spaces.base import Candidate
 from nas.spaces.gemnet import GEMNetSpace
+from nas.strategies.base import Strategy
 from nas.training.whole_networks import holds_weights, network_proposal
-from nas.work_folder import LEDGER, WorkFolder, open_work_folder, write_json
+from nas.work_folder import WorkFolder, open_work_folder, write_json
 
 BOOKKEEPING = ("strategy", "ask", "tell", "ledger", "pictures")
 LIMIT_SLACK = 30.0
@@ -125,7 +127,8 @@ def run_search(config: SearchConfig, path: Path, resume: bool = False, monitor: 
     check_config(config)
     parts = build_parts(config)
     check_limits(parts.space, config.limits)
-    earlier = None if config.search.start_from is None else _earlier(Path(config.search.start_from))
+    first = first_candidates(config, parts.space)
+    earlier = None if config.search.start_from is None else earlier_evaluations(Path(config.search.start_from))
     fingerprint = parts.evaluator.fingerprint
     if config.ledger is not None:
         Ledger(config.ledger).close()  # a wrong URL is to be found out before the folder is made
@@ -133,7 +136,7 @@ def run_search(config: SearchConfig, path: Path, resume: bool = False, monitor: 
         monitor.log_to(folder.log)
         with Ledger(config.ledger or folder.ledger) as ledger:
             with build_executor(config, parts, folder.worker_log) as executor:
-                search = _Search(config, parts, folder, ledger, executor, monitor, stopwatch, earlier)
+                search = _Search(config, parts, folder, ledger, executor, monitor, stopwatch, first, earlier)
                 evaluations = search.explore()
                 chosen = search.choose(evaluations)
                 genome = search.keep(chosen, evaluations)
@@ -150,19 +153,6 @@ def run_search(config: SearchConfig, path: Path, resume: bool = False, monitor: 
             )
             write_json(folder.summary, summary(result))
             return result
-
-
-def _earlier(path: Path) -> list[tuple[Evaluation, str]]:
-    """Every evaluation of an earlier search, from its work folder or from a table that was made of it."""
-    if path.suffix == ".csv":
-        return read_evaluations(path)
-    if not (path / LEDGER).is_file():
-        raise SearchError(
-            f"search.start_from is '{path}', but there is no {LEDGER} in it. Give the work folder of an earlier "
-            "search, or a table that tools/export.py --ledger made of it (.csv)."
-        )
-    with Ledger(path / LEDGER) as ledger:
-        return ledger.records()
 
 
 @dataclass(frozen=True)
@@ -196,10 +186,11 @@ class _Search:
         executor: Executor,
         monitor: Monitor,
         stopwatch: Stopwatch,
+        first: Sequence[Candidate] = (),
         earlier: Sequence[tuple[Evaluation, str]] | None = None,
     ) -> None:
         self.config, self.parts, self.folder = config, parts, folder
-        self.earlier = earlier
+        self.first, self.earlier = first, earlier
         self.ledger, self.executor = ledger, executor
         self.monitor, self.stopwatch = monitor, stopwatch
         self.fingerprint = parts.evaluator.fingerprint
@@ -212,9 +203,12 @@ class _Search:
         with self.stopwatch("strategy"):
             prepare_encoder(self.config, self.parts.space, self.monitor)
             strategy = build_strategy(self.config, self.parts)
-        if self.earlier is not None and not self.ledger.proposals(self.folder.search_id):
+        if not self.ledger.proposals(self.folder.search_id):
             with self.stopwatch("ledger"):
-                self._start_from(self.earlier)
+                if self.earlier is not None:
+                    self._start_from(self.earlier)
+                if self.first:
+                    self._propose_first(strategy)
         self.exploration = Exploration(
             self.folder.search_id,
             strategy,
@@ -237,32 +231,20 @@ class _Search:
 
     def _start_from(self, records: Sequence[tuple[Evaluation, str]]) -> None:
         """Makes the evaluations of an earlier search the first of this one, as if it had proposed them."""
-        earlier = [
-            each
-            for each, evaluator in records
-            if evaluator == self.fingerprint
-            and each.proposal.fidelity == self.config.fidelity
-            and not each.proposal.training_seed
-        ]
-        space, limits = self.parts.space, self.config.limits
-        batch = space.pack([each.proposal.candidate for each in earlier])
-        inside = np.broadcast_to(limits.admits(space.macs(batch), space.params(batch)), len(earlier))
-        first = {each.proposal.candidate.key(): each for each, fits in zip(earlier, inside, strict=True) if fits}
-        # A whole number of batches, since a broken one would mean that the space has no more.
-        taken = list(first.values())[: len(first) // self.config.search.batch * self.config.search.batch]
-        if not taken:
-            raise SearchError(
-                f"None of the {len(records)} evaluations in {self.config.search.start_from} can be taken over by a "
-                f"search with batches of "
-                f"{self.config.search.batch}: the space, data, recipe, fidelity and limits must be those of this one. "
-                "Leave search.start_from out to begin with random candidates."
-            )
+        taken = fitting(records, self.config, self.parts.space, self.fingerprint)
         for each in taken:
             self.ledger.record(each, self.fingerprint)
         self.ledger.propose(
             self.folder.search_id, [replace(each.proposal, number=number) for number, each in enumerate(taken)]
         )
         self.monitor.note(f"Begins with {len(taken)} evaluations of {self.config.search.start_from}.")
+
+    def _propose_first(self, strategy: Strategy) -> None:
+        """Makes the known candidates the first proposals; the strategy adds random ones up to a whole batch."""
+        proposals = [Proposal(number, each, self.config.fidelity) for number, each in enumerate(self.first)]
+        missing = -len(proposals) % self.config.search.batch
+        self.ledger.propose(self.folder.search_id, [*proposals, *strategy.ask(missing, pending=proposals)])
+        self.monitor.note(f"Begins with {len(proposals)} known candidates.")
 
     def choose(self, evaluations: Sequence[Evaluation]) -> Chosen:
         """Evaluates the best again, with fresh seeds, and chooses by these alone: the old figures are flattered."""
