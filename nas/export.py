@@ -178,20 +178,29 @@ def resized(genome: Genome, form: str, size: str, max_macs: float) -> Genome:
     return fit_width(whole.replace(name=genome.name, origin=genome.origin), max_macs)
 
 
-def save_genome(source: Path, name: str, file: Path, form: str, size: str, max_macs: float | None) -> Genome:
-    """Writes the genome of a found network, as it is or at another size (`resized`), and nothing else.
+def save_genome(
+    source: Path, name: str, file: Path, form: str | None, size: str | None, max_macs: float | None
+) -> Genome:
+    """Writes the genome of a found network, as it is or at another size, and nothing else.
 
     Args:
         source: the work folder of a search, or a genome's JSON.
         name: of the network, kept in the genome.
         file: where to; a genome that is there already is replaced.
-        form, size, max_macs: see `resized`; without ``max_macs`` the network stays as it was found.
+        form, size: see `resized`, ``imagenet`` and ``b`` where only the other is given; without both, the network
+            around the cell stays, and only its stages' widths change.
+        max_macs: multiply-adds not to be exceeded; None leaves the network as it was found.
 
     Raises:
         GemnetError: as `resized`; nothing to export there.
     """
     genome = Genome.load(_find(source)[0])
-    genome = (genome if max_macs is None else resized(genome, form, size, max_macs)).replace(name=name)
+    if max_macs is not None:
+        if form is None and size is None:
+            genome = fit_width(genome, max_macs)
+        else:
+            genome = resized(genome, form or "imagenet", size or "b", max_macs)
+    genome = genome.replace(name=name)
     file.parent.mkdir(parents=True, exist_ok=True)
     genome.save(file)
     return genome

@@ -36,7 +36,7 @@ score = dict(target_macs=6e6, weight=1.0)
 limits = dict(max_macs=5.9e6)
 
 search = dict(
-    evaluations=72,
+    evaluations=48,
     batch=8,
     ahead=4,
     seed=0,
@@ -77,4 +77,4 @@ search = dict(
     ],
 )
 time_limit = 1200.0
-confirm = dict(top=4, seeds=2, epochs=8)
+confirm = dict(top=3, epochs=6, seeds=1)

@@ -24,6 +24,8 @@ examples
     {program} mygenome.json --name mynet --out networks/mynet
   the cell of a search on small images as a network for 224x224, of at most 300 million MACs; a genome, to be trained:
     {program} work_dirs/cifar10 --name mynet --form imagenet --size b --max-macs 300e6 --genome mynet.json
+  the network of a search, twice as large, with depths, stem and head as they are:
+    {program} work_dirs/cifar10 --name mynet --max-macs 12e6 --genome mynet.json
   every evaluation of a search as a table:
     {program} work_dirs/cifar10 --ledger evaluations.csv
 
@@ -46,9 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--name", help="what timm and mmdet will call it: letters, digits and '_'")
     parser.add_argument("--out", metavar="D", help="folder to write (default: exported/<name>)")
     parser.add_argument("--genome", metavar="FILE", help="write the genome alone to this .json")
-    parser.add_argument("--max-macs", metavar="N", type=float, help="--genome at another size: so many multiply-adds")
-    parser.add_argument("--form", choices=["imagenet", "cifar"], help="for 224x224 or 32x32 (default: imagenet)")
-    parser.add_argument("--size", choices=["a", "b", "c"], help="depths, stem and head (default: b)")
+    parser.add_argument("--max-macs", metavar="N", type=float, help="--genome as wide as so many multiply-adds allow")
+    parser.add_argument("--form", choices=["imagenet", "cifar"], help="put the cell into a network for 224x224 or 32x32")
+    parser.add_argument("--size", choices=["a", "b", "c"], help="of that network: depths, stem and head")
     parser.add_argument("--ledger", metavar="FILE", help="write every evaluation of the search to this .csv instead")
     options = parser.parse_args(arguments)
     if (options.name is None) == (options.ledger is None):
@@ -68,8 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 Path(options.source),
                 options.name,
                 Path(options.genome),
-                options.form or "imagenet",
-                options.size or "b",
+                options.form,
+                options.size,
                 options.max_macs,
             )
             print(f"Wrote {options.genome}: {macs(genome) / 1e6:.1f} M MACs at {genome.input_size}x{genome.input_size}")

@@ -128,7 +128,7 @@ class HistoryStrategy(Strategy):
             return [self.pool.candidate(int(i)) for i in index]
         found: list[Candidate] = []
         seen = set(taken)
-        for _ in range(DRAW_ROUNDS):
+        for _ in range(DRAW_ROUNDS if n else 0):
             batch = self.admitted(self.space.sample(max(DRAWS_PER_ROUND, n), rng))
             for row in range(len(batch)):
                 candidate = self.space.unpack(batch, row)
@@ -137,7 +137,7 @@ class HistoryStrategy(Strategy):
                     found.append(candidate)
                     if len(found) == n:
                         return found
-        if not found and not self.candidates and not taken:
+        if n and not found and not self.candidates and not taken:
             raise BudgetError(
                 f"None of {DRAW_ROUNDS * max(DRAWS_PER_ROUND, n)} random candidates of space {self.space.name!r} is "
                 f"within the limits {self.budget}. Raise max_macs or max_params."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from typing import Any
 
 import pytest
@@ -50,6 +51,14 @@ def test_known_candidates_are_evaluated_first_and_random_ones_fill_up_their_batc
     ]
     assert dict(evaluations[2].proposal.candidate.macro)["se_ratio"] == 0.25
     assert len({each.proposal.candidate.key() for each in evaluations}) == 4
+
+
+def test_known_candidates_that_fill_their_batches_are_followed_by_the_strategy(tmp_path) -> None:
+    config = search(known("dw3x3_bn_act"), known("dw5x5_bn_act"))
+    run_search(config, tmp_path / "work")
+    identity = json.loads((tmp_path / "work" / "search.json").read_text())
+    with Ledger(tmp_path / "work" / "ledger.db") as ledger:
+        assert len(ledger.proposals(identity["search_id"])) == 4
 
 
 def test_every_strategy_begins_with_the_same_candidates(tmp_path) -> None:

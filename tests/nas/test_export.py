@@ -96,6 +96,18 @@ def test_a_network_is_written_as_it_was_found(tmp_path: Path, capsys: pytest.Cap
         assert "--max-macs" in capsys.readouterr().err
 
 
+def test_a_network_grows_in_width_alone_where_no_other_form_is_asked_for(tmp_path: Path) -> None:
+    source, target = tmp_path / "found.json", tmp_path / "wide.json"
+    found = gemnet.genome_for("gemnet_a_cifar")
+    found.save(source)
+    limit = 2 * macs(found)
+    assert main([str(source), "--name", "wide", "--max-macs", str(limit), "--genome", str(target)]) == 0
+    wide = Genome.load(target)
+    assert 0.9 * limit < macs(wide) <= limit
+    assert [(s.depth, s.stride) for s in wide.stages] == [(s.depth, s.stride) for s in found.stages]
+    assert (wide.cells, wide.stem, wide.head) == (found.cells, found.stem, found.head)
+
+
 def test_the_command_writes_a_genome_that_timm_builds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source, target = tmp_path / "found.json", tmp_path / "networks" / "small.json"
     gemnet.genome_for("gemnet_a_cifar").save(source)

@@ -185,6 +185,11 @@ def test_space_that_cannot_be_listed(name: str, gemnet_space: GEMNetSpace) -> No
         gemnet_space.check(candidate)
 
 
+def test_asked_for_none_gives_none(name: str, gemnet_space: GEMNetSpace) -> None:
+    assert build(name, gemnet_space).ask(0) == []
+    assert build(name).ask(0) == []
+
+
 def test_unknown_strategy_names_the_nearest() -> None:
     with pytest.raises(StrategyError, match="'evolution'"):
         make_strategy("evolutoin", NB201, 0, fidelity=FIDELITY)
