@@ -9,7 +9,7 @@ data = dict(source='cifar10', dev_fraction=0.1)
 recipe = dict(batch_size=128)
 epochs = 6
 seeds = [0, 1, 2]
-lrs = [0.2, 0.4, 0.8]
+lrs = [0.1, 0.2, 0.4]
 choice = dict(epochs=3, subset=0.3)
 
 reference = 'gemnet_a_cifar'

@@ -82,7 +82,7 @@ def test_training_learns_and_leaves_checkpoints_and_curves(trained):
     losses = [record["loss"] for record in records if "loss" in record]
     accuracies = [record["accuracy/top1"] for record in records if "accuracy/top1" in record]
     assert losses[-1] < losses[0]
-    assert accuracies[-1] > 20
+    assert accuracies[-1] > 15  # chance: 10
     assert (trained / "epoch_3.pth").is_file()
     assert list(trained.glob("*/vis_data/events.out.tfevents*")), "no TensorBoard file"
 
