@@ -49,7 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", metavar="D", help="folder to write (default: exported/<name>)")
     parser.add_argument("--genome", metavar="FILE", help="write the genome alone to this .json")
     parser.add_argument("--max-macs", metavar="N", type=float, help="--genome as wide as so many multiply-adds allow")
-    parser.add_argument("--form", choices=["imagenet", "cifar"], help="put the cell into a network for 224x224 or 32x32")
+    parser.add_argument(
+        "--form", choices=["imagenet", "cifar"], help="put the cell into a network for 224x224 or 32x32"
+    )
     parser.add_argument("--size", choices=["a", "b", "c"], help="of that network: depths, stem and head")
     parser.add_argument("--ledger", metavar="FILE", help="write every evaluation of the search to this .csv instead")
     options = parser.parse_args(arguments)
