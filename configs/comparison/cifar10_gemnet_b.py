@@ -1,6 +1,6 @@
 """gemnet_b_cifar for the zoo, trained as gemnet_a_cifar in cifar10.py: one training, nothing is claimed.
 
-    python tools/compare.py configs/comparison/cifar10_larger.py --workers 1
+    python tools/compare.py configs/comparison/cifar10_gemnet_b.py
 """
 
 _base_ = './cifar10.py'

@@ -1,0 +1,11 @@
+"""gemnet_c for the zoo, trained as gemnet_a in imagenette96.py: one training, nothing is claimed.
+
+    python tools/compare.py configs/comparison/imagenette96_gemnet_c.py
+"""
+
+_base_ = './imagenette96.py'
+
+seeds = [0]
+lrs = [0.1]
+reference = 'gemnet_c'
+networks = [dict(type='gemnet', arch='gemnet_c')]
