@@ -105,7 +105,7 @@ def _draw_leads(found: Sequence[Line], test: bool, colours: dict[str, str], axes
         shown.append(line.name)
     axes.axvline(0, color="black", linewidth=0.8)
     axes.set_yticks(range(len(shown)), shown, fontsize=8)
-    axes.set_ylim(len(shown) - 0.5, -0.5)
+    axes.set_ylim(max(len(shown), 1) - 0.5, -0.5)
     axes.grid(alpha=0.25, axis="x")
 
 
