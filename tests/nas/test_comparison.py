@@ -461,6 +461,11 @@ class TestReport:
         assert float(rows[1]["dev_lead"]) == pytest.approx(1.0)
         assert rows[0]["dev_lead"] == rows[0]["test_mean"] == ""
 
+    @pytest.mark.filterwarnings("error::UserWarning")
+    def test_picture_of_a_single_network_is_drawn(self, comparison, tmp_path):
+        draw_comparison(replace(comparison, contenders=comparison.contenders[:1]), tmp_path / "a.png")
+        assert (tmp_path / "a.png").stat().st_size > 1000
+
     def test_picture_is_drawn(self, comparison, tmp_path):
         draw_comparison(comparison, tmp_path / "a.png")
         assert (tmp_path / "a.png").stat().st_size > 10_000
