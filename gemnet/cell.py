@@ -12,6 +12,7 @@ identity is not run.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -102,30 +103,96 @@ class CellLayout:
 
     def cost(self, size: tuple[int, int]) -> Cost:
         """Cost of one cell on an input of ``size`` (height, width)."""
-        spec, inside = self.spec, (-(-size[0] // self.stride), -(-size[1] // self.stride))
-        total = Cost(0, 0)
+        spec, inside = self.spec, _shrunk(size, self.stride)
+        total = self.cost_around(size, max(len(self.nodes[-1].sources), 1))
+        if self.adapts:
+            total += self.cost_of_adapting(size)
+        for layout in self.nodes:
+            at = size if layout.stride != 1 else inside
+            if layout.operation is not None:
+                total += layout.operation.cost(layout.in_channels, self.inner, at, layout.stride)
+            how = spec.output if layout.operation is None else spec.aggregate
+            total += cost_of_reading(how, len(layout.sources), layout.in_channels, at, layout.shares)
+        return total
+
+    def cost_around(self, size: tuple[int, int], reads: int) -> Cost:
+        """Cost of expansion, squeeze-excitation, projection, residual and last activation.
+
+        Args:
+            size: (height, width) of the cell's input.
+            reads: nodes that the output reads.
+        """
+        spec, inside = self.spec, _shrunk(size, self.stride)
+        joined = self.inner * (reads if spec.output == "concat" else 1)
+        written = self.width if spec.project is not None else joined
+        total = _squeeze_cost(joined, spec.squeeze_width(joined), inside)
         if spec.expand is not None:
             total += parse_operation(spec.expand).cost(self.in_channels, self.inner, size)
-        if self.adapts and self.raw_channels != self.inner:
-            total += parse_operation("conv1x1_bn").cost(self.raw_channels, self.inner, inside)
-        for layout in self.nodes:
-            if layout.operation is not None:
-                at = size if layout.stride != 1 else inside
-                total += layout.operation.cost(layout.in_channels, self.inner, at, layout.stride)
-            if has_edge_weights(spec, layout):
-                total += Cost(0, len(layout.sources))
-        total += squeeze_cost(self.joined, self.squeezed)
         if spec.project is not None:
-            total += parse_operation(spec.project).cost(self.joined, self.width, inside)
+            total += parse_operation(spec.project).cost(joined, self.width, inside)
+        if self.shortcut != "none":
+            total += Cost(traffic=3 * written * math.prod(inside), passes=1)
         if self.shortcut not in ("none", "identity"):
-            total += parse_operation(self.shortcut.removeprefix("pool_")).cost(self.in_channels, self.width, inside)
+            name = self.shortcut.removeprefix("pool_")
+            pools = name != self.shortcut and self.stride != 1
+            if pools:
+                total += _pool_cost(self.in_channels, size, inside)
+            at, stride = (inside, 1) if pools else (size, self.stride)
+            total += parse_operation(name).cost(self.in_channels, self.width, at, stride)
+        if spec.final_activation is not None:
+            total += Cost(traffic=2 * written * math.prod(inside), passes=1)
+        return total
+
+    def cost_of_adapting(self, size: tuple[int, int]) -> Cost:
+        """Cost of the shared adapted input, where something reads it."""
+        inside = _shrunk(size, self.stride)
+        total = _pool_cost(self.raw_channels, size, inside) if self.stride != 1 else Cost()
+        if self.raw_channels != self.inner:
+            total += parse_operation("conv1x1_bn").cost(self.raw_channels, self.inner, inside)
         return total
 
 
-def squeeze_cost(channels: int, squeezed: int) -> Cost:
-    """Cost of a squeeze-excitation: two 1x1 convolutions with bias on one pixel."""
+def cost_of_reading(
+    how: str, reads: int, channels: int, size: tuple[int, int], shares: tuple[float, ...] | None = None
+) -> Cost:
+    """Cost of aggregating what a node reads.
+
+    Args:
+        how: ``mean``, ``sum``, ``sigmoid_weighted`` or ``concat``.
+        reads: how many it reads.
+        channels: of each.
+        size: (height, width) of each.
+        shares: factors on them in a mean or sum, where they are not all the same.
+    """
+    each = channels * math.prod(size)
+    if reads == 0:
+        return Cost(traffic=2 * each, passes=1)  # zeros in the shape of something
+    if reads == 1:
+        scaled = shares not in (None, (), (1.0,))
+        return Cost(traffic=2 * each * scaled, passes=int(scaled))
+    if how == "concat":
+        return Cost(traffic=2 * reads * each, passes=1)
+    if how == "sigmoid_weighted":
+        return Cost(params=reads, traffic=(3 * reads - 1) * each, passes=reads)
+    scaled = shares[0] != 1 if shares else how == "mean"
+    return Cost(traffic=(3 * (reads - 1) + 2 * scaled) * each, passes=reads - 1 + scaled)
+
+
+def _squeeze_cost(channels: int, squeezed: int, size: tuple[int, int]) -> Cost:
+    """Cost of a squeeze-excitation: the mean, two 1x1 convolutions with bias and their activations, the product."""
+    if not squeezed:
+        return Cost()
     weights = 2 * channels * squeezed
-    return Cost(weights, weights + channels + squeezed if squeezed else 0)
+    traffic = 3 * channels * math.prod(size) + 6 * channels + 4 * squeezed
+    return Cost(weights, weights + channels + squeezed, traffic, 6)
+
+
+def _pool_cost(channels: int, size: tuple[int, int], pooled: tuple[int, int]) -> Cost:
+    return Cost(traffic=channels * (math.prod(size) + math.prod(pooled)), passes=1)
+
+
+def _shrunk(size: tuple[int, int], stride: int) -> tuple[int, int]:
+    return -(-size[0] // stride), -(-size[1] // stride)
 
 
 def has_edge_weights(spec: CellSpec, layout: NodeLayout) -> bool:

@@ -1,6 +1,7 @@
-"""What a network costs: multiply-adds and parameters, of one genome or of thousands of candidates, without building.
+"""What a network costs: multiply-adds, parameters, memory traffic and passes, of one genome or of thousands of
+candidates, without building.
 
-Counted are convolutions and linear layers at a stated input size; norms, activations, pools and sums are not MACs. In
+MACs are those of convolutions and linear layers at a stated input size; norms, activations, pools and sums are none. In
 a fixed template the cost of a network is linear in how often each operation occurs in the cell (and how often beside
 nothing but the cell's input, where stride or width change there), so a batch of candidates is a product of counts and
 coefficients.
@@ -17,13 +18,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gemnet.cell import lay_out, reads_input_itself, squeeze_cost
+from gemnet.cell import CellLayout, cost_of_reading, lay_out, reads_input_itself
 from gemnet.cell_graph import FIRST_OP_CODE, MAX_INNER_NODES, CellGraph, GraphBatch
 from gemnet.errors import GemnetError
-from gemnet.genome import Block, CellSpec, Genome, LayerSpec
+from gemnet.genome import Block, Genome, LayerSpec
 from gemnet.operations import Cost, parse_operation
 
 Size = tuple[int, int]
+PARTS = len(Cost._fields)
+CHANGES = ((False, True), (True, True), (True, False))
+"""What happens to the input of a DAG that does not keep its size: (strides, widens)."""
 
 
 def macs(
@@ -48,7 +52,7 @@ def params(genome: Genome, num_classes: int | None = None, in_chans: int = 3) ->
 def cost(
     genome: Genome, input_size: int | Size | None = None, num_classes: int | None = None, in_chans: int = 3
 ) -> Cost:
-    """MACs and parameters of the genome's network; arguments as `macs`."""
+    """Everything the genome's network costs; arguments as `macs`."""
     frame = _frame(genome, input_size, num_classes, in_chans)
     total = frame.fixed
     for block, size in frame.blocks:
@@ -75,14 +79,15 @@ def _frame(genome: Genome, input_size: int | Size | None, num_classes: int | Non
         blocks.append((block, size))
         size = _shrunk(size, block.stride)
         channels = block.width
-    head, channels, _ = _layers_cost(genome.head, channels, size)
+    head, channels, size = _layers_cost(genome.head, channels, size)
     classes = genome.num_classes if num_classes is None else num_classes
-    classifier = Cost(channels * classes, (channels + 1) * classes)
-    return _Frame(fixed + head + classifier, tuple(blocks))
+    pool = Cost(traffic=channels * (math.prod(size) + 1), passes=1)
+    classifier = Cost(channels * classes, (channels + 1) * classes, channels + classes, 1) if classes else Cost()
+    return _Frame(fixed + head + pool + classifier, tuple(blocks))
 
 
 def _layers_cost(layers: tuple[LayerSpec, ...], channels: int, size: Size) -> tuple[Cost, int, Size]:
-    total = Cost(0, 0)
+    total = Cost()
     for layer in layers:
         width = layer.width or channels
         total += parse_operation(layer.op).cost(channels, width, size, layer.stride)
@@ -123,13 +128,14 @@ class CostModel:
         self._build, self._cell = build, cell
         self._image = (input_size, num_classes, in_chans)
         shape = tuple(len(values) for values in self.choices.values())
-        # Rows: combinations of choices, each filled in when it is first asked for; then macs, params. Columns: per
-        # operation, extra per operation beside the input only, adapter (stride and width), edge weights; of the tail
-        # one for each number of nodes that the output reads.
+        # Rows: combinations of choices, each filled in when it is first asked for; then the parts of a cost. Columns:
+        # per operation, extra per operation beside the input only, adapter for each of `CHANGES`, what inner
+        # nodes with several inputs read, and how many such nodes there are; of the tail one for each number of nodes
+        # that the output reads.
         self._shape = shape
         self._known = np.zeros(math.prod(shape), dtype=np.bool_)
-        self._linear = np.zeros((len(self._known), 2, 2 * len(self.vocabulary) + 4), dtype=np.int64)
-        self._tail = np.zeros((len(self._known), 2, MAX_INNER_NODES + 1), dtype=np.int64)
+        self._linear = np.zeros((len(self._known), PARTS, 2 * len(self.vocabulary) + len(CHANGES) + 2), dtype=np.int64)
+        self._tail = np.zeros((len(self._known), PARTS, MAX_INNER_NODES + 1), dtype=np.int64)
         self._needs_positions = False
         # Every value of every choice once: what can't be built is to be found out now.
         self._fill(np.array([0], dtype=np.intp))
@@ -149,9 +155,8 @@ class CostModel:
                 raise GemnetError(f"The genome has no cell {self._cell!r}; it has {', '.join(genome.cells)}.")
             self._linear[row], self._tail[row] = self._coefficients(genome, self._cell, *self._image)
             self._known[row] = True
-            self._needs_positions |= bool(
-                self._linear[row][:, len(self.vocabulary) :].any() or (self._tail[row] != self._tail[row][:, :1]).any()
-            )
+            linear, tail = self._linear[row, :2], self._tail[row, :2]
+            self._needs_positions |= bool(linear[:, len(self.vocabulary) :].any() or (tail != tail[:, :1]).any())
 
     def macs(self, graphs: GraphBatch, macro: NDArray[Any] | None = None) -> NDArray[np.int64]:
         """Multiply-adds of every candidate; int64 (n,).
@@ -160,26 +165,30 @@ class CostModel:
             graphs: the cells, n of them.
             macro: index of the value of each choice; integers (n, number of choices); may be None without choices.
         """
-        return self.costs(graphs, macro)[0]
+        return self._sum(graphs, macro, 2, self._needs_positions)[:, 0]
 
     def params(self, graphs: GraphBatch, macro: NDArray[Any] | None = None) -> NDArray[np.int64]:
         """Parameters of every candidate; int64 (n,)."""
-        return self.costs(graphs, macro)[1]
+        return self._sum(graphs, macro, 2, self._needs_positions)[:, 1]
 
-    def costs(
-        self, graphs: GraphBatch, macro: NDArray[Any] | None = None
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """MACs and parameters of every candidate; two int64 (n,)."""
+    def costs(self, graphs: GraphBatch, macro: NDArray[Any] | None = None) -> NDArray[np.int64]:
+        """Everything every candidate costs; int64 (n, 4), columns as in `Cost`.
+
+        MACs and parameters are exact. So are traffic and passes where no node is dead, an identity or `none`: what
+        becomes of these depends on all around them, and here they count as nodes that are run.
+        """
+        return self._sum(graphs, macro, PARTS, positions=True)
+
+    def _sum(self, graphs: GraphBatch, macro: NDArray[Any] | None, parts: int, positions: bool) -> NDArray[np.int64]:
+        """The first ``parts`` parts of every candidate's cost."""
         if graphs.vocabulary != self.vocabulary:
             raise GemnetError(f"The batch has the vocabulary {graphs.vocabulary}, expected {self.vocabulary}.")
         row = self._rows(len(graphs), macro)
         self._fill(row)
-        features, outputs = self._features(graphs)
-        linear, tail = self._linear[row], self._tail[row, :, outputs]
-        if features.shape[1] < linear.shape[2]:
-            linear = linear[:, :, : features.shape[1]]
-        total = np.einsum("nkf,nf->nk", linear, features) + tail
-        return total[:, 0], total[:, 1]
+        features, outputs = self._features(graphs, positions or self._needs_positions)
+        linear, tail = self._linear[:, :parts, : features.shape[1]][row], self._tail[row, :parts, outputs]
+        total: NDArray[np.int64] = np.einsum("nkf,nf->nk", linear, features) + tail
+        return total
 
     def _rows(self, n: int, macro: NDArray[Any] | None) -> NDArray[np.intp]:
         """Number of each candidate's combination of choices."""
@@ -196,8 +205,11 @@ class CostModel:
             rows = rows * len(values) + index
         return rows
 
-    def _features(self, graphs: GraphBatch) -> tuple[NDArray[np.int64], NDArray[np.intp]]:
-        """What costs are linear in, int64 (n, features), and how many nodes the output reads, at least 1."""
+    def _features(self, graphs: GraphBatch, positions: bool) -> tuple[NDArray[np.int64], NDArray[np.intp]]:
+        """What costs are linear in, int64 (n, features), and how many nodes the output reads beyond the first.
+
+        Without ``positions`` only how often each operation occurs.
+        """
         n, width, kinds = len(graphs), graphs.width, len(self.vocabulary)
         absent = [FIRST_OP_CODE + k for k, op in enumerate(self._operations) if op.is_none]
         last = graphs.sizes.astype(np.uint32) - np.uint32(1)
@@ -207,12 +219,12 @@ class CostModel:
             for code in absent:
                 reaches &= graphs.ops[:, node] != code
             alive |= reaches.astype(np.uint32) << np.uint32(node)
-        positions = np.arange(width, dtype=np.uint32)
-        is_alive = (alive[:, None] >> positions & np.uint32(1)).astype(np.bool_)
+        nodes = np.arange(width, dtype=np.uint32)
+        is_alive = (alive[:, None] >> nodes & np.uint32(1)).astype(np.bool_)
         counts = np.empty((n, kinds), dtype=np.int64)
         for k in range(kinds):
             counts[:, k] = ((graphs.ops == FIRST_OP_CODE + k) & is_alive).sum(axis=1)
-        if not self._needs_positions:
+        if not positions:
             return counts, np.zeros(n, dtype=np.intp)
 
         # Bit masks over nodes: who is read by an inner node, by at least one, by at least two.
@@ -231,22 +243,22 @@ class CostModel:
         inside = alive & ~(np.uint32(1) | (np.uint32(1) << last))
         of_input = graphs.successors[:, 0] & alive
         only_input = inside & ~by_inner
-        alone = (only_input[:, None] >> positions & np.uint32(1)).astype(np.bool_)
+        alone = (only_input[:, None] >> nodes & np.uint32(1)).astype(np.bool_)
         counts_alone = np.empty((n, kinds), dtype=np.int64)
-        unable = {True: np.zeros(n, dtype=np.bool_), False: np.zeros(n, dtype=np.bool_)}
+        unable = [np.zeros(n, dtype=np.bool_) for _ in CHANGES]
         for k, operation in enumerate(self._operations):
             counts_alone[:, k] = ((graphs.ops == FIRST_OP_CODE + k) & alone).sum(axis=1)
-            for strides in (False, True):
-                if not reads_input_itself(operation, strides, widens=True):
-                    unable[strides] |= counts_alone[:, k] > 0
+            for change, (strides, widens) in enumerate(CHANGES):
+                if not reads_input_itself(operation, strides, widens):
+                    unable[change] |= counts_alone[:, k] > 0
         output = np.uint32(1) << last
         shared = ((of_input & by_inner) != 0) | ((of_input & output) != 0) | (output_reads == 0)
-        adapts = np.stack([shared | unable[False], shared | unable[True]], axis=1).astype(np.int64)
-        weighs_output = output_reads > 1
+        adapts = np.stack([shared | some for some in unable], axis=1).astype(np.int64)
         inner_edges = edges - output_reads
         single = np.bitwise_count(once & ~twice & inside).astype(np.int64)
-        weights = np.stack([inner_edges - single, np.where(weighs_output, output_reads, 0)], axis=1)
-        features = np.concatenate([counts, counts_alone, adapts, weights], axis=1)
+        several = np.bitwise_count(twice & inside).astype(np.int64)
+        readers = np.stack([inner_edges - single, several], axis=1)
+        features = np.concatenate([counts, counts_alone, adapts, readers], axis=1)
         return features, np.maximum(output_reads, 1) - 1
 
     def _coefficients(
@@ -254,13 +266,12 @@ class CostModel:
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         kinds = len(self.vocabulary)
         frame = _frame(genome, input_size, num_classes, in_chans)
-        linear = np.zeros((2, 2 * kinds + 4), dtype=np.int64)
-        tail = np.zeros((2, MAX_INNER_NODES + 1), dtype=np.int64)
+        linear = np.zeros((PARTS, 2 * kinds + len(CHANGES) + 2), dtype=np.int64)
+        tail = np.zeros((PARTS, MAX_INNER_NODES + 1), dtype=np.int64)
         tail += _as_array(frame.fixed)[:, None]
         repeated = Counter((replace(block, stage=0), size) for block, size in frame.blocks)
         for (block, size), times in repeated.items():
-            spec = genome.cells[block.cell]
-            layout = lay_out(spec, block.in_channels, block.width, block.stride)
+            layout = lay_out(genome.cells[block.cell], block.in_channels, block.width, block.stride)
             if block.cell != cell:
                 tail += times * _as_array(layout.cost(size))[:, None]
                 continue
@@ -274,33 +285,25 @@ class CostModel:
                 if (strides or widens) and reads_input_itself(operation, strides, widens):
                     own = operation.cost(layout.raw_channels, layout.inner, size, block.stride)
                     linear[:, kinds + k] += times * (_as_array(own) - usual)
-            if widens:
-                adapter = parse_operation("conv1x1_bn").cost(layout.raw_channels, layout.inner, inside)
-                linear[:, 2 * kinds + strides] += times * _as_array(adapter)
-            if spec.aggregate == "sigmoid_weighted":
-                linear[1, 2 * kinds + 2] += times
-            if spec.output == "sigmoid_weighted":
-                linear[1, 2 * kinds + 3] += times
-            if spec.output == "concat":
+            if strides or widens:
+                column = 2 * kinds + CHANGES.index((strides, widens))
+                linear[:, column] += times * _as_array(layout.cost_of_adapting(size))
+            # From two inputs on, reading is linear in their number.
+            two, three = (self._reading(layout, layout.spec.aggregate, reads, inside) for reads in (2, 3))
+            linear[:, -2] += times * (three - two)
+            linear[:, -1] += times * (two - 2 * (three - two))
+            two, three = (self._reading(layout, layout.spec.output, reads, inside) for reads in (2, 3))
+            tail[:, 1:] += times * (two[:, None] + (three - two)[:, None] * np.arange(MAX_INNER_NODES))
+            if layout.spec.output == "concat":
                 for reads in range(1, MAX_INNER_NODES + 2):
-                    tail[:, reads - 1] += times * self._around(spec, block, layout.inner, layout.shortcut, size, reads)
+                    tail[:, reads - 1] += times * _as_array(layout.cost_around(size, reads))
             else:
-                tail += times * self._around(spec, block, layout.inner, layout.shortcut, size, 1)[:, None]
+                tail += times * _as_array(layout.cost_around(size, 1))[:, None]
         return linear, tail
 
     @staticmethod
-    def _around(spec: CellSpec, block: Block, inner: int, shortcut: str, size: Size, reads: int) -> NDArray[np.int64]:
-        """Cost of expansion, squeeze-excitation, projection and shortcut, when the output reads so many nodes."""
-        inside = _shrunk(size, block.stride)
-        joined = inner * (reads if spec.output == "concat" else 1)
-        total = squeeze_cost(joined, spec.squeeze_width(joined))
-        if spec.expand is not None:
-            total += parse_operation(spec.expand).cost(block.in_channels, inner, size)
-        if spec.project is not None:
-            total += parse_operation(spec.project).cost(joined, block.width, inside)
-        if shortcut not in ("none", "identity"):
-            total += parse_operation(shortcut.removeprefix("pool_")).cost(block.in_channels, block.width, inside)
-        return _as_array(total)
+    def _reading(layout: CellLayout, how: str, reads: int, size: Size) -> NDArray[np.int64]:
+        return _as_array(cost_of_reading(how, reads, layout.inner, size))
 
 
 def _as_array(value: Cost) -> NDArray[np.int64]:

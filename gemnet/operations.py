@@ -15,6 +15,7 @@ windowed step (convolution or pool) takes the stride, the first dense one (conv,
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -79,15 +80,24 @@ class NarrowStridedConv2d(nn.Conv2d):
 
 
 class Cost(NamedTuple):
-    """Multiply-adds of convolutions and linear layers, and parameters."""
+    """What something costs for one image.
 
-    macs: int
-    params: int
+    Args:
+        macs: multiply-adds of convolutions and linear layers.
+        params: parameters.
+        traffic: numbers that layers read and write; weights are not among them.
+        passes: layers that run. On a processor, most of a small network's time goes into these two.
+    """
+
+    macs: int = 0
+    params: int = 0
+    traffic: int = 0
+    passes: int = 0
 
     def __add__(self, other: object) -> Cost:
         if not isinstance(other, Cost):
             return NotImplemented
-        return Cost(self.macs + other.macs, self.params + other.params)
+        return Cost(*(mine + its for mine, its in zip(self, other, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -120,13 +130,12 @@ class Layer:
 
     def cost(self, size: tuple[int, int]) -> Cost:
         """Cost on an input of ``size`` (height, width). Norms, activations and pools have no MACs."""
-        if self.kind == "bn":
-            return Cost(0, 2 * self.out_channels)
-        if self.kind != "conv":
-            return Cost(0, 0)
-        weights = self.kernel * self.kernel * (self.in_channels // self.groups) * self.out_channels
-        height, width = self.output_size(size)
-        return Cost(weights * height * width, weights)
+        pixels = math.prod(self.output_size(size))
+        traffic = self.in_channels * math.prod(size) + self.out_channels * pixels
+        if self.kind == "conv":
+            weights = self.kernel * self.kernel * (self.in_channels // self.groups) * self.out_channels
+            return Cost(weights * pixels, weights, traffic, 1)
+        return Cost(0, 2 * self.out_channels if self.kind == "bn" else 0, traffic, 1)
 
     def build(self, after_window: bool, dd: dict[str, Any]) -> nn.Module:
         """The module. ``after_window``: the input is nobody else's, so an activation may overwrite it."""
@@ -260,7 +269,7 @@ class Operation:
 
     def cost(self, in_channels: int, out_channels: int, size: tuple[int, int], stride: int = 1) -> Cost:
         """Cost on an input of ``size`` (height, width); exact for the module of `build`."""
-        total = Cost(0, 0)
+        total = Cost()
         for layer in self.layers(in_channels, out_channels, stride):
             total += layer.cost(size)
             size = layer.output_size(size)

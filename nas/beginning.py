@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from gemnet.errors import GemnetError
 from nas.config import SearchConfig
 from nas.evaluation import Evaluation
 from nas.evaluation_table import read_evaluations
 from nas.ledger import Ledger
+from nas.limits import admits, describe, figures
 from nas.spaces.base import Candidate, SearchSpace
 from nas.work_folder import LEDGER
 
@@ -40,14 +39,9 @@ def first_candidates(config: SearchConfig, space: SearchSpace) -> list[Candidate
         except (GemnetError, TypeError, ValueError, AttributeError) as error:
             raise BeginningError(f"{where}: {error}") from None
         batch = space.pack([candidate])
-        macs, params = space.macs(batch), space.params(batch)
-        if not np.all(config.limits.admits(macs, params)):
-            costs = [
-                f"{value[0]:,.0f} {unit}"
-                for value, unit in ((macs, "MACs"), (params, "parameters"))
-                if value is not None
-            ]
-            raise BeginningError(f"{where} has {' and '.join(costs)}: more than limits admits. Make it smaller.")
+        if not admits(space, config.limits, batch)[0]:
+            costs = describe(figures(space, config.limits, batch))
+            raise BeginningError(f"{where} has {costs}: more than limits admits. Make it smaller.")
         candidate = space.unpack(batch, 0)  # its choices in the order of the space
         if candidate.key() in found:
             raise BeginningError(f"{where} is a network that search.first already has. Remove it.")
@@ -96,7 +90,7 @@ def fitting(
         if made_by == evaluator and each.proposal.fidelity == config.fidelity and not each.proposal.training_seed
     ]
     batch = space.pack([each.proposal.candidate for each in earlier])
-    inside = np.broadcast_to(config.limits.admits(space.macs(batch), space.params(batch)), len(earlier))
+    inside = admits(space, config.limits, batch)
     first = {each.proposal.candidate.key(): each for each, fits in zip(earlier, inside, strict=True) if fits}
     # A whole number of batches, since a broken one would mean that the space has no more.
     taken = list(first.values())[: len(first) // config.search.batch * config.search.batch]

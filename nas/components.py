@@ -13,13 +13,22 @@ import torch
 
 from gemnet.errors import nearest
 from nas.baselines import BLOCKS
-from nas.config import ConfigError, SearchConfig, check_options, keyword_names, make, read_config
+from nas.config import (
+    ConfigError,
+    LatencyOptions,
+    SearchConfig,
+    check_options,
+    keyword_names,
+    make,
+    read_config,
+)
 from nas.encoder import EncoderConfig, load_or_train
 from nas.evaluation import Evaluator, Fidelity
 from nas.evaluators.tabular import TabularEvaluator
 from nas.evaluators.training import TrainingEvaluator, limited_threads
 from nas.executors import Executor, LocalExecutor, SerialExecutor
 from nas.images.datasets import DataSpec
+from nas.latency import LatencyModel, fit_to_space
 from nas.monitor import Monitor
 from nas.spaces.base import SearchSpace
 from nas.spaces.gemnet import GEMNetSpace
@@ -148,6 +157,34 @@ def prepare_encoder(config: SearchConfig, space: SearchSpace, monitor: Monitor) 
     with limited_threads(idle_cores()):
         load_or_train(space, settings, progress=show)
     monitor.end()
+
+
+def prepare_latency(config: SearchConfig, space: SearchSpace, saved: Path, monitor: Monitor) -> LatencyModel | None:
+    """Lets a space estimate latencies, where the config limits them: by prices saved before, else by measuring now.
+
+    Raises:
+        ConfigError: the space has no networks to measure.
+        LatencyError: the device isn't there, or the saved prices can't be read.
+    """
+    if config.limits.max_latency is None:
+        return None
+    if not isinstance(space, GEMNetSpace):
+        raise ConfigError(
+            f"limits.max_latency is set, but space {space.name!r} has no networks to measure. Remove the limit."
+        )
+    if saved.is_file():
+        model = LatencyModel.load(saved)
+    else:
+        options = config.latency or LatencyOptions()
+        monitor.begin("latency", options.networks)
+        model = fit_to_space(space, config.limits, options, lambda each: monitor.step(f"{each:.3g} ms"))
+        monitor.end()
+        monitor.note(
+            f"Latency on {model.device}: {model.networks} networks took {model.fastest:.3g} to {model.slowest:.3g} ms "
+            f"an image. Estimates are within {model.error:.0%} for half of them, {model.error_90:.0%} for nine of ten."
+        )
+    space.latency_model = model
+    return model
 
 
 def build_strategy(config: SearchConfig, parts: Parts) -> Strategy:

@@ -73,6 +73,26 @@ class SearchOptions:
 
 
 @dataclass(frozen=True)
+class LatencyOptions:
+    """What ``limits.max_latency`` is a latency of. Without that limit nothing is measured.
+
+    Args:
+        device: where networks run: ``cpu``, ``cuda``, ``cuda:1``.
+        threads: CPU threads.
+        batch_size: images at a time; the latency is the batch's, divided by it.
+        networks: how many are measured before the search begins.
+    """
+
+    device: str = "cpu"
+    threads: int = 1
+    batch_size: int = 1
+    networks: int = 64
+
+    def __post_init__(self) -> None:
+        _at_least("latency", self, threads=1, batch_size=1, networks=32)
+
+
+@dataclass(frozen=True)
 class WorkerOptions:
     """Who evaluates.
 
@@ -159,7 +179,8 @@ class SearchConfig:
         data: the images, as `nas.images.datasets.DataSpec` (``training`` only).
         recipe: how candidates are trained (``training`` only).
         score: what is maximised: accuracy, weighed against MACs.
-        limits: hard limits on MACs and parameters.
+        limits: hard limits on MACs, parameters and latency.
+        latency: what the limit on latency means; None for its defaults.
         search: budget, batches and seed.
         time_limit: seconds after which an evaluation is given up; None for none.
         workers: who evaluates.
@@ -177,6 +198,7 @@ class SearchConfig:
     recipe: Mapping[str, Any] = field(default_factory=dict)
     score: EfficiencyScore = field(default_factory=EfficiencyScore)
     limits: Budget = field(default_factory=Budget)
+    latency: LatencyOptions | None = None
     search: SearchOptions = field(default_factory=SearchOptions)
     time_limit: float | None = None
     workers: WorkerOptions = field(default_factory=WorkerOptions)

@@ -21,6 +21,7 @@ from nas.components import build_executor, build_parts
 from nas.config import ConfigError, SearchConfig
 from nas.evaluation import Evaluation, Fidelity, Proposal
 from nas.executors.base import Call
+from nas.limits import admits
 from nas.score import Budget, BudgetError
 from nas.spaces.base import Candidate, SearchSpace
 
@@ -96,8 +97,7 @@ def draw_cells(space: SearchSpace, budget: Budget, n: int, seed: int) -> list[Ca
     found: dict[Any, Candidate] = {}
     for _ in range(ROUNDS):
         batch = space.sample(SAMPLES, rng)
-        inside = np.broadcast_to(budget.admits(space.macs(batch), space.params(batch)), len(batch))
-        for index in np.flatnonzero(inside).tolist():
+        for index in np.flatnonzero(admits(space, budget, batch)).tolist():
             candidate = space.unpack(batch, index)
             found.setdefault(candidate.key(), candidate)
             if len(found) == n:
@@ -133,7 +133,8 @@ def measure_fidelity(
         raise ConfigError(f"evaluator.type is {config.evaluator.type!r}; only 'training' has a fidelity to measure.")
     if cells < 2 or times < 2:
         raise ConfigError(f"At least 2 cells and 2 times the epochs are needed, got {cells} and {times}.")
-    config = replace(config, time_limit=None)
+    # Of the limits those that need no measuring: how long an image takes says nothing of how a fidelity ranks.
+    config = replace(config, time_limit=None, limits=replace(config.limits, max_latency=None))
     parts = build_parts(config)
     fingerprint = parts.evaluator.fingerprint
     candidates = draw_cells(parts.space, config.limits, cells, seed)

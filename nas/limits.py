@@ -1,4 +1,4 @@
-"""Can hard limits be met at all? Asked before a search spends time."""
+"""Which candidates are within hard limits, and whether any can be: asked before a search spends time."""
 
 from __future__ import annotations
 
@@ -11,11 +11,55 @@ from nas.spaces.base import CandidateBatch, SearchSpace
 SAMPLES, KEPT, ROUNDS = 4_000, 400, 12
 """Where a space can't be listed: candidates drawn, cheapest ones mutated, and how often."""
 
+_SHOWN = {
+    "max_macs": ("{:,.0f}", "{:,.0f} MACs"),
+    "max_params": ("{:,.0f}", "{:,.0f} parameters"),
+    "max_latency": ("{:g} ms", "an estimated latency of {:.3g} ms"),
+}
+"""How a limit and a figure are shown."""
+
+
+def figures(space: SearchSpace, limits: Budget, batch: CandidateBatch) -> dict[str, NDArray[np.float64]]:
+    """What is limited of each candidate, by the limit's name; each (n,).
+
+    Raises:
+        BudgetError: a limit on a figure the space doesn't have.
+    """
+    known = {"max_macs": space.macs, "max_params": space.params, "max_latency": space.latency}
+    found = {}
+    for name, measure in known.items():
+        limit = getattr(limits, name)
+        if limit is None:
+            continue
+        values = measure(batch)
+        if values is None:
+            raise BudgetError(
+                f"{name}={limit:g} is set, but search space {space.name!r} knows no {name[4:]}. Remove the limit."
+            )
+        found[name] = values
+    return found
+
+
+def admits(space: SearchSpace, limits: Budget, batch: CandidateBatch) -> NDArray[np.bool_]:
+    """Which candidates of a batch are within the limits; bool (n,).
+
+    Raises:
+        BudgetError: a limit on a figure the space doesn't have.
+    """
+    inside = np.ones(len(batch), dtype=np.bool_)
+    for name, values in figures(space, limits, batch).items():
+        inside &= values <= getattr(limits, name)
+    return inside
+
+
+def describe(found: dict[str, NDArray[np.float64]], row: int = 0) -> str:
+    """What is limited of one candidate, for people: ``5,738,688 MACs and 194,178 parameters``."""
+    return " and ".join(_SHOWN[name][1].format(values[row]) for name, values in found.items())
+
 
 def check_limits(space: SearchSpace, limits: Budget) -> None:
     """Raises `BudgetError`, with the cheapest candidate found, where no candidate meets the limits."""
-    names = [name for name in ("max_macs", "max_params") if getattr(limits, name) is not None]
-    if not names:
+    if limits == Budget():
         return
     everything = space.all()
     if everything is not None:
@@ -30,32 +74,21 @@ def check_limits(space: SearchSpace, limits: Budget) -> None:
             batch, excess = _cheapest(space, limits, CandidateBatch.concat([batch, children]))
     if len(excess) and excess[0] <= 1:
         return
-    wanted = " and ".join(f"{name} = {getattr(limits, name):,.0f}" for name in names)
     if not len(excess):
         raise BudgetError(f"Space {space.name!r} is empty.")
-    found = {"max_macs": ("MACs", space.macs(batch)), "max_params": ("parameters", space.params(batch))}
-    cost = " and ".join(f"{values[0]:,.0f} {unit}" for unit, values in found.values() if values is not None)
-    broken = []
-    for name in names:
-        values = found[name][1]
-        if values is not None and values[0] > getattr(limits, name):
-            broken.append(name)
+    found = figures(space, limits, batch.take([0]))
+    wanted = " and ".join(f"{name} = {_SHOWN[name][0].format(getattr(limits, name))}" for name in found)
+    broken = " and ".join(name for name, values in found.items() if values[0] > getattr(limits, name))
     raise BudgetError(
-        f"No cell of space {space.name!r} meets {wanted}: the one that comes nearest has {cost}. "
-        f"Raise {' and '.join(broken)}, or choose a smaller space (for 'gemnet': size, stage_widths, choices.width)."
+        f"No cell of space {space.name!r} meets {wanted}: the one that comes nearest has {describe(found)}. "
+        f"Raise {broken}, or choose a smaller space (for 'gemnet': size, stage_widths, choices.width)."
     )
 
 
 def _cheapest(space: SearchSpace, limits: Budget, batch: CandidateBatch) -> tuple[CandidateBatch, NDArray[np.float64]]:
     """The candidates nearest to the limits, nearest first, and by what factor each exceeds them."""
     excess: NDArray[np.float64] = np.zeros(len(batch))
-    for limit, values in (
-        (limits.max_macs, space.macs(batch) if limits.max_macs is not None else None),
-        (limits.max_params, space.params(batch) if limits.max_params is not None else None),
-    ):
-        if limit is not None and values is not None:
-            excess = np.maximum(excess, values / limit)
-    if limits.max_macs is not None or limits.max_params is not None:
-        limits.admits(space.macs(batch), space.params(batch))  # says so where the space knows no such figure
+    for name, values in figures(space, limits, batch).items():
+        excess = np.maximum(excess, values / getattr(limits, name))
     order = np.argsort(excess, kind="stable")[:KEPT]
     return batch.take(order), excess[order]

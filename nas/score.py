@@ -64,6 +64,7 @@ class Budget:
     Args:
         max_macs: most multiply-adds, or None.
         max_params: most parameters, or None.
+        max_latency: most milliseconds an image may take, or None; on what, says the config's ``latency``.
 
     Raises:
         BudgetError: a limit that is not positive.
@@ -71,28 +72,10 @@ class Budget:
 
     max_macs: float | None = None
     max_params: float | None = None
+    max_latency: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("max_macs", "max_params"):
+        for name in ("max_macs", "max_params", "max_latency"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise BudgetError(f"{name} is a positive number, got {value}.")
-
-    def admits(
-        self, macs: NDArray[np.float64] | None, params: NDArray[np.float64] | None
-    ) -> NDArray[np.bool_] | np.bool_:
-        """Which candidates stay within the limits; (n,) or a scalar True where nothing is limited.
-
-        Raises:
-            BudgetError: a limit on a figure the space doesn't have.
-        """
-        ok: NDArray[np.bool_] | np.bool_ = np.bool_(True)
-        for name, limit, value in (("max_macs", self.max_macs, macs), ("max_params", self.max_params, params)):
-            if limit is None:
-                continue
-            if value is None:
-                raise BudgetError(
-                    f"{name}={limit} is set, but this search space knows no {name[4:]}. Remove the limit."
-                )
-            ok = ok & (value <= limit)
-        return ok

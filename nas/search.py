@@ -7,8 +7,9 @@ missing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,20 @@ from gemnet.genome import Genome
 from gemnet.macs import macs
 from nas.baselines import BLOCKS, BaselineError, block_genome, fit_width, random_candidates
 from nas.beginning import earlier_evaluations, first_candidates, fitting
-from nas.components import Parts, build_executor, build_parts, build_strategy, check_config, prepare_encoder
-from nas.config import SearchConfig
+from nas.components import (
+    Parts,
+    build_executor,
+    build_parts,
+    build_strategy,
+    check_config,
+    prepare_encoder,
+    prepare_latency,
+)
+from nas.config import LatencyOptions, SearchConfig
 from nas.evaluation import Evaluation, Proposal
 from nas.executors import Call, Executor
 from nas.exploration import Exploration
+from nas.latency import LatencyModel, measure, processor_name
 from nas.ledger import Ledger
 from nas.limits import check_limits
 from nas.monitor import Monitor, Stopwatch
@@ -34,7 +44,7 @@ from nas.spaces.base import Candidate
 from nas.spaces.gemnet import GEMNetSpace
 from nas.strategies.base import Strategy
 from nas.training.whole_networks import holds_weights, network_proposal
-from nas.work_folder import WorkFolder, open_work_folder, write_json
+from nas.work_folder import LATENCY, WorkFolder, check_work_folder, open_work_folder, write_json
 
 BOOKKEEPING = ("strategy", "ask", "tell", "ledger", "pictures")
 LIMIT_SLACK = 30.0
@@ -56,11 +66,13 @@ class Chosen:
         found: its evaluation during the search.
         fresh: its re-evaluations with fresh seeds; empty where none were asked for.
         score: mean efficiency score of the fresh ones (of the search's own without them).
+        latency: milliseconds an image took when it was measured; None without a limit on it.
     """
 
     found: Evaluation
     fresh: tuple[Evaluation, ...]
     score: float
+    latency: float | None = None
 
 
 @dataclass(frozen=True)
@@ -126,6 +138,8 @@ def run_search(config: SearchConfig, path: Path, resume: bool = False, monitor: 
     monitor, stopwatch = monitor or Monitor(), Stopwatch()
     check_config(config)
     parts = build_parts(config)
+    check_work_folder(path, resume)
+    latency = prepare_latency(config, parts.space, path / LATENCY, monitor)
     check_limits(parts.space, config.limits)
     first = first_candidates(config, parts.space)
     earlier = None if config.search.start_from is None else earlier_evaluations(Path(config.search.start_from))
@@ -134,9 +148,11 @@ def run_search(config: SearchConfig, path: Path, resume: bool = False, monitor: 
         Ledger(config.ledger).close()  # a wrong URL is to be found out before the folder is made
     with open_work_folder(path, config, fingerprint, resume) as folder:
         monitor.log_to(folder.log)
+        if latency is not None:
+            latency.save(folder.latency)
         with Ledger(config.ledger or folder.ledger) as ledger:
             with build_executor(config, parts, folder.worker_log) as executor:
-                search = _Search(config, parts, folder, ledger, executor, monitor, stopwatch, first, earlier)
+                search = _Search(config, parts, folder, ledger, executor, monitor, stopwatch, first, earlier, latency)
                 evaluations = search.explore()
                 chosen = search.choose(evaluations)
                 genome = search.keep(chosen, evaluations)
@@ -188,9 +204,10 @@ class _Search:
         stopwatch: Stopwatch,
         first: Sequence[Candidate] = (),
         earlier: Sequence[tuple[Evaluation, str]] | None = None,
+        latency: LatencyModel | None = None,
     ) -> None:
         self.config, self.parts, self.folder = config, parts, folder
-        self.first, self.earlier = first, earlier
+        self.first, self.earlier, self.latency = first, earlier, latency
         self.ledger, self.executor = ledger, executor
         self.monitor, self.stopwatch = monitor, stopwatch
         self.fingerprint = parts.evaluator.fingerprint
@@ -255,9 +272,10 @@ class _Search:
         if np.isfinite(scores[real]).any():
             scores = np.where(real, scores, -np.inf)
         order = sorted(np.flatnonzero(np.isfinite(scores)).tolist(), key=lambda k: (-scores[k], k))
+        ranked = self._in_time([evaluations[k] for k in order])
+        finalists, latencies = zip(*islice(ranked, max(options.top, 1)), strict=True)
         if options.top == 0:
-            return Chosen(evaluations[order[0]], (), float(scores[order[0]]))
-        finalists = [evaluations[k] for k in order[: options.top]]
+            return Chosen(finalists[0], (), self._score(finalists[0]), latencies[0])
         fidelity = self.config.fidelity
         fidelity = replace(fidelity, epochs=options.epochs or fidelity.epochs)
         proposals = [
@@ -278,12 +296,45 @@ class _Search:
             own = tuple(fresh[place * options.seeds : (place + 1) * options.seeds])
             values = self._scores(own)
             if np.isfinite(values).all():
-                choices.append(Chosen(finalist, own, float(values.mean())))
+                choices.append(Chosen(finalist, own, float(values.mean()), latencies[place]))
         if not choices:
             raise SearchError(
                 f"Each of the best {len(finalists)} candidates failed when trained again. See {self.folder.log}."
             )
         return max(choices, key=lambda choice: (choice.score, -choice.found.proposal.number))
+
+    def _in_time(self, ranked: Sequence[Evaluation]) -> Iterator[tuple[Evaluation, float | None]]:
+        """Those that keep the limit on latency as measured, workers being idle, and what was measured.
+
+        The search had estimates only. Without a limit, or on another machine than it began on, all are passed on.
+        """
+        space, limit, model = self.parts.space, self.config.limits.max_latency, self.latency
+        if limit is None or model is None or not isinstance(space, GEMNetSpace):
+            yield from ((evaluation, None) for evaluation in ranked)
+            return
+        if model.processor != processor_name():
+            self.monitor.note(f"This is another machine than {model.processor}: latencies are not measured again.")
+            yield from ((evaluation, None) for evaluation in ranked)
+            return
+        measured = []
+        for evaluation in ranked:
+            genome = space.genome(evaluation.proposal.candidate)
+            options = self.config.latency or LatencyOptions()
+            (latency,) = measure([genome], options, space.template.input_size, space.in_chans)
+            measured.append(latency)
+            if latency <= limit:
+                yield evaluation, latency
+            else:
+                self.monitor.note(
+                    f"Left out: no. {evaluation.proposal.number}, {_figures(evaluation)}. As measured an image takes "
+                    f"it {latency:.3g} ms, {latency / limit - 1:.0%} over the limit."
+                )
+        if min(measured) > limit:
+            raise SearchError(
+                f"None of the {len(ranked)} networks keeps max_latency={limit:g} as measured now; the fastest takes "
+                f"{min(measured):.3g} ms. Is something else running? --resume, which trains nothing again, when the "
+                "machine is idle; or search with a higher limit."
+            )
 
     def keep(self, chosen: Chosen, evaluations: Sequence[Evaluation]) -> Genome | None:
         """Writes the genome of the chosen candidate, and the pictures."""
@@ -412,6 +463,7 @@ def summary(result: SearchResult) -> dict[str, Any]:
             "params": chosen.found.params,
             "fresh_accuracies": [evaluation.accuracy for evaluation in chosen.fresh],
             "score": chosen.score,
+            "latency_ms": chosen.latency,
         },
         "comparison": [asdict(row) for row in result.rows],
         "evaluations_per_hour": round(evaluations_per_hour(result), 1),

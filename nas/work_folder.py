@@ -19,6 +19,8 @@ from nas.config import SearchConfig, first_difference, identity_of
 FORMAT = 1
 LEDGER = "ledger.db"
 """The ledger's file in a work folder."""
+LATENCY = "latency.json"
+"""The file of the prices by which latencies are estimated."""
 _IDENTITY, _LOCK = "search.json", ".lock"
 
 
@@ -77,6 +79,11 @@ class WorkFolder:
         return self.path / "search.png"
 
     @property
+    def latency(self) -> Path:
+        """Prices by which latencies are estimated."""
+        return self.path / LATENCY
+
+    @property
     def test_log(self) -> Path:
         """When and at which commit the official test images were opened."""
         return self.path / "test_images.log"
@@ -108,13 +115,7 @@ def open_work_folder(path: Path, config: SearchConfig, evaluator: str, resume: b
         WorkFolderError: the folder is not empty and ``resume`` is False, holds another search or something else, or
             another process is searching in it.
     """
-    if not resume and _contents(path):
-        raise WorkFolderError(
-            f"The work folder {path} is not empty. Add --resume to go on with the search in it, or choose another "
-            "--work-dir."
-        )
-    if _contents(path) and not (path / _IDENTITY).is_file():
-        raise WorkFolderError(f"The work folder {path} is not empty and holds no search. Choose another --work-dir.")
+    check_work_folder(path, resume)
     try:
         path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path / _LOCK)
@@ -139,6 +140,17 @@ def open_work_folder(path: Path, config: SearchConfig, evaluator: str, resume: b
     except BaseException:
         lock.release()
         raise
+
+
+def check_work_folder(path: Path, resume: bool) -> None:
+    """Raises `WorkFolderError` where no search can begin, or go on, in a folder."""
+    if not resume and _contents(path):
+        raise WorkFolderError(
+            f"The work folder {path} is not empty. Add --resume to go on with the search in it, or choose another "
+            "--work-dir."
+        )
+    if _contents(path) and not (path / _IDENTITY).is_file():
+        raise WorkFolderError(f"The work folder {path} is not empty and holds no search. Choose another --work-dir.")
 
 
 def read_identity(path: Path) -> dict[str, Any]:

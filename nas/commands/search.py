@@ -25,6 +25,9 @@ examples
     {program} configs/search/cifar10.py --budget 100 --workers 4
   on images of your own (photos/train/<class>/*.jpg), for a network of at most 20 million MACs:
     {program} configs/search/cifar10.py --data photos --max-macs 20e6 --work-dir work_dirs/photos
+  for a network that takes at most 2 ms for an image on this processor, or half a ms in batches on a GPU:
+    {program} configs/search/cifar10.py --max-latency 2
+    {program} configs/search/cifar10.py --max-latency 0.5 --cfg-options latency.device=cuda latency.batch_size=64
   go on after Ctrl-C, a crash or a power cut (nothing evaluated is lost or done twice):
     {program} configs/search/cifar10.py --budget 100 --workers 4 --resume
   any key of a config can be changed; a wrong one is named with the nearest right one:
@@ -89,6 +92,7 @@ def _read(options: argparse.Namespace) -> tuple[Any, Path]:
         ("data", "data.source"),
         ("max_macs", "limits.max_macs"),
         ("max_params", "limits.max_params"),
+        ("max_latency", "limits.max_latency"),
         ("target_macs", "score.target_macs"),
     ):
         if getattr(options, name) is not None:
@@ -131,6 +135,13 @@ def _parser(program: str) -> argparse.ArgumentParser:
     )
     parser.add_argument("--max-macs", metavar="X", type=float, help="hard limit on multiply-adds, such as 20e6")
     parser.add_argument("--max-params", metavar="X", type=float, help="hard limit on parameters")
+    parser.add_argument(
+        "--max-latency",
+        metavar="MS",
+        type=float,
+        help="hard limit on the milliseconds an image takes, here one at a time on one thread of this CPU "
+        "(latency.device, latency.threads, latency.batch_size say otherwise)",
+    )
     parser.add_argument("--target-macs", metavar="X", type=float, help="MACs at which the score charges nothing")
     parser.add_argument(
         "--cfg-options", metavar="KEY=VALUE", nargs="+", action=options_action(), help="values put over the config's"

@@ -119,6 +119,10 @@ class SearchSpace(ABC):
         """Parameters of each candidate's network, (n,); None where the space has no such notion."""
         return None
 
+    def latency(self, batch: CandidateBatch) -> NDArray[np.float64] | None:
+        """Milliseconds an image takes in each candidate's network, (n,); None where nothing was measured."""
+        return None
+
     def pack(self, candidates: Sequence[Candidate]) -> CandidateBatch:
         """Candidates as one batch.
 

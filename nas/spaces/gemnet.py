@@ -8,7 +8,7 @@ and without it, the network is the same. MobileNetV2's inverted residual is the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -74,6 +74,9 @@ class GEMNetSpace(SearchSpace):
         head_width: channels of the convolution before the global pool, likewise.
         width_step: stages' widths are rounded to multiples of it.
 
+    Attributes:
+        latency_model: milliseconds of what `costs` gives, as `nas.latency.LatencyModel`; None until it is measured.
+
     Raises:
         SpaceError: an unknown choice, an empty list, a number out of range.
         GemnetError: an operation or form that does not exist.
@@ -113,6 +116,7 @@ class GEMNetSpace(SearchSpace):
         self.vocabulary = tuple(vocabulary)
         self.max_nodes = max_nodes
         self.in_chans = in_chans
+        self.latency_model: Callable[[NDArray[np.int64]], NDArray[np.float64]] | None = None
         around: dict[str, Any] = {
             "stem_width": stem_width,
             "stage_widths": stage_widths,
@@ -266,6 +270,14 @@ class GEMNetSpace(SearchSpace):
     def params(self, batch: CandidateBatch) -> NDArray[np.float64]:
         """Parameters of each candidate's network; (n,)."""
         return self._costs.params(batch.graphs, batch.macro).astype(np.float64)
+
+    def costs(self, batch: CandidateBatch) -> NDArray[np.int64]:
+        """All that is counted of each candidate's network, (n, 4); columns as in `gemnet.operations.Cost`."""
+        return self._costs.costs(batch.graphs, batch.macro)
+
+    def latency(self, batch: CandidateBatch) -> NDArray[np.float64] | None:
+        """Milliseconds an image takes in each candidate's network, estimated; None without a ``latency_model``."""
+        return None if self.latency_model is None else self.latency_model(self.costs(batch))
 
     def genome(self, candidate: Candidate, name: str = "", origin: str = "") -> Genome:
         """The genome of a candidate's network."""

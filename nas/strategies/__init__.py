@@ -73,7 +73,7 @@ def make_strategy(
         seed: with the number of a proposal, the key of all randomness.
         fidelity: how thoroughly proposals are to be evaluated.
         score: what is maximised; None is the accuracy.
-        budget: hard limits on MACs and parameters.
+        budget: hard limits.
         options: the strategy's own, see `strategy_options`; and ``measure``, see `nas.strategies.nasgem.Nasgem`.
 
     Raises:

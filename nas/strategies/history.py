@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from gemnet.errors import GemnetError, nearest
 from nas.evaluation import Evaluation, Fidelity, Proposal
+from nas.limits import admits
 from nas.score import Budget, BudgetError, EfficiencyScore
 from nas.spaces.base import Candidate, CandidateBatch, SearchSpace
 from nas.strategies.base import Strategy
-from nas.strategies.pool import Pool, admits, enumerated_pool
+from nas.strategies.pool import Pool, enumerated_pool
 
 DRAWS_PER_ROUND = 64  # candidates drawn at once when looking for one that is new and within the budget
 DRAW_ROUNDS = 200  # then the space is taken to be exhausted, or the budget to admit nothing
@@ -60,10 +61,7 @@ class HistoryStrategy(Strategy):
         self.initial = initial
         self.pool: Pool | None = enumerated_pool(space, self.budget)
         if self.pool is not None and not len(self.pool):
-            raise BudgetError(
-                f"No candidate of space {space.name!r} is within the limits {self.budget}. "
-                "Raise max_macs or max_params."
-            )
+            raise BudgetError(f"No candidate of space {space.name!r} is within the limits {self.budget}. Raise them.")
         self.told = 0
         self.candidates: list[Candidate] = []
         self.numbers: list[int] = []
@@ -140,7 +138,7 @@ class HistoryStrategy(Strategy):
         if n and not found and not self.candidates and not taken:
             raise BudgetError(
                 f"None of {DRAW_ROUNDS * max(DRAWS_PER_ROUND, n)} random candidates of space {self.space.name!r} is "
-                f"within the limits {self.budget}. Raise max_macs or max_params."
+                f"within the limits {self.budget}. Raise them."
             )
         return found
 

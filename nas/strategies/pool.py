@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nas.limits import admits
 from nas.predictor import FeatureTable
 from nas.score import Budget
 from nas.spaces.base import Candidate, CandidateBatch, SearchSpace
@@ -144,13 +145,6 @@ def sampled_pool(
         known = np.concatenate([known, hashes[new]])
         total += len(new)
     return Pool(space, CandidateBatch.concat(parts).take(slice(0, size)))
-
-
-def admits(space: SearchSpace, budget: Budget, batch: CandidateBatch) -> NDArray[np.bool_]:
-    """Which candidates of a batch are within the budget; bool (n,)."""
-    macs = space.macs(batch) if budget.max_macs is not None else None
-    params = space.params(batch) if budget.max_params is not None else None
-    return np.broadcast_to(np.asarray(budget.admits(macs, params)), (len(batch),))
 
 
 def wl_hash(batch: CandidateBatch) -> NDArray[np.uint64]:

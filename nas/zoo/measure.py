@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import gemnet.models  # noqa: F401  (registers its networks with timm)
 from gemnet.weights import PackagedWeights, verify_weights
 from nas.evaluators.training import limited_threads
 from nas.images.datasets import DataSpec, open_test_images
+from nas.latency import processor_name
 from nas.training.loop import TrainingData
 from nas.training.loop import measure as top1
 from nas.zoo.results import Speed, ZooError
@@ -93,14 +93,3 @@ def measure_speed(model: nn.Module, side: int, channels: int = 3, batch_size: in
         processor=processor_name(),
         torch=torch.__version__,
     )
-
-
-def processor_name() -> str:
-    """The processor as the system calls it."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nas.limits import check_limits
+from nas.limits import admits, check_limits
 from nas.score import Budget, BudgetError
 from nas.spaces.gemnet import GEMNetSpace
 from nas.spaces.nasbench201 import NASBench201
@@ -38,6 +38,23 @@ def test_limits_that_none_meets_are_an_error_that_says_how_near_one_comes(limits
     with pytest.raises(BudgetError) as caught:
         check_limits(GEMNetSpace(), limits)
     assert words in str(caught.value)
+
+
+def test_a_candidate_is_admitted_that_is_within_every_limit() -> None:
+    space = GEMNetSpace()
+    batch = space.sample(300, np.random.default_rng(0))
+    macs, params = space.macs(batch), space.params(batch)
+    limits = Budget(max_macs=float(np.median(macs)), max_params=float(np.median(params)))
+    expected = (macs <= limits.max_macs) & (params <= limits.max_params)
+    assert 0 < expected.sum() < 150
+    np.testing.assert_array_equal(admits(space, limits, batch), expected)
+    assert admits(space, Budget(), batch).all()
+
+
+def test_a_limit_on_what_a_space_does_not_know_is_refused() -> None:
+    space = NASBench201()
+    with pytest.raises(BudgetError, match="max_latency=5 is set, but search space 'nasbench201' knows no latency"):
+        admits(space, Budget(max_latency=5), space.all())
 
 
 def test_spaces_that_can_be_listed_are_searched_through() -> None:

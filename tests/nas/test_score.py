@@ -24,15 +24,8 @@ def test_score_without_macs_says_so() -> None:
         EfficiencyScore(1e6, 1.0)([50.0])
 
 
-def test_budget_admits_what_is_within_every_limit() -> None:
-    macs, params = np.array([1.0, 2.0, 3.0]), np.array([30.0, 20.0, 10.0])
-    np.testing.assert_array_equal(Budget(max_macs=2).admits(macs, params), [True, True, False])
-    np.testing.assert_array_equal(Budget(max_macs=2, max_params=20).admits(macs, params), [False, True, False])
-    assert Budget().admits(None, None)
-
-
-def test_budget_on_an_unknown_figure_is_refused() -> None:
-    with pytest.raises(BudgetError, match="knows no params"):
-        Budget(max_params=10).admits(np.ones(2), None)
-    with pytest.raises(BudgetError, match="max_macs is a positive number, got 0"):
-        Budget(max_macs=0)
+@pytest.mark.parametrize("name", ["max_macs", "max_params", "max_latency"])
+@pytest.mark.parametrize("value", [0, -1.0, float("nan")])
+def test_limits_are_positive(name: str, value: float) -> None:
+    with pytest.raises(BudgetError, match=f"{name} is a positive number, got {value}"):
+        Budget(**{name: value})

@@ -17,9 +17,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from gemnet.macs import cost
 from nas.commands import export as export_command
 from nas.commands import search as search_command
 from nas.evaluation_table import COLUMNS
+from nas.latency import fit_to_space
 from nas.ledger import Ledger
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -115,6 +117,60 @@ def test_start_from_a_folder_without_a_search_is_refused(tmp_path, capsys) -> No
     assert search_command.main(["--work-dir", str(tmp_path / "next"), "--cfg-options", *options]) == 2
     assert "there is no ledger.db in it" in capsys.readouterr().err
     assert not (tmp_path / "next").exists()
+
+
+@pytest.fixture
+def milliseconds(monkeypatch):
+    """Latencies as a fixed function of the network, times ``factor["now"]``: no test depends on the machine."""
+    factor = {"now": 1.0}
+
+    def measured(genomes, options, side, in_chans=3):
+        counted = [cost(genome, side, in_chans=in_chans) for genome in genomes]
+        return [factor["now"] * (0.1 + 0.02 * each.passes + 1e-7 * each.macs) for each in counted]
+
+    monkeypatch.setattr("nas.latency.measure", measured)
+    monkeypatch.setattr("nas.search.measure", measured)
+    return factor
+
+
+LATENCY = [*TINY, "final=None", "comparison=None", "latency.networks=32"]
+
+
+def test_a_search_keeps_a_limit_on_latency(milliseconds, tmp_path, capsys) -> None:
+    arguments = ["--work-dir", str(tmp_path / "work"), "--max-latency", "2.5", "--cfg-options", *LATENCY]
+    code, out, _ = run(capsys, *arguments, "--budget", "4")
+    assert code == 0
+    assert "32 networks took" in out
+    chosen = json.loads((tmp_path / "work" / "summary.json").read_text())["chosen"]
+    assert 0.1 < chosen["latency_ms"] <= 2.5
+    assert f"{chosen['latency_ms']:.3g} ms an image, measured on cpu" in out
+    prices = (tmp_path / "work" / "latency.json").read_text()
+    code, out, _ = run(capsys, *arguments, "--budget", "8", "--resume")
+    assert code == 0
+    assert "networks took" not in out  # what was measured is kept
+    assert (tmp_path / "work" / "latency.json").read_text() == prices
+
+
+def test_networks_that_turn_out_too_slow_are_left_out_and_the_search_can_go_on(
+    milliseconds, monkeypatch, tmp_path, capsys
+) -> None:
+    arguments = ["--work-dir", str(tmp_path / "work"), "--budget", "4", "--cfg-options", *LATENCY]
+    options = ["limits.max_latency=2.5"]
+
+    def fit_then_be_busy(*given):
+        model = fit_to_space(*given)
+        milliseconds["now"] = 100.0
+        return model
+
+    monkeypatch.setattr("nas.components.fit_to_space", fit_then_be_busy)
+    code, out, error = run(capsys, *arguments, *options)
+    assert code == 2
+    assert out.count("Left out: no.") == 4
+    assert "None of the 4 networks keeps max_latency=2.5 as measured now" in error
+    milliseconds["now"] = 1.0
+    code, out, _ = run(capsys, *arguments, *options, "--resume")
+    assert code == 0
+    assert "Left out" not in out
 
 
 def run(capsys, *arguments: str) -> tuple[int, str, str]:
@@ -279,6 +335,9 @@ def test_bad_exports_end_with_one_message(finished, tmp_path, capsys, arguments,
         (["--max-macs", "1000"], "meets max_macs = 1,000: the one that comes nearest has"),
         (["--max-params", "10"], "max_params = 10: the one that comes nearest has"),
         (["--max-macs", "-5"], "max_macs is a positive number, got -5"),
+        (["--max-latency", "0"], "max_latency is a positive number, got 0"),
+        (["--max-latency", "5", "--cfg-options", "latency.device=cudaa"], "latency.device is 'cudaa'"),
+        (["configs/search/nasbench201.py", "--max-latency", "5"], "'nasbench201' has no networks to measure"),
         (["--data", "no/such/images"], "There is no image folder at"),
         (["--data", "digitts"], "Did you mean 'digits'?"),
         (["configs/search/nasbench201.py", "--cfg-options", "evaluator.path=none.parquet"], "no table at none.parquet"),
