@@ -12,7 +12,7 @@ from gemnet.errors import GemnetError
 from nas.commands.options import options_action, program_name
 
 if TYPE_CHECKING:
-    from nas.comparison.run import ComparisonFolder
+    from nas.comparison.run import Comparison, ComparisonFolder
     from nas.monitor import Monitor
 
 DESCRIPTION = """\
@@ -31,6 +31,8 @@ examples
     {program} cifar10 --estimate
   compare; after Ctrl-C, a crash or a power cut the same command goes on:
     {program} cifar10 --workers 2
+  table and picture of the trainings that have ended so far, also while it runs:
+    {program} cifar10 --report
   when nothing will be changed any more: measure the kept weights on the official test images; this is logged:
     {program} cifar10 --final
   a network of your own against its peers: copy configs/comparison/cifar10.py, put your genome (a search's best.json),
@@ -74,6 +76,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _print_estimate(data)
             return 0
         path = Path(options.work_dir or Path("work_dirs") / f"comparison_{file.stem}")
+        if options.report:
+            print(_report(data, path))
+            return 0
         with ComparisonFolder(path) as folder:
             monitor.note(f"Work folder: {path}")
             compare = _compare_detectors if DETECTORS in data else _compare_classifiers
@@ -93,13 +98,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _compare_classifiers(data: Mapping[str, Any], folder: ComparisonFolder, final: bool, monitor: Monitor) -> str:
     from nas.comparison.config import read_comparison
-    from nas.comparison.picture import draw_comparison
-    from nas.comparison.report import as_csv, markdown
     from nas.comparison.run import run_comparison
 
-    comparison = run_comparison(read_comparison(data), folder, final, monitor)
-    draw_comparison(comparison, folder.path / "accuracy.png")
-    return _write_tables(folder.path, markdown(comparison), as_csv(comparison), "accuracy.png")
+    return _write_classifiers(run_comparison(read_comparison(data), folder, final, monitor), folder.path)
+
+
+def _report(data: Mapping[str, Any], path: Path) -> str:
+    from nas.comparison.config import read_comparison
+    from nas.comparison.run import comparison_so_far
+
+    if DETECTORS in data:
+        raise GemnetError(
+            f"--report is for classifiers. Each finished training of a detector is a training.json below {path}."
+        )
+    return _write_classifiers(comparison_so_far(read_comparison(data), path), path)
+
+
+def _write_classifiers(comparison: Comparison, path: Path) -> str:
+    from nas.comparison.picture import draw_comparison
+    from nas.comparison.report import as_csv, markdown
+
+    draw_comparison(comparison, path / "accuracy.png")
+    return _write_tables(path, markdown(comparison), as_csv(comparison), "accuracy.png")
 
 
 def _compare_detectors(data: Mapping[str, Any], folder: ComparisonFolder, final: bool, monitor: Monitor) -> str:
@@ -158,10 +178,12 @@ def _parser(program: str) -> argparse.ArgumentParser:
         "--work-dir", metavar="D", help="folder for everything (default: work_dirs/comparison_<config>)"
     )
     parser.add_argument("--workers", metavar="N", type=int, help="processes that train (default: one a GPU or a core)")
-    parser.add_argument(
-        "--estimate", action="store_true", help="show networks, their costs and the hours; train nothing"
+    ways = parser.add_mutually_exclusive_group()
+    ways.add_argument("--estimate", action="store_true", help="show networks, their costs and the hours; train nothing")
+    ways.add_argument(
+        "--report", action="store_true", help="write table and picture of what has been trained so far; train nothing"
     )
-    parser.add_argument(
+    ways.add_argument(
         "--final", action="store_true", help="measure all trained networks on the official test images; this is logged"
     )
     parser.add_argument(

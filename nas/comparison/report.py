@@ -171,7 +171,8 @@ def markdown(comparison: Comparison) -> str:
             "" if math.isnan(line.lr) else f"{line.lr:g}",
         ]
         for figures in (line.dev, line.test) if test else (line.dev,):
-            cells += ["", ""] if figures is None else [_spread(figures), _lead(figures)]
+            trainings = "" if figures is None or line.is_mean else _unfinished(figures, len(config.seeds))
+            cells += ["", ""] if figures is None else [_spread(figures) + trainings, _lead(figures)]
         text.append(f"| {' | '.join(cells)} |")
     test_note = "; test: the official test images." if test else "; the official test images were not opened."
     notes = [
@@ -213,6 +214,11 @@ def _spread(figures: Figures) -> str:
         return f"-{failed}"
     spread = "" if math.isnan(figures.sd) else f" ± {figures.sd:.2f}"
     return f"{figures.mean:.2f}{spread}{failed}"
+
+
+def _unfinished(figures: Figures, seeds: int) -> str:
+    done = figures.n + figures.failed
+    return "" if done == seeds else f" ({done} of {seeds} seeds)"
 
 
 def _lead(figures: Figures) -> str:

@@ -145,6 +145,38 @@ def run_comparison(config: ComparisonConfig, folder: ComparisonFolder, final: bo
     return Comparison(_contenders(chosen, jobs, table, trainer.fingerprint), given_up, config)
 
 
+def comparison_so_far(config: ComparisonConfig, path: Path) -> Comparison:
+    """What the trainings that have ended say; nothing is trained, and the comparison may go on meanwhile.
+
+    Networks of which no training has ended are left out, and so are those whose short runs are not done: the form and
+    the rate would not be those of the finished comparison.
+
+    Args:
+        config: what is compared.
+        path: the comparison's folder.
+
+    Raises:
+        ComparisonError: no training of the reference has ended.
+        GemnetError: the images or a network can't be had.
+    """
+    trainer = make_trainer(config)
+    table = Trainings(path / "trainings.csv")
+    roster = [
+        entry
+        for entry in build_roster(config, trainer.shape)
+        if all(row_key(job, trainer.fingerprint) in table.rows for job in short_runs(config, [entry]))
+    ]
+    chosen, given_up = choose(config, roster, table, trainer.fingerprint)
+    found = _contenders(chosen, trainings(config, chosen), table, trainer.fingerprint)
+    begun = tuple(one for one in found if one.accuracies)
+    if not begun or begun[0].network.name != config.reference:
+        raise ComparisonError(
+            f"There is nothing to report: {path / 'trainings.csv'} holds no training of {config.reference!r}, which "
+            "all others are compared with, by these settings. Run the same command without --report."
+        )
+    return Comparison(begun, given_up, config)
+
+
 def make_executor(config: ComparisonConfig, trainer: ComparisonTrainer, folder: ComparisonFolder) -> Executor:
     """The processes that train; they start with the first training."""
     count, threads, gpus = config.workers.count, config.workers.threads, torch.cuda.device_count()
@@ -325,12 +357,14 @@ def _contenders(
     found = []
     for network, lr in chosen:
         own = [job for job in jobs if job.network is network]
-        dev = {job.seed: table.rows[row_key(job, fingerprint)].accuracy for job in own}
-        test = {
-            job.seed: table.rows[row_key(job, fingerprint, TEST)].accuracy
-            for job in own
-            if row_key(job, fingerprint, TEST) in table.rows
-        }
+        dev, test = (
+            {
+                job.seed: table.rows[row_key(job, fingerprint, phase)].accuracy
+                for job in own
+                if row_key(job, fingerprint, phase) in table.rows
+            }
+            for phase in (TRAINING, TEST)
+        )
         found.append(Contender(network, lr, dev, test))
     return tuple(found)
 

@@ -130,17 +130,16 @@ class Trainings:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._names = [item.name for item in fields(Row)]
+        self._end = 0  # of the last complete line, in bytes: a command may have been killed in the middle of one
         self.rows: dict[str, Row] = {}
         if path.is_file():
             for row in self._read():
                 self.rows[row.key] = row
 
     def _read(self) -> list[Row]:
-        text = self.path.read_text(encoding="utf-8")
-        complete = text[: text.rfind("\n") + 1]
-        if complete != text:  # the command was killed in the middle of a line
-            with self.path.open("r+", encoding="utf-8") as file:
-                file.truncate(len(complete.encode()))
+        content = self.path.read_bytes()
+        self._end = content.rfind(b"\n") + 1
+        complete = content[: self._end].decode(errors="replace")  # what is no text is no table
         reader = csv.DictReader(io.StringIO(complete))
         if complete and reader.fieldnames != self._names:
             raise ComparisonError(
@@ -157,13 +156,15 @@ class Trainings:
         """Writes a row, and returns when it is on the disk."""
         text = io.StringIO()
         writer = csv.DictWriter(text, self._names, lineterminator="\n")
-        if not self.rows and not (self.path.is_file() and self.path.stat().st_size):
+        if not self._end:
             writer.writeheader()
         writer.writerow(asdict(row))
-        with self.path.open("a", encoding="utf-8", newline="") as file:
-            file.write(text.getvalue())
+        with self.path.open("ab") as file:
+            file.truncate(self._end)
+            file.write(text.getvalue().encode())
             file.flush()
             os.fsync(file.fileno())
+            self._end = file.tell()
         self.rows[row.key] = row
 
 

@@ -43,6 +43,7 @@ from nas.comparison.run import (
     ComparisonFolder,
     Contender,
     choose,
+    comparison_so_far,
     make_trainer,
     run_comparison,
     short_runs,
@@ -294,6 +295,22 @@ class TestComparison:
         trained.clear()
         compared(replace(settings, recipe=replace(settings.recipe, label_smoothing=0.2)), path)
         assert len(trained) == 8
+
+    def test_so_far_is_what_the_finished_trainings_say_and_leaves_the_folder_alone(self, settings, finished, tmp_path):
+        whole, path = finished
+        lines_of = (path / "trainings.csv").read_text().splitlines(keepends=True)
+        for count, seeds in ((7, [{0, 1}, {0}]), (6, [{0}, {0}]), (5, [{0}])):  # 1 head, 4 short runs
+            (tmp_path / "trainings.csv").write_text("".join(lines_of[: count + 1]) + "small,,tr")  # one being written
+            found = comparison_so_far(settings, tmp_path)
+            assert [set(one.accuracies) for one in found.contenders] == seeds
+            for one, other in zip(found.contenders, whole.contenders, strict=False):
+                assert one.accuracies.items() <= other.accuracies.items()
+            assert (tmp_path / "trainings.csv").read_text().endswith("small,,tr")
+        assert "(1 of 2 seeds)" in markdown(found)
+        assert "of 2 seeds" not in markdown(whole)
+        (tmp_path / "trainings.csv").write_text("".join(lines_of[:4]))  # short runs only
+        with pytest.raises(ComparisonError, match="nothing to report"):
+            comparison_so_far(settings, tmp_path)
 
     def test_final_comes_last_is_logged_and_opens_the_images_once(self, settings, finished, tmp_path):
         path = tmp_path / "w"
@@ -576,6 +593,11 @@ class TestCommand:
         about = json.loads((folder / "comparison.json").read_text())
         assert [network["name"] for network in about["networks"]] == ["plain", "mobilenetv2", "small"]
         assert len(list((folder / "weights").glob("*.safetensors"))) == 3
+        with ComparisonFolder(folder):  # as if it still ran
+            assert self.run(capsys, file, "--report") == (0, out[out.index("| network") :], "")
+        code, out, _ = self.run(capsys, file, "--report", "--cfg-options", "seeds=[0,1]")
+        assert code == 0
+        assert out.count("(1 of 2 seeds)") == 3
 
     def test_estimate_trains_nothing(self, file, capsys):
         code, out, _ = self.run(capsys, file, "--estimate")
@@ -590,6 +612,7 @@ class TestCommand:
             (["cifar11"], "Did you mean 'cifar10'"),
             (["mine.py", "--cfg-options", "data.source=./nowhere"], "There is no image folder at"),
             (["mine.py", "--final"], "without --final first"),
+            (["mine.py", "--report"], "nothing to report"),
             (["mine.py", "--workers", "-1"], "--workers"),
         ],
     )
@@ -603,7 +626,7 @@ class TestCommand:
         with pytest.raises(SystemExit):
             compare.main(["--help"])
         out = capsys.readouterr().out
-        for word in ("--final", "--estimate", "weights/", "docs/comparison.md"):
+        for word in ("--final", "--estimate", "--report", "weights/", "docs/comparison.md"):
             assert word in out
 
 
