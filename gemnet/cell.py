@@ -22,7 +22,7 @@ from torch import nn
 
 from gemnet.cell_graph import CellGraph
 from gemnet.genome import CellSpec
-from gemnet.operations import Cost, Operation, build_activation, parse_operation
+from gemnet.operations import Cost, Operation, Steps, build_activation, parse_operation
 
 RAW, ADAPTED = 0, -1
 """Keys of the cell's input among the values that nodes read: as it is, and adapted to the cell's inside."""
@@ -354,7 +354,7 @@ class Cell(nn.Module):
         self.project = build(spec.project, layout.joined, width) if spec.project is not None else None
         self.shortcut: nn.Module | None = None
         if layout.shortcut != "none":
-            self.shortcut = nn.Sequential()
+            self.shortcut = Steps()
             if layout.shortcut != "identity":
                 name = layout.shortcut.removeprefix("pool_")
                 pools = name != layout.shortcut and stride != 1

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
+from collections import Counter, OrderedDict
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from gemnet.errors import OperationError, nearest
 
@@ -77,6 +78,35 @@ class NarrowStridedConv2d(nn.Conv2d):
             picked = input[:, :, :: self.stride[0], :: self.stride[1]]
             return F.conv2d(picked, self.weight, self.bias, groups=self.groups)
         return self._conv_forward(input, self.weight, self.bias)
+
+
+class Steps(nn.Sequential):
+    """The layers of an operation, one after another.
+
+    `timm.utils.reparameterize_model` knows `fuse`, and so prepares a whole trained network, or one inside a detector,
+    for inference.
+    """
+
+    def fuse(self) -> nn.Sequential:
+        """The same function with every norm that follows a convolution folded into it, for inference.
+
+        A norm with fixed statistics is a factor and an offset for each channel, which a convolution can have in its
+        weights and a bias: one pass over memory less for each.
+
+        Raises:
+            OperationError: the module is in training mode, where statistics are the batch's.
+        """
+        if self.training:
+            raise OperationError("Norms are folded for inference only. Call model.eval() first.")
+        fused: OrderedDict[str, nn.Module] = OrderedDict()
+        for name, module in self.named_children():
+            last = next(reversed(fused), "")
+            before = fused.get(last)
+            if isinstance(module, nn.BatchNorm2d) and isinstance(before, nn.Conv2d):
+                fused[last] = fuse_conv_bn_eval(before, module)
+            else:
+                fused[name] = module
+        return nn.Sequential(fused).eval()
 
 
 class Cost(NamedTuple):
@@ -258,7 +288,7 @@ class Operation:
         dd: dict[str, Any] | None = None,
     ) -> nn.Module:
         """The module; arguments and errors as `layers`, ``dd`` holds ``device`` and ``dtype``."""
-        module = nn.Sequential()
+        module = Steps()
         layers = self.layers(in_channels, out_channels, stride, dilation, activation)
         for place, layer in enumerate(layers):
             after_window = place > 0 and layers[place - 1].kind in ("conv", "bn", "avg_pool", "max_pool")

@@ -19,6 +19,7 @@ from timm.data import resolve_data_config
 from timm.models import FeatureListNet, group_parameters
 from timm.models._features import FeatureGetterNet
 from timm.optim import create_optimizer_v2
+from timm.utils import reparameterize_model
 from torch import nn
 from torch.fx import symbolic_trace
 
@@ -240,6 +241,53 @@ def test_output_stride_dilates_instead(stride: int) -> None:
     assert max(dilations) == 32 // stride
     with pytest.raises(gemnet.GenomeError, match="output_stride is 1"):
         make("gemnet_a", None, output_stride=1)
+
+
+def draw_statistics(model: nn.Module) -> None:
+    """Norms as a training leaves them: every channel with statistics and a factor and offset of its own."""
+    generator = torch.Generator().manual_seed(2)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for values in (module.running_mean, module.bias.data):
+                values.normal_(0, 0.2, generator=generator)
+            for values in (module.running_var, module.weight.data):
+                values.uniform_(0.5, 1.5, generator=generator)
+
+
+@each_network
+def test_norms_folded_for_inference_change_nothing(name: str, genome: gemnet.Genome | None) -> None:
+    model = make(name, genome).eval()
+    draw_statistics(model)
+    batch, before = images(model), copy.deepcopy(model.state_dict())
+    with torch.no_grad():
+        expected = model(batch)
+        folded = reparameterize_model(model)
+        torch.testing.assert_close(folded(batch), expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+    left = [module for module in folded.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert len(left) == (1 if genome is OTHERS["nasbench201"] else 0)  # its head's, which no convolution precedes
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_norms_fold_in_any_network(seed: int) -> None:
+    genome = random_genome(np.random.default_rng(seed))
+    model = GEMNet(genome).eval()
+    draw_statistics(model)
+    batch = torch.randn(2, 3, 33, 33, generator=torch.Generator().manual_seed(seed))
+    with torch.no_grad():
+        expected = model(batch)
+        found = reparameterize_model(model)(batch)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
+
+
+def test_folded_features_and_training_mode() -> None:
+    model = make("gemnet_a", None, features_only=True).eval()
+    batch = images(model)
+    with torch.no_grad():
+        for one, other in zip(reparameterize_model(model)(batch), model(batch), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5 * float(other.abs().max()))
+    with pytest.raises(gemnet.GemnetError, match=r"model\.eval\(\)"):
+        reparameterize_model(model.train())
 
 
 @one_of_each_form
