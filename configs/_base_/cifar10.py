@@ -3,9 +3,10 @@
 # opened by `tools/test.py --final` only. data_root is a folder of your own or the name of another data set (docs/training.md).
 data_root = 'cifar10'
 resolution = 32
+batch_size = 128
 
 train_dataloader = dict(
-    batch_size=128,
+    batch_size=batch_size,
     num_workers=0,  # images are bytes in memory: a batch takes less time than a worker's hand-over
     sampler=dict(type='DefaultSampler', shuffle=True),
     collate_fn=dict(type='gemnet.whole_batch'),

@@ -1,5 +1,6 @@
 # SGD, cosine, a short warm-up; decay on kernels and matrices only; an average of the weights is what is measured and kept.
 max_epochs = 100
+lr = 0.2
 
 train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=1)
 val_cfg = dict()
@@ -7,7 +8,7 @@ test_cfg = dict()
 
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='SGD', lr=0.2, momentum=0.9, nesterov=True, weight_decay=5e-4, fused=True),
+    optimizer=dict(type='SGD', lr=lr, momentum=0.9, nesterov=True, weight_decay=5e-4, fused=True),
     paramwise_cfg=dict(norm_decay_mult=0, bias_decay_mult=0, custom_keys={'.edge_weights.': dict(decay_mult=0)}))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, begin=0, end=500, by_epoch=False),

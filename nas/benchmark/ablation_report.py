@@ -181,8 +181,7 @@ def _text(title: str, worths: Sequence[Worth], figures: Sequence[str]) -> TextTa
         cell = f"{worth.value.mean:.3f}"
         if worth.difference is not None:
             mark = "*" if worth.difference.clear_of_zero else ""
-            cell = f"{cell}\n{worth.difference.mean:+.4f}{mark}"
-            cell += f" [{worth.difference.low:+.4f}, {worth.difference.high:+.4f}]"
+            cell += f"\n{worth.difference.text('+.4f')}{mark}"
         by_variant.setdefault(worth.variant, {})[worth.figure] = cell
     for variant, cells in by_variant.items():
         text.add_row(variant, *(cells.get(figure, "") for figure in figures))

@@ -128,4 +128,4 @@ def report_predictors(
 def _with_difference(value: Interval, difference: Interval | None) -> str:
     if difference is None:
         return str(value)
-    return f"{value}\n  {difference.mean:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
+    return f"{value}\n  {difference.text('+.3f')}"

@@ -125,28 +125,3 @@ def compare_predictors(rows: Sequence[Row], reference: str) -> dict[str, dict[in
             own = [values[predictor, size, s] for s in seeds]
             result.setdefault(predictor, {})[size] = paired_difference(own, [values[reference, size, s] for s in seeds])
     return result
-
-
-def noise_ceiling(
-    first: NDArray[np.float64], second: NDArray[np.float64], rng: np.random.Generator
-) -> tuple[float, float]:
-    """What tau a perfect predictor could reach on a noisy metric, from two noisy measurements of the same cells.
-
-    If truth and noises are normal scores, the correlation r of two equally noisy measurements is the square of the
-    correlation between truth and one of them; tau then follows as ``2 / pi * asin(sqrt(r))`` (Greiner's relation). It
-    is a rough
-    figure: measurements that share a bias, such as one schedule, look less noisy than they are, and a shorter
-        schedule's own
-    ranking counts as noise.
-
-    Args:
-        first, second: two measurements (n,).
-        rng: for breaking ties.
-
-    Returns:
-        tau between the measurements, and the estimated ceiling.
-    """
-    jitter = 1e-9 * rng.random(len(first))
-    tau = float(kendalltau(first + jitter, second).statistic)
-    r = np.sin(np.pi / 2 * tau)
-    return tau, float(2 / np.pi * np.arcsin(np.sqrt(r)))

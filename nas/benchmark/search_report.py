@@ -92,8 +92,7 @@ def _search_table(metric: str, summaries: Sequence[StrategySummary], checkpoints
         for k in checkpoints:
             cell = str(summary.regret[k])
             if k in summary.difference:
-                difference = summary.difference[k]
-                cell += f"\n  {difference.mean:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
+                cell += f"\n  {summary.difference[k].text('+.3f')}"
             cells.append(cell)
         found = np.isfinite(summary.found_best)
         row = [summary.strategy, *cells, f"{found.sum()}/{len(found)}", _quantiles(summary.found_best)]

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import bootstrap
-
-RESAMPLES = 9999
+from scipy import stats
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and its bootstrap interval.
+    """A mean and its interval.
 
     Args:
         mean: the sample's mean.
-        low, high: ends of the interval.
+        low, high: ends of the interval; NaN for a single value, which says nothing of its spread.
         n: size of the sample.
     """
 
@@ -31,34 +30,32 @@ class Interval:
         """Whether zero lies outside."""
         return self.low > 0 or self.high < 0
 
+    def text(self, form: str) -> str:
+        """``+1.35 [+0.13, +2.57]`` for the format ``+.2f``; without ends where there are none."""
+        ends = "" if math.isnan(self.low) else f" [{self.low:{form}}, {self.high:{form}}]"
+        return f"{self.mean:{form}}{ends}"
+
     def __str__(self) -> str:
-        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
+        return self.text(".3f")
 
 
 def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
-    """Mean with a percentile bootstrap interval (Efron, 1979); deterministic.
+    """Mean with Student's interval (t of n - 1 degrees of freedom), which holds its coverage down to a few values.
 
     Args:
-        values: the sample, (n,).
+        values: the sample, (n,), at least one.
         confidence: coverage of the interval.
     """
     sample: NDArray[np.float64] = np.asarray(values, dtype=np.float64)
-    mean = float(sample.mean())
-    if len(sample) < 2 or np.ptp(sample) == 0:
-        return Interval(mean, mean, mean, len(sample))
-    result = bootstrap(
-        (sample,),
-        np.mean,
-        confidence_level=confidence,
-        n_resamples=RESAMPLES,
-        method="percentile",
-        rng=np.random.default_rng(0),
-    ).confidence_interval
-    return Interval(mean, float(result.low), float(result.high), len(sample))
+    mean, n = float(sample.mean()), len(sample)
+    if n < 2:
+        return Interval(mean, math.nan, math.nan, n)
+    half = float(stats.t.ppf((1 + confidence) / 2, n - 1) * sample.std(ddof=1) / math.sqrt(n))
+    return Interval(mean, mean - half, mean + half, n)
 
 
 def paired_difference(first: ArrayLike, second: ArrayLike, confidence: float = 0.95) -> Interval:
-    """Mean of ``first - second``, pair by pair, with its bootstrap interval.
+    """Mean of ``first - second``, pair by pair, with its interval.
 
     Args:
         first, second: values of the same seeds in the same order, (n,).

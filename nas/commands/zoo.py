@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gemnet.errors import GemnetError
+from gemnet.errors import GemnetError, nearest
 from nas.commands.options import program_name
 
 if TYPE_CHECKING:
@@ -120,12 +120,19 @@ def _row(options: argparse.Namespace) -> Result:
         config=options.config,
         search=options.search or "",
         column=options.column,
-        rows=dict(item.split("=", 1) for item in options.rows) if options.rows is not None else None,
+        rows=_wanted_rows(options.rows),
         peer=getattr(options, "peer", False),
         detector=detector,
         macs=options.macs,
         params=options.params,
     )
+
+
+def _wanted_rows(items: Sequence[str] | None) -> dict[str, str] | None:
+    for item in items or ():
+        if "=" not in item:
+            raise GemnetError(f"--rows takes COLUMN=VALUE, got {item!r}; for example --rows network=mine phase=test.")
+    return None if items is None else dict(item.split("=", 1) for item in items)
 
 
 def _withdraw(options: argparse.Namespace) -> int:
@@ -142,7 +149,12 @@ def _speed(options: argparse.Namespace) -> int:
     from nas.zoo.results import load_results, save_result
     from nas.zoo.rows import build_row
 
-    for result in load_results(options.zoo):
+    results = load_results(options.zoo)
+    known = [result.name for result in results if result.task == "classification"]
+    for name in options.names:
+        if name not in known:
+            raise GemnetError(f"The zoo has no classifier {name!r}.{nearest(name, known)}")
+    for result in results:
         if result.task == "classification" and (not options.names or result.name in options.names):
             model, channels = build_row(result, options.zoo.parent)
             speed = measure_speed(model, result.resolution, channels)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import timm
@@ -93,18 +95,28 @@ class PythonSource:
 
     def build(self, images: Images) -> nn.Module:
         """See `Source.build`."""
+        return self._function()(num_classes=images.classes, in_chans=images.channels, **self.options)
+
+    def digest(self) -> str:
+        """Hex digits that change with the file the function is defined in; "" where it has none."""
+        try:
+            file = inspect.getsourcefile(self._function())
+            return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
+        except (OSError, TypeError):  # built in, or compiled
+            return ""
+
+    def _function(self) -> Callable[..., nn.Module]:
         module, _, function = self.target.partition(":")
         if not function:
             raise NetworkError(f"build is 'module:function', got {self.target!r}.")
         try:
-            make = getattr(importlib.import_module(module), function)
+            return getattr(importlib.import_module(module), function)
         except ImportError as error:
             raise NetworkError(
                 f"{self.target!r} can't be imported ({error}). Put the module's folder on PYTHONPATH."
             ) from None
         except AttributeError:
             raise NetworkError(f"Module {module!r} has no {function!r}.") from None
-        return make(num_classes=images.classes, in_chans=images.channels, **self.options)
 
 
 @dataclass(frozen=True)
@@ -157,7 +169,8 @@ def describe(name: str, source: Source, images: Images, form: str = "", group: s
     params = sum(parameter.numel() for parameter in model.parameters())
     # The modules and their settings, and all that is learnt: the same whatever the version of timm calls them.
     shapes = [(key, tuple(value.shape)) for key, value in model.state_dict().items()]
-    fingerprint = hashlib.sha256(f"{source!r}\n{model!r}\n{shapes!r}".encode()).hexdigest()[:16]
+    code = source.digest() if isinstance(source, PythonSource) else ""  # what a module does is seen in its code only
+    fingerprint = hashlib.sha256(f"{source!r}\n{model!r}\n{shapes!r}{code}".encode()).hexdigest()[:16]
     return Network(name, form, source, total, params, fingerprint, group)
 
 

@@ -34,7 +34,7 @@ def draw_comparison(comparison: Comparison, path: Path) -> None:
     test = found[0].test is not None
     groups = list(dict.fromkeys(line.group for line in found if line.group))
     colours = {group: GROUPS[number % len(GROUPS)] for number, group in enumerate(groups)}
-    figure = Figure(figsize=(11, 4.6), layout="constrained")
+    figure = Figure(figsize=(11, 4.6), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     _draw_accuracy([line for line in found if not line.is_mean], test, colours, left, figure)
@@ -45,7 +45,7 @@ def draw_comparison(comparison: Comparison, path: Path) -> None:
     figure.suptitle(
         f"{source}, {comparison.config.epochs} epochs, {seeds} seed{'s' if seeds > 1 else ''}, one recipe", fontsize=10
     )
-    figure.savefig(path, dpi=150)
+    figure.savefig(path)
 
 
 def _draw_accuracy(found: Sequence[Line], test: bool, colours: dict[str, str], axes: Axes, figure: Figure) -> None:
@@ -122,7 +122,7 @@ def _write_names(points: Sequence[tuple[float, float, str]], axes: Axes, figure:
         for place in places:
             side = "left" if place[0] > 0 else "right"
             text = axes.annotate(name, (x, y), place, textcoords="offset points", ha=side, fontsize=8)
-            box = text.get_window_extent()
+            box = text.get_window_extent().padded(4)
             if not any(box.x0 < t[2] and t[0] < box.x1 and box.y0 < t[3] and t[1] < box.y1 for t in taken):
                 break
             if place is not places[-1]:

@@ -9,9 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
-from nas.benchmark.statistics import Interval
+from nas.benchmark.statistics import Interval, mean_interval
 from nas.comparison.run import Comparison, Contender
 
 
@@ -62,21 +61,6 @@ class Line:
     is_mean: bool = False
 
 
-def t_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
-    """Mean with Student's interval; of a single value without ends (NaN).
-
-    Args:
-        values: the sample, at least one.
-        confidence: coverage.
-    """
-    sample = np.asarray(values, dtype=np.float64)
-    mean, n = float(sample.mean()), len(sample)
-    if n < 2:
-        return Interval(mean, math.nan, math.nan, n)
-    half = float(stats.t.ppf((1 + confidence) / 2, n - 1) * sample.std(ddof=1) / math.sqrt(n))
-    return Interval(mean, mean - half, mean + half, n)
-
-
 def lines(comparison: Comparison) -> list[Line]:
     """A line a network, the reference first, then by accuracy; then a line for each group of controls.
 
@@ -120,7 +104,7 @@ def _figures(own: Mapping[int, float], reference: Mapping[int, float], is_refere
         float(np.std(values, ddof=1)) if len(values) > 1 else math.nan,
         len(values),
         len(own) - len(values),
-        None if is_reference or not pairs else t_interval(pairs),
+        None if is_reference or not pairs else mean_interval(pairs),
     )
 
 
@@ -135,7 +119,7 @@ def _group_line(group: str, members: Sequence[Contender], reference: Contender) 
             float(np.std(means, ddof=1)) if len(means) > 1 else math.nan,
             len(means),
             sum(part.failed for part in parts),
-            t_interval(leads) if leads else None,
+            mean_interval(leads) if leads else None,
         )
 
     tests = [line.test for line in each if line.test is not None]
@@ -187,6 +171,12 @@ def markdown(comparison: Comparison) -> str:
             f"The learning rate was chosen among {rates} for each network alike, on a run of "
             f"{_plural(config.choice.epochs, 'epoch')} of {config.choice.subset:.0%} of the training images."
         )
+    if any(line.is_mean for line in found):
+        notes.append(
+            "A group's line: mean ± standard deviation over its cells; its lead is that over a further cell of the "
+            f"group, as far as the cells make it uncertain. All of a group are paired with the same "
+            f"{_plural(len(config.seeds), 'training')} of {config.reference}, whose own spread is not in the interval."
+        )
     edge = _at_the_edge(comparison)
     if edge:
         notes.append(f"At the edge of the learning rates offered: {edge}. A better one may lie beyond.")
@@ -222,11 +212,7 @@ def _unfinished(figures: Figures, seeds: int) -> str:
 
 
 def _lead(figures: Figures) -> str:
-    if figures.lead is None:
-        return ""
-    lead = figures.lead
-    ends = "" if math.isnan(lead.low) else f" [{lead.low:+.2f}, {lead.high:+.2f}]"
-    return f"{lead.mean:+.2f}{ends}"
+    return "" if figures.lead is None else figures.lead.text("+.2f")
 
 
 def as_csv(comparison: Comparison) -> str:

@@ -292,6 +292,8 @@ class _Work:
         for row in self.table.rows.values():
             if row.phase != TEST and not row.reason:
                 pace.setdefault(row.network, []).append(row.seconds / (row.epochs * row.subset))
+        if not pace:  # all that have ended so far came to nothing
+            return ""
         means = {name: sum(values) / len(values) for name, values in pace.items()}
         usual = sum(means.values()) / len(means)
         seconds = sum(means.get(job.network.name, usual) * job.epochs * job.subset for job in left)

@@ -301,7 +301,9 @@ def save_weights(model: nn.Module, path: Path, job: Job, data: TrainingData, key
         about["genome"] = source.genome.fingerprint
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f"{path.name}.{os.getpid()}.draft")
-    save_file({name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}, draft, about)
+    # Copies: the format has no tensors that share memory, as those of a module under two names do.
+    state = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
+    save_file(state, draft, about)
     os.replace(draft, path)
 
 

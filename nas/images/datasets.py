@@ -255,7 +255,7 @@ def list_images(folder: Path, split: str) -> tuple[tuple[str, ...], list[str], l
         split: ``train`` or ``val``.
 
     Raises:
-        DataError: missing, empty, or of one class.
+        DataError: missing, empty, of one class, or test images of other classes than the training images'.
     """
     classes, files, labels = _scan(_split_folder(folder.resolve(), split))
     return classes, [file.path for file in files], labels
@@ -317,6 +317,8 @@ def _split_folder(root: Path, split: str) -> Path:
         )
     for name in SPLIT_FOLDERS[split]:
         if (root / name).is_dir():
+            if split == "val":
+                _check_test_classes(root, root / name)
             return root / name
     if split == "train" and not any((root / name).is_dir() for name in SPLIT_FOLDERS["val"]):
         return root
@@ -324,9 +326,28 @@ def _split_folder(root: Path, split: str) -> Path:
     raise DataError(f"{root} has no subfolder {wanted} for its {'training' if split == 'train' else 'test'} images.")
 
 
+def _class_folders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _check_test_classes(root: Path, test: Path) -> None:
+    """Classes are numbered in alphabetical order: one more or less in the test images would shift all that follow."""
+    learnt = next((root / name for name in SPLIT_FOLDERS["train"] if (root / name).is_dir()), None)
+    if learnt is None:
+        return
+    names, known = ({path.name for path in _class_folders(folder)} for folder in (test, learnt))
+    if names != known:
+        missing = ", ".join(map(repr, sorted(known - names)[:5])) or "none"
+        further = ", ".join(map(repr, sorted(names - known)[:5])) or "none"
+        raise DataError(
+            f"{test} has other classes than {learnt}: missing {missing}; only there {further}. Test images need the "
+            "folders of the training images, and no others."
+        )
+
+
 def _scan(folder: Path) -> tuple[tuple[str, ...], list[os.DirEntry[str]], list[int]]:
     """Classes, files and labels of a folder, in alphabetical order."""
-    subfolders = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    subfolders = _class_folders(folder)
     if not subfolders:
         raise DataError(f"{folder} has no subfolders. Expected one for each class, with its images inside.")
     files: list[os.DirEntry[str]] = []

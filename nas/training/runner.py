@@ -58,7 +58,7 @@ def find_runner_config(name: str) -> Path:
         return Path(name).expanduser()
     shipped = config_folder()
     others = {"_base_", "search", "comparison"}
-    inside = [file for file in sorted(shipped.rglob("*.py")) if not others & set(file.parts)]
+    inside = [file for file in sorted(shipped.rglob("*.py")) if not others & set(file.relative_to(shipped).parts)]
     wanted = Path(name).stem
     for file in inside:
         if file.stem == wanted:
@@ -75,7 +75,8 @@ def load_runner_config(file: Path, options: Mapping[str, Any] | None = None) -> 
         options: ``{'train_cfg.max_epochs': 3}``.
 
     Raises:
-        RunnerError: it can't be read, or a key is so near to one that exists that it must be a slip.
+        RunnerError: it can't be read, a key is so near to one that exists that it must be a slip, or an option names
+            nothing that anything reads.
     """
     try:
         config, options = read_config(file, dict(options or {}))
@@ -132,6 +133,11 @@ def _check_option(config: Config, path: str) -> None:
         if name not in part:
             known = set(part) | (RUNNER_KEYS | FURTHER_KEYS if depth == 0 else set())
             _refuse_slip(name, known, where)
+            if path not in known and len(names) == 1:
+                raise RunnerError(
+                    f"--cfg-options {path}: the config has no variable of this name, so it would change nothing."
+                    f"{nearest(path, known)} Give the whole path, such as optim_wrapper.optimizer.lr=0.1."
+                )
             return
         part = part[name]
 

@@ -125,6 +125,37 @@ def test_test_images_are_opened_last_and_logged(done: Path, folder: Path, capsys
     assert "the official test images" in capsys.readouterr().out
 
 
+def test_a_training_killed_before_its_last_validation_is_measured_again(
+    done: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = done / "own_ours_seed0"
+    figures = (job / "training.json").read_text(encoding="utf-8")
+    written = {file: file.read_text(encoding="utf-8") for file in job.glob("*/vis_data/scalars.json")}
+    for file, text in written.items():
+        lines = [line for line in text.splitlines(keepends=True) if METRIC not in line]
+        file.write_text("".join([*lines, json.dumps({METRIC: 0.5, "step": 0}) + "\n"]))  # an earlier epoch's
+    (job / "training.json").unlink()
+    assert compare(folder, "--cfg-options", "metric=coco/nonsense") == 2
+    assert f"metric is 'coco/nonsense', but {folder}/own.py measures coco/bbox_mAP, " in capsys.readouterr().err
+    assert compare(folder) == 0
+    again = json.loads((job / "training.json").read_text(encoding="utf-8"))
+    assert again[METRIC] == pytest.approx(json.loads(figures)[METRIC])
+    for file, text in written.items():
+        file.write_text(text)
+
+
+def test_an_edited_config_is_refused_in_the_same_folder(
+    done: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = folder / "own.py"
+    text = config.read_text(encoding="utf-8")
+    config.write_text(text + "model['neck']['norm_cfg'] = dict(type='BN')\n")
+    assert compare(folder) == 2
+    assert "holds a training with config's contents = " in capsys.readouterr().err
+    config.write_text(text)
+    assert compare(folder) == 0
+
+
 def test_other_settings_are_refused_in_the_same_folder(
     done: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -218,6 +249,12 @@ def test_leads_are_paired_by_seed() -> None:
     assert lead is not None
     assert lead.mean == pytest.approx(11.0)
     assert (lead.low, lead.high) == pytest.approx((11 - 12.706, 11 + 12.706), abs=1e-3)  # t of one degree of freedom
+
+
+def test_the_table_has_whatever_figure_the_lead_is_in() -> None:
+    comparison = entries({"a": [0.20, 0.26], "b": [0.10, 0.14]})
+    comparison = replace(comparison, config=replace(comparison.config, metric="coco/bbox_mAP_s"))
+    assert [list(line.values) for line in lines(comparison)] == [[METRIC, "coco/bbox_mAP_s"]] * 2
 
 
 def test_the_table_shows_means_spread_and_leads() -> None:

@@ -1,8 +1,10 @@
 """Comparisons: equal treatment, fitted peers, true controls, nothing lost or done twice, test images kept shut."""
 
 import csv
+import importlib
 import json
 import math
+import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +30,7 @@ from nas.comparison.networks import (
     GenomeSource,
     Images,
     NetworkError,
+    PythonSource,
     TimmSource,
     build,
     count_macs,
@@ -36,7 +39,7 @@ from nas.comparison.networks import (
 )
 from nas.comparison.peers import BEST_NASBENCH201_CELL, MobileNetSource, PeerError, mobilenet, smallest
 from nas.comparison.picture import draw_comparison
-from nas.comparison.report import as_csv, lines, markdown, t_interval
+from nas.comparison.report import as_csv, lines, markdown
 from nas.comparison.roster import build_roster
 from nas.comparison.run import (
     Comparison,
@@ -376,6 +379,18 @@ class TestComparison:
         monkeypatch.setattr(trainings_module, "train", lambda *_: pytest.fail("trained again"))
         compared(settings, tmp_path / "w")
 
+    def test_divergence_of_the_very_first_run_is_a_result_like_any_other(self, settings, tmp_path, monkeypatch):
+        train = trainings_module.train
+
+        def diverging(model, data, recipe, epochs, seed, device):
+            if recipe.lr == settings.lrs[0]:
+                raise TrainingFailed("The loss became nan in epoch 1.")
+            return train(model, data, recipe, epochs, seed, device)
+
+        monkeypatch.setattr(trainings_module, "train", diverging)
+        comparison = compared(replace(settings, seeds=(0,)), tmp_path / "w")
+        assert [one.lr for one in comparison.contenders] == [settings.lrs[1]] * 2
+
     def test_worker_process_gives_the_same_figures(self, settings, finished, tmp_path):
         workers = replace(settings.workers, count=1)
         assert compared(replace(settings, workers=workers), tmp_path / "w").contenders == finished[0].contenders
@@ -458,10 +473,6 @@ class TestReport:
         assert mean.dev.mean == 89
         assert mean.dev.lead.mean == 2
         assert mean.dev.lead.n == 2
-
-    def test_t_interval_of_a_known_sample(self):
-        interval = t_interval([1.0, 2.0, 3.0, 4.0])
-        assert (interval.low, interval.high) == pytest.approx((0.4457, 4.5543), abs=1e-4)
 
     def test_markdown_says_what_one_must_know(self, comparison):
         text = markdown(comparison)
@@ -571,6 +582,15 @@ class TestCommand:
             "def plain(num_classes, in_chans, width):\n"
             "    return nn.Sequential(nn.Conv2d(in_chans, width, 3), nn.ReLU(),\n"
             "                         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, num_classes))\n"
+            "class Shared(nn.Module):\n"  # one convolution under two names
+            "    def __init__(self, width):\n"
+            "        super().__init__()\n"
+            "        self.first = self.second = nn.Conv2d(width, width, 3, padding=1)\n"
+            "    def forward(self, x):\n"
+            "        return self.second(self.first(x).relu())\n"
+            "def shared(num_classes, in_chans, width):\n"
+            "    return nn.Sequential(nn.Conv2d(in_chans, width, 3), Shared(width), nn.AdaptiveAvgPool2d(1),\n"
+            "                         nn.Flatten(), nn.Linear(width, num_classes))\n"
         )
         monkeypatch.syspath_prepend(str(tmp_path))
         file = tmp_path / "mine.py"
@@ -578,6 +598,7 @@ class TestCommand:
             "data = dict(source='digits', dev_fraction=0.5)\nrecipe = dict(batch_size=64, flip=False)\n"
             "epochs = 1\nseeds = [0]\nlrs = [0.1]\nreference = 'plain'\nworkers = dict(count=0)\n"
             "networks = [dict(type='python', build='my_nets:plain', width=16),\n"
+            "    dict(type='python', build='my_nets:shared', width=8),\n"
             f"    dict(type='mobilenetv2', reduction=4), dict(type='gemnet', genome={genome_file!r})]\n"
         )
         return file
@@ -591,13 +612,13 @@ class TestCommand:
         assert (folder / "table.csv").is_file()
         assert (folder / "accuracy.png").is_file()
         about = json.loads((folder / "comparison.json").read_text())
-        assert [network["name"] for network in about["networks"]] == ["plain", "mobilenetv2", "small"]
-        assert len(list((folder / "weights").glob("*.safetensors"))) == 3
+        assert [network["name"] for network in about["networks"]] == ["plain", "shared", "mobilenetv2", "small"]
+        assert len(list((folder / "weights").glob("*.safetensors"))) == 4
         with ComparisonFolder(folder):  # as if it still ran
             assert self.run(capsys, file, "--report") == (0, out[out.index("| network") :], "")
         code, out, _ = self.run(capsys, file, "--report", "--cfg-options", "seeds=[0,1]")
         assert code == 0
-        assert out.count("(1 of 2 seeds)") == 3
+        assert out.count("(1 of 2 seeds)") == 4
 
     def test_estimate_trains_nothing(self, file, capsys):
         code, out, _ = self.run(capsys, file, "--estimate")
@@ -635,17 +656,43 @@ def test_shipped_comparisons_make_sense(name, monkeypatch):
     monkeypatch.setenv("GEMNET_DATA", "data")
     settings = load_comparison(find_config(name, "comparison"))
     images = Images(96 if name == "imagenette96" else 32, 3, 10)
-    if name == "controls_cifar10":  # eight rewirings exist only of a searched cell, which has more than two nodes
-        settings = replace(settings, networks=settings.networks[:2])
     roster = build_roster(settings, images)
     reference = roster[0].forms[0]
     assert roster[0].name == settings.reference
+    assert len(roster) == {"cifar10": 5, "imagenette96": 5, "controls_cifar10": 18}[name]
     for entry in roster[1:]:
         for network in entry.forms:
-            if name == "cifar10":
+            if network.group:
+                assert network.macs == pytest.approx(reference.macs, rel=0.02)
+            elif network.name == "mnasnet_small":  # timm's own, as it is
+                assert network.macs < reference.macs
+            else:
                 assert network.macs >= reference.macs
-            if network.name in ("nasbench201", "mobilenetv3_small"):
+            if network.name in ("nasbench201", "mobilenetv3_small", "mnasnet_050"):
                 assert network.macs >= reference.macs / 0.89
+
+
+def test_own_network_is_another_when_its_code_is(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    file = tmp_path / "own_code.py"
+    code = (
+        "from torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self, classes):\n"
+        "        super().__init__()\n"
+        "        self.layer = nn.Linear(64, classes)\n"
+        "    def forward(self, x):\n"
+        "        return self.layer(x.flatten(1) * 1)\n"
+        "def make(num_classes, in_chans):\n"
+        "    return Net(num_classes)\n"
+    )
+    found = []
+    for text in (code, code, code.replace("* 1", "* 2")):
+        file.write_text(text)
+        monkeypatch.delitem(sys.modules, "own_code", raising=False)
+        importlib.invalidate_caches()
+        found.append(describe("own", PythonSource("own_code:make"), DIGITS).fingerprint)
+    assert found[0] == found[1] != found[2]
 
 
 def test_job_key_changes_with_whatever_changes_the_result():

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from nas.images import datasets
 from nas.images.datasets import (
     DataError,
     DataSpec,
+    list_images,
     load_train_images,
     open_test_images,
     resize,
@@ -74,6 +76,16 @@ def test_image_folder_is_read_exactly_whatever_the_file_type(folder):
         for k, _ in enumerate(names):
             expected = torch.from_numpy(pixels(10 * label + k)).permute(2, 0, 1)
             assert torch.equal(images.images[4 * label + k], expected), (name, k)
+
+
+def test_test_images_of_other_classes_are_refused(tmp_path, folder):
+    (folder / "val" / "bee").rename(folder / "val" / "wasp")  # the same number of classes, numbered alike
+    with pytest.raises(DataError, match="missing 'bee'; only there 'wasp'"):
+        open_test_images(DataSpec(str(folder)), tmp_path / "log", "a test")
+    shutil.rmtree(folder / "val" / "wasp")
+    with pytest.raises(DataError, match="missing 'bee'; only there none"):
+        list_images(folder, "val")
+    assert not (tmp_path / "log").exists()
 
 
 def test_folder_without_train_subfolder_is_all_training_images(tmp_path, folder):

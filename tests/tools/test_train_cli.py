@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +12,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from gemnet.errors import GemnetError
 from nas.commands import test as test_command
 from nas.commands import train as train_command
-from nas.training.runner import FiniteLoss, load_runner_config
+from nas.training import runner as runner_module
+from nas.training.runner import FiniteLoss, find_runner_config, load_runner_config
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIG = str(REPOSITORY / "configs/classification/gemnet_a_cifar_cifar10.py")
@@ -246,6 +249,23 @@ def test_norms_and_biases_do_not_decay(trained):
     for name, group in zip(parameters, groups, strict=True):
         kernel = state["state_dict"][name].ndim > 1
         assert (group["weight_decay"] > 0) == kernel, name
+
+
+def test_options_that_would_change_nothing_are_refused(capsys, tmp_path):
+    assert train(tmp_path / "run", "learning_rate=0.05") == 2
+    assert "no variable of this name" in capsys.readouterr().err
+    config = load_runner_config(find_runner_config(CONFIG), {"lr": 0.05, "batch_size": 64})
+    assert config.optim_wrapper.optimizer.lr == 0.05
+    assert config.train_dataloader.batch_size == 64
+
+
+def test_our_configs_are_found_wherever_the_package_lies(tmp_path, monkeypatch):
+    folder = tmp_path / "search" / "comparison" / "configs"
+    shutil.copytree(REPOSITORY / "configs", folder)
+    monkeypatch.setattr(runner_module, "config_folder", lambda: folder)
+    assert find_runner_config("finetune") == folder / "classification/finetune.py"
+    with pytest.raises(GemnetError, match="There is no config"):
+        find_runner_config("controls_cifar10")  # a comparison's
 
 
 def test_tool_ends_without_traceback_from_the_shell(tmp_path):

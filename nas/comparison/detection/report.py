@@ -10,11 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nas.benchmark.statistics import Interval
+from nas.benchmark.statistics import Interval, mean_interval
 from nas.comparison.detection.config import Backbone
 from nas.comparison.detection.costs import Costs
 from nas.comparison.detection.run import DEV, TEST, DetectorComparison, Entry
-from nas.comparison.report import t_interval
 
 SHARES = ("mAP", "mAP_50")
 """Ends of the names of figures that tables show, in percent; COCO has many more."""
@@ -58,7 +57,7 @@ def lines(comparison: DetectorComparison) -> list[Line]:
     for method in dict.fromkeys(entry.job.method for entry in comparison.entries):
         own = [entry for entry in comparison.entries if entry.job.method == method]
         values = {
-            backbone.title: _values([entry for entry in own if entry.job.backbone == backbone], phase)
+            backbone.title: _values([entry for entry in own if entry.job.backbone == backbone], phase, config.metric)
             for backbone in config.backbones
         }
         best = values[config.reference][config.metric]
@@ -66,15 +65,15 @@ def lines(comparison: DetectorComparison) -> list[Line]:
         for backbone in config.backbones:
             costs = next(entry.costs for entry in own if entry.job.backbone == backbone)
             gaps = [a - b for a, b in zip(best, values[backbone.title][config.metric], strict=True)]
-            lead = None if backbone.title == config.reference else t_interval(gaps)
+            lead = None if backbone.title == config.reference else mean_interval(gaps)
             part.append(Line(method, backbone, costs, values[backbone.title], lead))
         found += sorted(part, key=lambda line: (line.lead is not None, -_mean(line.values[config.metric])))
     return found
 
 
-def _values(entries: Sequence[Entry], phase: str) -> dict[str, list[float]]:
+def _values(entries: Sequence[Entry], phase: str, metric: str) -> dict[str, list[float]]:
     figures = [entry.test if phase == TEST else entry.dev for entry in entries]
-    names = [name for name in figures[0] if name.endswith(SHARES)]
+    names = [name for name in figures[0] if name.endswith(SHARES) or name == metric]
     return {name: [100 * each[name] for each in figures] for name in names}
 
 
@@ -145,6 +144,4 @@ def _spread(values: Sequence[float]) -> str:
 
 
 def _lead(lead: Interval | None) -> str:
-    if lead is None:
-        return ""
-    return f"{lead.mean:+.1f}" + ("" if math.isnan(lead.low) else f" [{lead.low:+.1f}, {lead.high:+.1f}]")
+    return "" if lead is None else lead.text("+.1f")

@@ -6,6 +6,7 @@ checkpoint after an interruption. What is finished is a JSON file of figures, an
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import queue
@@ -184,7 +185,9 @@ def plan(config: DetectorComparisonConfig, folder: Path) -> list[Job]:
 def _claim(job: Job) -> None:
     """Writes down what a job is, unless its folder holds another one."""
     note = job.folder / "options.json"
-    wanted = json.loads(json.dumps({"config": job.file.name, **job.options}))
+    config = load_runner_config(job.file, job.options)
+    digest = hashlib.sha256(config.pretty_text.encode()).hexdigest()[:16]
+    wanted = json.loads(json.dumps({"config": job.file.name, **job.options, "config's contents": digest}))
     if note.is_file():
         found = json.loads(note.read_text(encoding="utf-8"))
         difference = first_difference(found, wanted)
@@ -195,7 +198,7 @@ def _claim(job: Job) -> None:
                 "another --work-dir."
             )
     job.folder.mkdir(parents=True, exist_ok=True)
-    load_runner_config(job.file, job.options).dump(job.config)
+    config.dump(job.config)
     write_json(note, wanted)
 
 
@@ -204,11 +207,15 @@ class _Crew:
 
     def __init__(self, config: DetectorComparisonConfig) -> None:
         gpus = torch.cuda.device_count()
+        self.metric = config.metric
         self.threads = config.workers.threads
         self.count = max(1, config.workers.count or gpus or available_cores() // self.threads)
-        self._devices: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+        # Those that this process was given, by the names it was given them.
+        given = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+        names = given[:gpus] or [str(number) for number in range(gpus)]
+        self._devices: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         for number in range(self.count):
-            self._devices.put(number % gpus if gpus else None)
+            self._devices.put(names[number % gpus] if gpus else None)
         self._pool = ThreadPoolExecutor(self.count)
         self._children: set[subprocess.Popen[bytes]] = set()
         self._lock = threading.Lock()
@@ -254,7 +261,7 @@ class _Crew:
         device = self._devices.get()
         environment = {**os.environ, "OMP_NUM_THREADS": str(self.threads), "MKL_NUM_THREADS": str(self.threads)}
         if device is not None:
-            environment["CUDA_VISIBLE_DEVICES"] = str(device)
+            environment["CUDA_VISIBLE_DEVICES"] = device
         log = job.folder / f"{command}.log"
         line = [sys.executable, "-m", "nas.comparison.detection.child", command, *arguments]
         try:
@@ -278,21 +285,33 @@ def _train(crew: _Crew, job: Job) -> None:
     """Trains to the end. The figures are those after the last epoch, of all alike, and not the best on the way."""
     resume = ["--resume"] if latest_checkpoint(job.folder) else []
     crew.call("train", job, str(job.config), "--work-dir", str(job.folder), *resume)
-    measured = [figures for _, figures in curves(job) if "loss" not in figures]
+    measured = [(step, figures) for step, figures in curves(job) if "loss" not in figures]
     if not measured:
         raise ComparisonError(f"{job.file}: the training measured nothing. Give it a val_dataloader and val_evaluator.")
-    write_json(job.figures(DEV), measured[-1])
+    epoch, figures = measured[-1]
+    if epoch < job.epochs:  # killed between its last checkpoint and its last validation: a resumed one ends at once
+        figures = _measure(crew, job)
+    if crew.metric not in figures:
+        raise ComparisonError(f"metric is {crew.metric!r}, but {job.file} measures {', '.join(sorted(figures))}.")
+    write_json(job.figures(DEV), figures)
 
 
 def _test(crew: _Crew, job: Job) -> None:
     """Measures the last checkpoint on the official test images."""
+    write_json(job.figures(TEST), _measure(crew, job, "--final"))
+
+
+def _measure(crew: _Crew, job: Job, *arguments: str) -> Mapping[str, float]:
+    """The last checkpoint's figures on the development images or, with ``--final``, on the official test images."""
     checkpoint = latest_checkpoint(job.folder)
     if checkpoint is None:
         raise ComparisonError(f"{job.folder} holds no checkpoint. Delete it to have the training done again.")
-    draft = job.folder / f"{TEST}.draft"
+    draft = job.folder / "figures.draft"
     where = ["--work-dir", str(job.folder), "--out", str(draft)]
-    crew.call("test", job, str(job.config), checkpoint, "--final", *where)
-    os.replace(draft, job.figures(TEST))
+    crew.call("test", job, str(job.config), checkpoint, *arguments, *where)
+    figures = _read(draft)
+    draft.unlink()
+    return figures
 
 
 def _costs(jobs: Sequence[Job], folder: ComparisonFolder, monitor: Monitor) -> dict[tuple[str, str], Costs]:
