@@ -296,7 +296,8 @@ class Cell(nn.Module):
         in_channels: channels of its input.
         width: channels of its output.
         stride: 1 or 2.
-        dilation: factor on the dilation of every window, for networks with a smaller output stride.
+        dilation: spread of the cell's input: of its pixels, every ``dilation``-th is one of the network without dilation.
+        dilates: whether the stride is not taken, but spreads what comes after it (see `Operation.layers`).
         activation: what ``act`` means.
         drop_path: probability of dropping the branch beside a residual while training.
         device: where parameters are made.
@@ -312,30 +313,44 @@ class Cell(nn.Module):
         dilation: int = 1,
         activation: str = "relu",
         drop_path: float = 0.0,
+        dilates: bool = False,
         device: Any = None,
         dtype: Any = None,
     ) -> None:
         dd = {"device": device, "dtype": dtype}
         super().__init__()
+        inside = dilation * stride if dilates else dilation
         layout = lay_out(spec, in_channels, width, stride)
         self.layout = layout
         self.keeps_raw = any(RAW in (*node.sources, node.zeros_like) for node in layout.nodes)
 
-        def build(name: str, channels: int, out: int) -> nn.Module:
-            return parse_operation(name).build(channels, out, activation=activation, dd=dd)
+        def build(name: str, channels: int, out: int, spread: int) -> nn.Module:
+            return parse_operation(name).build(channels, out, 1, spread, activation, dd)
 
-        self.expand = build(spec.expand, in_channels, layout.inner) if spec.expand is not None else None
+        def pool() -> nn.Module:
+            # ceil_mode gives the size that a padded convolution of the same stride gives on odd inputs.
+            if dilates:
+                return SpreadHalfPool2d(dilation)
+            return nn.AvgPool2d(stride, stride, ceil_mode=True, count_include_pad=False)
+
+        self.expand = build(spec.expand, in_channels, layout.inner, dilation) if spec.expand is not None else None
         self.adapter: nn.Module | None = None
         if layout.adapts:
             self.adapter = nn.Sequential()
             if stride != 1:
-                self.adapter.add_module("pool", _half_pool(stride))
+                self.adapter.add_module("pool", pool())
             if layout.raw_channels != layout.inner:
-                self.adapter.add_module("conv", build("conv1x1_bn", layout.raw_channels, layout.inner))
+                self.adapter.add_module("conv", build("conv1x1_bn", layout.raw_channels, layout.inner, inside))
         self.operations = nn.ModuleDict(
             {
                 str(node.node): node.operation.build(
-                    node.in_channels, layout.inner, node.stride, dilation, activation, dd
+                    node.in_channels,
+                    layout.inner,
+                    node.stride,
+                    dilation if node.stride != 1 else inside,
+                    activation,
+                    dd,
+                    dilates,
                 )
                 for node in layout.nodes
                 if node.operation is not None
@@ -351,7 +366,7 @@ class Cell(nn.Module):
         self.se: nn.Module | None = None
         if layout.squeezed:
             self.se = SqueezeExcite(layout.joined, rd_channels=layout.squeezed, gate_layer="hard_sigmoid", **dd)
-        self.project = build(spec.project, layout.joined, width) if spec.project is not None else None
+        self.project = build(spec.project, layout.joined, width, inside) if spec.project is not None else None
         self.shortcut: nn.Module | None = None
         if layout.shortcut != "none":
             self.shortcut = Steps()
@@ -359,9 +374,9 @@ class Cell(nn.Module):
                 name = layout.shortcut.removeprefix("pool_")
                 pools = name != layout.shortcut and stride != 1
                 if pools:
-                    self.shortcut.add_module("pool", _half_pool(stride))
-                operation = parse_operation(name)
-                projection = operation.build(in_channels, width, 1 if pools else stride, activation=activation, dd=dd)
+                    self.shortcut.add_module("pool", pool())
+                at, spread = (1, inside) if pools else (stride, dilation)
+                projection = parse_operation(name).build(in_channels, width, at, spread, activation, dd, dilates)
                 for part, module in projection.named_children():
                     self.shortcut.add_module(part, module)
             if len(self.shortcut) == 0:
@@ -421,6 +436,22 @@ class Cell(nn.Module):
         return total if first == 1 else total.mul_(first)
 
 
-def _half_pool(stride: int) -> nn.Module:
-    # ceil_mode gives the size that a padded convolution of the same stride gives on odd inputs.
-    return nn.AvgPool2d(stride, stride, ceil_mode=True, count_include_pad=False)
+class SpreadHalfPool2d(nn.Module):
+    """A 2x2 average pool that keeps the size: of each pixel and its neighbours ``dilation`` further on, where there are.
+
+    Args:
+        dilation: how far on.
+    """
+
+    def __init__(self, dilation: int) -> None:
+        super().__init__()
+        self.dilation = dilation
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``batch x channels x h x w`` to the same."""
+        for dim in (2, 3):
+            size = x.shape[dim]
+            reach = min(self.dilation, size)
+            further = torch.cat([x.narrow(dim, reach, size - reach), x.narrow(dim, size - reach, reach)], dim)
+            x = (x + further) / 2
+        return x

@@ -29,7 +29,8 @@ class GEMNet(nn.Module):
         in_chans: channels of the images.
         global_pool: ``avg``, ``max``, ``avgmax``, ``catavgmax`` or ``''``.
         output_stride: smallest size of the last features as a fraction of the image's; stages that would go below
-            are dilated instead.
+            are dilated instead. Every pixel that both have is then the same as without (but for squeeze-excitation,
+            whose mean is over more pixels), so that trained weights stay what they are.
         drop_rate: dropout before the classifier.
         drop_path_rate: stochastic depth of the last block; earlier blocks get less, linearly.
         device: where parameters are made.
@@ -80,9 +81,7 @@ class GEMNet(nn.Module):
                 if block.stage != number:
                     continue
                 stride = block.stride
-                if output_stride is not None and reduction * stride > output_stride:
-                    dilation, stride = dilation * stride, 1
-                reduction *= stride
+                dilates = output_stride is not None and reduction * stride > output_stride
                 cells.append(
                     Cell(
                         genome.cells[block.cell],
@@ -92,9 +91,14 @@ class GEMNet(nn.Module):
                         dilation,
                         genome.activation,
                         rates[place],
+                        dilates,
                         **dd,
                     )
                 )
+                if dilates:
+                    dilation *= stride
+                else:
+                    reduction *= stride
             stages.append(cells)
             channels = stage.width
             if number in ends:

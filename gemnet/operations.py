@@ -80,6 +80,37 @@ class NarrowStridedConv2d(nn.Conv2d):
         return self._conv_forward(input, self.weight, self.bias)
 
 
+class DilatedPool2d(nn.Module):
+    """A 3x3 pool (or larger) whose window is spread, of stride 1; what lies outside the image counts for nothing.
+
+    `nn.AvgPool2d` knows no dilation, and `nn.MaxPool2d` no padding as wide as a spread window needs.
+
+    Args:
+        kind: ``avg_pool`` or ``max_pool``.
+        kernel: side of the window.
+        dilation: spread of the window.
+    """
+
+    def __init__(self, kind: str, kernel: int, dilation: int) -> None:
+        super().__init__()
+        self.kind, self.kernel, self.dilation = kind, kernel, dilation
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``batch x channels x h x w`` to the same."""
+        margin = [self.dilation * (self.kernel - 1) // 2] * 4
+        if self.kind == "max_pool":
+            return F.max_pool2d(F.pad(x, margin, value=-math.inf), self.kernel, 1, dilation=self.dilation)
+        total, count = F.pad(x, margin), F.pad(torch.ones_like(x[:1, :1]), margin)
+        for dim in (2, 3):
+            places = range(0, self.kernel * self.dilation, self.dilation)
+            total, count = (sum(each.narrow(dim, at, x.shape[dim]) for at in places) for each in (total, count))
+        return total / count
+
+    def extra_repr(self) -> str:
+        """For printing."""
+        return f"{self.kind}, kernel={self.kernel}, dilation={self.dilation}"
+
+
 class Steps(nn.Sequential):
     """The layers of an operation, one after another.
 
@@ -183,6 +214,8 @@ class Layer:
                 bias=False,
                 **dd,
             )
+        if self.kind in ("avg_pool", "max_pool") and self.dilation > 1:
+            return DilatedPool2d(self.kind, self.kernel, self.dilation)
         if self.kind == "avg_pool":
             return nn.AvgPool2d(self.kernel, self.stride, padding, count_include_pad=False)
         if self.kind == "max_pool":
@@ -225,7 +258,13 @@ class Operation:
         return any(kind in ("conv", "sep") for kind, _, _ in self.steps)
 
     def layers(
-        self, in_channels: int, out_channels: int, stride: int = 1, dilation: int = 1, activation: str = "relu"
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int = 1,
+        dilation: int = 1,
+        activation: str = "relu",
+        dilates: bool = False,
     ) -> tuple[Layer, ...]:
         """The layers in order.
 
@@ -235,6 +274,8 @@ class Operation:
             stride: 1 or 2.
             dilation: factor on every window's own dilation.
             activation: what ``act`` means.
+            dilates: whether the stride is not taken, but spreads the windows that come after it: what comes out is
+                as large as what goes in, and every ``stride``-th pixel of it is what would have come out.
 
         Raises:
             OperationError: the operation can't take this stride or change of width.
@@ -253,11 +294,12 @@ class Operation:
         channels = in_channels
 
         def add(kind: str, label: str, out: int, kernel: int = 1, spread: int = 1, groups: int = 1) -> None:
-            nonlocal channels, stride
+            nonlocal channels, stride, dilation
             step = stride if kind in ("conv", "avg_pool", "max_pool") else 1
             seen[label] += 1
             name = label if seen[label] == 1 else f"{label}{seen[label]}"
-            layers.append(Layer(kind, name, channels, out, kernel, step, spread, groups))
+            layers.append(Layer(kind, name, channels, out, kernel, 1 if dilates else step, spread, groups))
+            dilation *= step if dilates else 1
             stride = stride if step == 1 else 1
             channels = out
 
@@ -271,7 +313,7 @@ class Operation:
                 add("conv", "conv_dw", channels, kernel, spread, groups=channels)
                 add("conv", "conv_pw", out_channels)
             elif kind in ("avg_pool", "max_pool"):
-                add(kind, "pool", channels, kernel)  # averages have no dilated form, and maxima no padding wide enough
+                add(kind, "pool", channels, kernel, spread)
             elif kind == "bn":
                 add("bn", "bn", channels)
             else:
@@ -286,10 +328,11 @@ class Operation:
         dilation: int = 1,
         activation: str = "relu",
         dd: dict[str, Any] | None = None,
+        dilates: bool = False,
     ) -> nn.Module:
         """The module; arguments and errors as `layers`, ``dd`` holds ``device`` and ``dtype``."""
         module = Steps()
-        layers = self.layers(in_channels, out_channels, stride, dilation, activation)
+        layers = self.layers(in_channels, out_channels, stride, dilation, activation, dilates)
         for place, layer in enumerate(layers):
             after_window = place > 0 and layers[place - 1].kind in ("conv", "bn", "avg_pool", "max_pool")
             module.add_module(layer.name, layer.build(after_window, dd or {}))

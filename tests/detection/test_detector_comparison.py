@@ -149,7 +149,7 @@ def test_an_edited_config_is_refused_in_the_same_folder(
 ) -> None:
     config = folder / "own.py"
     text = config.read_text(encoding="utf-8")
-    config.write_text(text + "model['neck']['norm_cfg'] = dict(type='BN')\n")
+    config.write_text(text + "auto_scale_lr = dict(enable=False, base_batch_size=16)\n")
     assert compare(folder) == 2
     assert "holds a training with config's contents = " in capsys.readouterr().err
     config.write_text(text)

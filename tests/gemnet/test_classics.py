@@ -84,6 +84,15 @@ def test_resnet_is_timms() -> None:
     assert_same_function(theirs, ours)
 
 
+@pytest.mark.parametrize("stride", [8, 16])
+@pytest.mark.parametrize(("name", "genome"), [("mobilenetv2_050", mobilenetv2(0.5)), ("resnet18", resnet(18))])
+def test_dilated_networks_are_timms(name: str, genome: Genome, stride: int) -> None:
+    theirs = randomise(timm.create_model(name, output_stride=stride), 0)
+    ours = GEMNet(genome, output_stride=stride)
+    copy_in_order(theirs, ours)
+    assert_same_function(theirs, ours)
+
+
 @pytest.mark.parametrize("genome", [mobilenetv2(0.5), resnet(18, 0.22)], ids=lambda genome: genome.name)
 def test_peers_of_the_comparisons_are_the_classics(genome: Genome) -> None:
     assert Genome.load(Path(__file__).parents[2] / "configs" / "peers" / f"{genome.name}.json") == genome

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import inspect
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -241,6 +242,29 @@ def test_output_stride_dilates_instead(stride: int) -> None:
     assert max(dilations) == 32 // stride
     with pytest.raises(gemnet.GenomeError, match="output_stride is 1"):
         make("gemnet_a", None, output_stride=1)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_output_stride_keeps_every_pixel_there_was(seed: int) -> None:
+    genome = random_genome(np.random.default_rng(seed))
+    # A squeeze-excitation takes its mean over all pixels, of which there are more.
+    cells = {name: replace(spec, se_ratio=0.0) for name, spec in genome.cells.items()}
+    genome = genome.replace(cells=cells)
+    plain = GEMNet(genome).eval()
+    draw_statistics(plain)
+    finest = math.prod(layer.stride for layer in genome.stem)
+    images = torch.randn(2, 3, 45, 37, generator=torch.Generator().manual_seed(seed))
+    with torch.no_grad():
+        levels = plain.forward_intermediates(images, intermediates_only=True)
+        for stride in (finest, 2 * finest):
+            model = GEMNet(genome, output_stride=stride).eval()
+            model.load_state_dict(plain.state_dict())
+            found = model.forward_intermediates(images, intermediates_only=True)
+            for own, other, wanted, got in zip(model.feature_info, plain.feature_info, levels, found, strict=True):
+                assert own["reduction"] == min(stride, other["reduction"])
+                step = other["reduction"] // own["reduction"]
+                most = float(wanted.abs().max())
+                torch.testing.assert_close(got[:, :, ::step, ::step], wanted, rtol=1e-3, atol=1e-5 * most)
 
 
 def draw_statistics(model: nn.Module) -> None:
