@@ -78,11 +78,6 @@ class CellLayout:
     adapts: bool
 
     @property
-    def changes(self) -> bool:
-        """Whether the DAG's input differs in size or width from its inside."""
-        return self.stride != 1 or self.raw_channels != self.inner
-
-    @property
     def joined(self) -> int:
         """Channels after the output node's aggregation."""
         parts = max(len(self.nodes[-1].sources), 1) if self.spec.output == "concat" else 1
@@ -103,7 +98,7 @@ class CellLayout:
 
     def cost(self, size: tuple[int, int]) -> Cost:
         """Cost of one cell on an input of ``size`` (height, width)."""
-        spec, inside = self.spec, _shrunk(size, self.stride)
+        spec, inside = self.spec, shrunk(size, self.stride)
         total = self.cost_around(size, max(len(self.nodes[-1].sources), 1))
         if self.adapts:
             total += self.cost_of_adapting(size)
@@ -122,7 +117,7 @@ class CellLayout:
             size: (height, width) of the cell's input.
             reads: nodes that the output reads.
         """
-        spec, inside = self.spec, _shrunk(size, self.stride)
+        spec, inside = self.spec, shrunk(size, self.stride)
         joined = self.inner * (reads if spec.output == "concat" else 1)
         written = self.width if spec.project is not None else joined
         total = _squeeze_cost(joined, spec.squeeze_width(joined), inside)
@@ -145,7 +140,7 @@ class CellLayout:
 
     def cost_of_adapting(self, size: tuple[int, int]) -> Cost:
         """Cost of the shared adapted input, where something reads it."""
-        inside = _shrunk(size, self.stride)
+        inside = shrunk(size, self.stride)
         total = _pool_cost(self.raw_channels, size, inside) if self.stride != 1 else Cost()
         if self.raw_channels != self.inner:
             total += parse_operation("conv1x1_bn").cost(self.raw_channels, self.inner, inside)
@@ -191,7 +186,8 @@ def _pool_cost(channels: int, size: tuple[int, int], pooled: tuple[int, int]) ->
     return Cost(traffic=channels * (math.prod(size) + math.prod(pooled)), passes=1)
 
 
-def _shrunk(size: tuple[int, int], stride: int) -> tuple[int, int]:
+def shrunk(size: tuple[int, int], stride: int) -> tuple[int, int]:
+    """(height, width) after a stride."""
     return -(-size[0] // stride), -(-size[1] // stride)
 
 
@@ -296,7 +292,7 @@ class Cell(nn.Module):
         in_channels: channels of its input.
         width: channels of its output.
         stride: 1 or 2.
-        dilation: spread of the cell's input: of its pixels, every ``dilation``-th is one of the network without dilation.
+        dilation: spread of the cell's input: every ``dilation``-th of its pixels is one of the undilated network's.
         dilates: whether the stride is not taken, but spreads what comes after it (see `Operation.layers`).
         activation: what ``act`` means.
         drop_path: probability of dropping the branch beside a residual while training.
@@ -437,7 +433,7 @@ class Cell(nn.Module):
 
 
 class SpreadHalfPool2d(nn.Module):
-    """A 2x2 average pool that keeps the size: of each pixel and its neighbours ``dilation`` further on, where there are.
+    """A 2x2 average pool that keeps the size: of each pixel and those ``dilation`` further on, where there are such.
 
     Args:
         dilation: how far on.
@@ -449,9 +445,6 @@ class SpreadHalfPool2d(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``batch x channels x h x w`` to the same."""
-        for dim in (2, 3):
-            size = x.shape[dim]
-            reach = min(self.dilation, size)
-            further = torch.cat([x.narrow(dim, reach, size - reach), x.narrow(dim, size - reach, reach)], dim)
-            x = (x + further) / 2
-        return x
+        step = self.dilation  # slices end at the border by themselves, where an image is smaller than the step
+        x = (x + torch.cat([x[:, :, step:], x[:, :, -step:]], 2)) / 2
+        return (x + torch.cat([x[..., step:], x[..., -step:]], 3)) / 2

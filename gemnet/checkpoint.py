@@ -33,7 +33,8 @@ def load_checkpoint(path: str | os.PathLike[str], map_location: Any = "cpu") -> 
         map_location: device for the tensors, as in `torch.load`.
 
     Returns:
-        What the file holds; a safetensors file as ``{"state_dict": ...}``.
+        What the file holds; a safetensors file as ``{"state_dict": ...}``, with the fingerprint of the ``genome`` its
+        weights belong to where it says so.
 
     Raises:
         CheckpointError: no such file, not a checkpoint, or one that holds anything but tensors, numbers, texts, their
@@ -43,7 +44,7 @@ def load_checkpoint(path: str | os.PathLike[str], map_location: Any = "cpu") -> 
     if not os.path.isfile(name):
         raise CheckpointError(f"{name}: there is no such file. Give the path of a .pth or .safetensors file.")
     if name.endswith(".safetensors"):
-        return {"state_dict": _load_safetensors(name, map_location)}
+        return _load_safetensors(name, map_location)
     try:
         with torch.serialization.safe_globals(_harmless_types()):
             loaded = torch.load(name, map_location=map_location, weights_only=True)
@@ -124,16 +125,19 @@ def _load_from_http(filename: str, map_location: Any = None, **options: Any) -> 
     return load_checkpoint(path, map_location)
 
 
-def _load_safetensors(name: str, map_location: Any) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
+def _load_safetensors(name: str, map_location: Any) -> dict[str, Any]:
+    from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file
 
     try:
         tensors = load_file(name)
+        with safe_open(name, framework="pt") as file:
+            about = file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{name}: can't be read as safetensors ({error}). Is the file complete?") from None
     place = map_location if isinstance(map_location, str | torch.device) else "cpu"
-    return {key: value.to(place) for key, value in tensors.items()}
+    genome = {"genome": about["genome"]} if "genome" in about else {}
+    return {"state_dict": {key: value.to(place) for key, value in tensors.items()}, **genome}
 
 
 def _harmless_types() -> list[Any]:

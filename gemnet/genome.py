@@ -245,7 +245,8 @@ class Genome:
         ):
             if not least <= len(items) <= most:
                 raise GenomeError(f"{key} has {len(items)} entries; expected {least} to {most}.")
-        if self.stem[0].width is None or not parse_operation(self.stem[0].op).can_widen:
+        # Its first layer reads the images: weights for other channels are made of it (timm's first_conv).
+        if self.stem[0].width is None or parse_operation(self.stem[0].op).first_kind != "conv":
             raise GenomeError("stem[0] must be a dense convolution with a width, such as 'conv3x3_bn_act'.")
         for place, stage in enumerate(self.stages):
             for key in ("cell", "downsample"):

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gemnet.cell import CellLayout, cost_of_reading, lay_out, reads_input_itself
+from gemnet.cell import CellLayout, cost_of_reading, lay_out, reads_input_itself, shrunk
 from gemnet.cell_graph import FIRST_OP_CODE, MAX_INNER_NODES, CellGraph, GraphBatch
 from gemnet.errors import GemnetError
 from gemnet.genome import Block, Genome, LayerSpec
@@ -77,7 +77,7 @@ def _frame(genome: Genome, input_size: int | Size | None, num_classes: int | Non
     blocks = []
     for block in genome.blocks():
         blocks.append((block, size))
-        size = _shrunk(size, block.stride)
+        size = shrunk(size, block.stride)
         channels = block.width
     head, channels, size = _layers_cost(genome.head, channels, size)
     classes = genome.num_classes if num_classes is None else num_classes
@@ -91,12 +91,8 @@ def _layers_cost(layers: tuple[LayerSpec, ...], channels: int, size: Size) -> tu
     for layer in layers:
         width = layer.width or channels
         total += parse_operation(layer.op).cost(channels, width, size, layer.stride)
-        channels, size = width, _shrunk(size, layer.stride)
+        channels, size = width, shrunk(size, layer.stride)
     return total, channels, size
-
-
-def _shrunk(size: Size, stride: int) -> Size:
-    return -(-size[0] // stride), -(-size[1] // stride)
 
 
 class CostModel:
@@ -275,7 +271,7 @@ class CostModel:
             if block.cell != cell:
                 tail += times * _as_array(layout.cost(size))[:, None]
                 continue
-            inside = _shrunk(size, block.stride)
+            inside = shrunk(size, block.stride)
             strides, widens = block.stride != 1, layout.raw_channels != layout.inner
             for k, operation in enumerate(self._operations):
                 if operation.is_none:

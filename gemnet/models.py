@@ -4,12 +4,13 @@ Paper: `NASGEM: Neural Architecture Search via Graph Embedding Method` (Cheng et
 https://arxiv.org/abs/2007.04452
 
 ``gemnet_a``, ``gemnet_b``, ``gemnet_c`` are the ImageNet form (stride 32, four levels, 1000 classes), the same with
-``_cifar`` the form for 32x32 images (three levels, 10 classes); `gemnet` is the network of any genome, and `register`
-gives such a genome a name of its own. The bare names are untrained; weights have tags (`gemnet.weights`).
+``_cifar`` the form for 32x32 images (stride 8, four levels, 10 classes); `gemnet` is the network of any genome, and
+`register` gives such a genome a name of its own. The bare names are untrained; weights have tags (`gemnet.weights`).
 """
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -37,9 +38,9 @@ DEFAULT = "gemnet_b"
 """The architecture that `gemnet` stands for when no genome is given."""
 
 
-def _cfg(genome: Genome, **changes: Any) -> dict[str, Any]:
-    size = genome.input_size
-    last = -(-size // genome.levels[-1].reduction)
+def _cfg(genome: Genome, side: int | None = None, **changes: Any) -> dict[str, Any]:
+    size = genome.input_size if side is None else side
+    last = -(-size // (genome.levels[-1].reduction * math.prod(layer.stride for layer in genome.head)))
     small = size <= 64
     return {
         "url": "",
@@ -60,14 +61,11 @@ def _cfg(genome: Genome, **changes: Any) -> dict[str, Any]:
 
 
 def _weights_cfg(genome: Genome, weights: PackagedWeights) -> dict[str, Any]:
-    size = weights.input_size
-    last = -(-size // genome.levels[-1].reduction)
     return _cfg(
         genome,
+        weights.input_size,
         file=str(weights.path),
         num_classes=weights.num_classes,
-        input_size=(3, size, size),
-        pool_size=(last, last),
         mean=weights.mean,
         std=weights.std,
         crop_pct=weights.crop_pct,

@@ -4,18 +4,21 @@ stem -> stages -> head -> global pool -> classifier. Stem and stages are top-lev
 taken without hooks.
 """
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from timm.layers import SelectAdaptivePool2d, calculate_drop_path_rates
-from timm.models import checkpoint_seq
 from timm.models._features import feature_take_indices
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
 
 from gemnet.cell import Cell
-from gemnet.errors import GenomeError
+from gemnet.errors import GemnetError, GenomeError
 from gemnet.genome import Genome, LayerSpec
 from gemnet.operations import parse_operation
 
@@ -38,6 +41,7 @@ class GEMNet(nn.Module):
 
     Raises:
         GenomeError: the genome is not one, or can't have this output stride.
+        GemnetError: a classifier without a pool.
     """
 
     def __init__(
@@ -118,6 +122,11 @@ class GEMNet(nn.Module):
     def _make_classifier(self, dd: dict[str, Any]) -> nn.Module:
         if self.num_classes <= 0:
             return nn.Identity()
+        if self.global_pool.is_identity():
+            raise GemnetError(
+                f"global_pool is '', but a classifier of {self.num_classes} classes reads pooled features. Give it a "
+                "pool such as 'avg', or num_classes=0."
+            )
         classifier = nn.Linear(self.head_hidden_size, self.num_classes, **dd)
         _init_module(classifier)
         return classifier
@@ -140,7 +149,10 @@ class GEMNet(nn.Module):
 
     @torch.jit.ignore
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Trades time for memory: activations inside a cell are computed again in the backward pass."""
+        """Trades time for memory: activations inside a cell are computed again in the backward pass.
+
+        Statistics of norms are updated once all the same.
+        """
         self.grad_checkpointing = enable
 
     @torch.jit.ignore
@@ -216,8 +228,10 @@ class GEMNet(nn.Module):
         return take
 
     def _run(self, stage: nn.Module, x: torch.Tensor) -> torch.Tensor:
-        if self.grad_checkpointing and not torch.jit.is_scripting():
-            return checkpoint_seq(stage, x)
+        if self.grad_checkpointing and torch.is_grad_enabled() and not torch.jit.is_scripting():
+            for block in stage.children():
+                x = computed_again(block, x)
+            return x
         return stage(x)
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
@@ -237,6 +251,29 @@ class GEMNet(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits, ``batch x num_classes``, of images, ``batch x in_chans x h x w``."""
         return self.forward_head(self.forward_features(x))
+
+
+def computed_again(block: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """``block(x)``, whose activations are computed a second time in the backward pass instead of kept."""
+    return checkpoint(block, x, use_reentrant=False, context_fn=partial(_recompute_contexts, block))
+
+
+def _recompute_contexts(block: nn.Module) -> tuple[Any, Any]:
+    return contextlib.nullcontext(), _statistics_kept(block)
+
+
+@contextlib.contextmanager
+def _statistics_kept(block: nn.Module) -> Iterator[None]:
+    """Norms record the batch's statistics in copies that are thrown away: the first pass has recorded them already."""
+    norms = [module for module in block.modules() if isinstance(module, _BatchNorm) and module.training]
+    kept = [dict(norm._buffers) for norm in norms]
+    for norm in norms:
+        norm._buffers.update({name: value.clone() for name, value in norm._buffers.items() if value is not None})
+    try:
+        yield
+    finally:
+        for norm, buffers in zip(norms, kept, strict=True):
+            norm._buffers.update(buffers)
 
 
 def _sequence(

@@ -74,10 +74,8 @@ class NarrowStridedConv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:  # torch's own name
         """``batch x in_channels x h x w`` to ``batch x out_channels x ceil(h / stride) x ceil(w / stride)``."""
-        if input.device.type == "cpu" and torch.is_grad_enabled():
-            picked = input[:, :, :: self.stride[0], :: self.stride[1]]
-            return F.conv2d(picked, self.weight, self.bias, groups=self.groups)
-        return self._conv_forward(input, self.weight, self.bias)
+        picked = input[:, :, :: self.stride[0], :: self.stride[1]]
+        return F.conv2d(picked, self.weight, self.bias, groups=self.groups)
 
 
 class DilatedPool2d(nn.Module):
@@ -103,7 +101,9 @@ class DilatedPool2d(nn.Module):
         total, count = F.pad(x, margin), F.pad(torch.ones_like(x[:1, :1]), margin)
         for dim in (2, 3):
             places = range(0, self.kernel * self.dilation, self.dilation)
-            total, count = (sum(each.narrow(dim, at, x.shape[dim]) for at in places) for each in (total, count))
+            total, count = (
+                torch.stack([each.narrow(dim, at, x.shape[dim]) for at in places]).sum(0) for each in (total, count)
+            )
         return total / count
 
     def extra_repr(self) -> str:
@@ -246,6 +246,11 @@ class Operation:
     def is_identity(self) -> bool:
         """Whether the operation passes on what it reads."""
         return self.name == "identity"
+
+    @property
+    def first_kind(self) -> str:
+        """Kind of the first step that is no activation, such as ``conv``; "" where there is none."""
+        return next((kind for kind, _, _ in self.steps if kind != "act" and kind not in ACTIVATIONS), "")
 
     @property
     def can_stride(self) -> bool:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.checkpoint import checkpoint
 
 from gemnet import network
 from gemnet.checkpoint import CheckpointError, describe_mismatch, load_checkpoint, state_dict_of
@@ -145,7 +142,7 @@ class GEMNet(BaseModule):
         for number, stage in enumerate(self.stages):
             for block in stage.children():
                 if self.with_cp and self.training and torch.is_grad_enabled():
-                    x = checkpoint(block, x, use_reentrant=False, context_fn=partial(_recompute_contexts, block))
+                    x = network.computed_again(block, x)
                 else:
                     x = block(x)
             if number in self._ends:
@@ -174,11 +171,11 @@ class GEMNet(BaseModule):
             part.requires_grad_(False)
 
 
-def load_backbone_weights(module: nn.Module, source: str | os.PathLike[str], prefix: str | None = None) -> None:
+def load_backbone_weights(module: GEMNet, source: str | os.PathLike[str], prefix: str | None = None) -> None:
     """Loads a backbone's weights from a file or from the zoo.
 
     Args:
-        module: a backbone with the keys of a GEMNet.
+        module: the backbone.
         source: the path of a ``.pth`` or ``.safetensors`` file (a classifier's, a detector's or a backbone's), or
             ``<architecture>.<tag>`` of packaged weights.
         prefix: what the wanted keys start with in the file; found by itself among none, ``backbone.`` (detectors),
@@ -190,10 +187,17 @@ def load_backbone_weights(module: nn.Module, source: str | os.PathLike[str], pre
     """
     name = os.fspath(source)
     if not os.path.isfile(os.path.expanduser(name)) and _looks_like_tag(name):
-        path = os.fspath(verify_weights(find_weights(name)))
+        known = find_weights(name)
+        checkpoint = {**load_checkpoint(verify_weights(known)), "genome": known.fingerprint}
     else:
-        path = name
-    weights = state_dict_of(load_checkpoint(path))
+        checkpoint = load_checkpoint(name)
+    trained = checkpoint.get("genome")
+    if trained is not None and trained != module.genome.fingerprint:
+        raise CheckpointError(
+            f"{name}: these are the weights of another network: they were trained with genome {trained}, the backbone "
+            f"has {module.genome.fingerprint}. Give it the arch or genome they belong to."
+        )
+    weights = state_dict_of(checkpoint)
     own = module.state_dict()
     prefixes = ["", "backbone.", "network.", "model."] if prefix is None else [prefix.rstrip(".") + "."]
     chosen = max(prefixes, key=lambda start: sum(start + key in weights for key in own))
@@ -209,21 +213,3 @@ def _looks_like_tag(name: str) -> bool:
     return name in packaged_weights() or (
         "." in name and os.sep not in name and not name.endswith((".pth", ".pt", ".safetensors", ".bin"))
     )
-
-
-def _recompute_contexts(block: nn.Module) -> tuple[Any, Any]:
-    return contextlib.nullcontext(), _statistics_kept(block)
-
-
-@contextlib.contextmanager
-def _statistics_kept(block: nn.Module) -> Iterator[None]:
-    """Norms record the batch's statistics in copies that are thrown away: the first pass has recorded them already."""
-    norms = [module for module in block.modules() if isinstance(module, _BatchNorm) and module.training]
-    kept = [dict(norm._buffers) for norm in norms]
-    for norm in norms:
-        norm._buffers.update({name: value.clone() for name, value in norm._buffers.items() if value is not None})
-    try:
-        yield
-    finally:
-        for norm, buffers in zip(norms, kept, strict=True):
-            norm._buffers.update(buffers)

@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from typing import Any
 
-from gemnet.detection.backbone import check_levels, resolve_genome
+from gemnet.detection.backbone import GEMNet, check_levels, resolve_genome
 from gemnet.errors import GemnetError
 from gemnet.genome import Genome
 
 BACKBONE = "gemnet.GEMNet"
 COCO_CLASSES = 80
+REVERSED_NECKS = ("YOLOV3Neck",)
+"""Necks that take the backbone's levels from the smallest on, and hand theirs on likewise."""
+OWN_NECKS = ("SSDNeck",)
+"""Necks whose channels belong to layers of theirs: they are left as they are."""
+HEADS = ("bbox_head", "rpn_head", "panoptic_head")
+"""Heads that read the backbone themselves where there is no neck."""
 
 
 class DetectorConfigError(GemnetError):
@@ -21,8 +27,8 @@ def fill_channels(model: Any) -> bool:
     """Writes what follows from a GEMNet backbone into a detector's config, in place.
 
     The neck's ``in_channels`` (or, without a neck, the head's) become those of the levels the backbone returns,
-    whatever they were. A genome given as a path is replaced by its contents, so that a dumped config and the checkpoint
-    that carries it stand alone.
+    whatever they were; an SSD's neck is left as it is. A genome given as a path is replaced by its contents, so that a
+    dumped config and the checkpoint that carries it stand alone.
 
     Args:
         model: the ``model`` part of an MMDetection config; a ``ConfigDict`` or plain dict.
@@ -35,7 +41,7 @@ def fill_channels(model: Any) -> bool:
         GemnetError: no such architecture, genome or level.
     """
     backbone = model.get("backbone")
-    if not isinstance(backbone, MutableMapping) or backbone.get("type") != BACKBONE:
+    if not isinstance(backbone, MutableMapping) or backbone.get("type") not in (BACKBONE, GEMNet):
         return False
     given = backbone.get("genome")
     genome = resolve_genome(backbone.get("arch"), _plain(given) if isinstance(given, Mapping) else given)
@@ -45,10 +51,17 @@ def fill_channels(model: Any) -> bool:
     widths = [genome.levels[index].width for index in levels]
     neck = model.get("neck")
     first = neck[0] if isinstance(neck, Sequence) and neck else neck
+    kind = _kind(first)
+    if kind in OWN_NECKS:
+        return True
+    if kind in REVERSED_NECKS:
+        levels, widths = levels[::-1], widths[::-1]
     if first:
         _fill(first, widths, "neck")
-    elif model.get("bbox_head"):
-        _fill(model["bbox_head"], widths, "bbox_head")
+    else:
+        for name in HEADS:
+            if isinstance(model.get(name), MutableMapping):
+                _fill(model[name], widths, name)
     _check_strides(model, first, genome, levels)
     return True
 
@@ -91,6 +104,12 @@ def _class_heads(model: Any) -> Iterator[tuple[str, Any]]:
         for head in heads if isinstance(heads, list | tuple) else [heads]:
             if isinstance(head, Mapping):
                 yield where, head
+
+
+def _kind(part: Any) -> str:
+    """The name of a part's type, which is a text or the class itself; without its scope."""
+    kind = part.get("type") if isinstance(part, Mapping) else None
+    return str(getattr(kind, "__name__", kind)).rpartition(".")[2]
 
 
 def _plain(value: Any) -> Any:

@@ -36,6 +36,25 @@ class DataError(GemnetError):
         super().__init__(message.rsplit(f"{type(self).__name__}: ", 1)[-1].strip())
 
 
+class CheckedCOCO(COCO):
+    """MMDetection's index of a COCO file that `read_annotations` has checked and completed.
+
+    Args:
+        annotation_file: the file; None for an empty index.
+    """
+
+    def __init__(self, annotation_file: str | None = None) -> None:
+        super().__init__()
+        if annotation_file is not None:
+            self.fill(read_annotations(annotation_file))
+
+    def fill(self, content: dict[str, Any]) -> None:
+        """Indexes what `read_annotations` gave."""
+        self.dataset = content
+        with contextlib.redirect_stdout(None):  # it says that it creates an index
+            self.createIndex()
+
+
 @DATASETS.register_module()
 class CocoDataset(MMDetCocoDataset):
     """MMDetection's ``CocoDataset``, with every mistake in the data named.
@@ -54,6 +73,8 @@ class CocoDataset(MMDetCocoDataset):
             or truncated.
     """
 
+    COCOAPI = CheckedCOCO
+
     def __init__(self, *args: Any, part: str | None = None, dev_fraction: float = 0.1, **kwargs: Any) -> None:
         self.part = part
         self.dev_fraction = dev_fraction
@@ -67,7 +88,9 @@ class CocoDataset(MMDetCocoDataset):
         bad = count_bad_boxes(content)
         if bad:
             print_log(
-                f"{self.ann_file}: {bad} boxes are outside their image or less than a pixel wide; left out.", "current"
+                f"{self.ann_file}: {bad} boxes are outside their image, less than a pixel wide or without area; left "
+                "out.",
+                "current",
             )
         chosen = {image["id"] for image in images_of_part(content["images"], self.part, self.dev_fraction)}
         return [entry for entry in super().load_data_list() if entry["img_id"] in chosen]
@@ -112,6 +135,9 @@ class CocoMetric(MMDetCocoMetric):
         dev_fraction: as in `CocoDataset`.
         report_classes: classes whose AP and AP50 of boxes are figures of their own, ``person_mAP``, ``person_mAP_50``.
         **kwargs: as MMDetection's.
+
+    Raises:
+        DataError: the file can't be used, or has no such class to report, or the detector is not trained on it.
     """
 
     def __init__(
@@ -123,19 +149,38 @@ class CocoMetric(MMDetCocoMetric):
         **kwargs: Any,
     ) -> None:
         content = read_annotations(ann_file)
-        super().__init__(ann_file=ann_file if part is None else None, **kwargs)
+        if kwargs.pop("sort_categories", False):  # MMDetection's, which it applies to files that it reads itself
+            content["categories"].sort(key=lambda category: category["id"])
+        super().__init__(ann_file=None, **kwargs)
         names = [category["name"] for category in content["categories"]]
         for name in report_classes:
             if name not in names:
                 raise DataError(f"report_classes: {ann_file} has no category {name!r}.{nearest(name, names)}")
         self.report_classes = tuple(report_classes)
-        if part is not None:
-            images = images_of_part(content["images"], part, dev_fraction)
-            chosen = {image["id"] for image in images}
-            boxes = [entry for entry in content["annotations"] if entry["image_id"] in chosen]
-            self._coco_api = COCO()
-            self._coco_api.dataset = {**content, "images": images, "annotations": boxes}
-            self._coco_api.createIndex()
+        images = images_of_part(content["images"], part, dev_fraction)
+        chosen = {image["id"] for image in images}
+        boxes = [entry for entry in content["annotations"] if entry["image_id"] in chosen]
+        self._coco_api = CheckedCOCO()
+        self._coco_api.fill({**content, "images": images, "annotations": boxes})
+
+    @property
+    def dataset_meta(self) -> Any:
+        """What the data set says of itself; set before anything is trained or measured.
+
+        Raises:
+            DataError: it lacks a class that is to be reported.
+        """
+        return self._dataset_meta
+
+    @dataset_meta.setter
+    def dataset_meta(self, meta: Any) -> None:
+        classes = (meta or {}).get("classes")
+        for name in self.report_classes:
+            if classes is not None and name not in classes:
+                raise DataError(
+                    f"report_classes: the detector is not trained on {name!r}; its classes are {', '.join(classes)}."
+                )
+        self._dataset_meta = meta
 
     def compute_metrics(self, results: list[Any]) -> dict[str, float]:
         """MMDetection's figures, and those of ``report_classes``; -1 for a class that has no box in the images.
@@ -156,6 +201,8 @@ class CocoMetric(MMDetCocoMetric):
 
     def _one_class(self, predictions: list[dict[str, Any]], name: str) -> tuple[float, float]:
         (category,) = self._coco_api.get_cat_ids(cat_names=[name])
+        if not self._coco_api.get_ann_ids(cat_ids=[category], iscrowd=0):
+            return -1.0, -1.0
         label = self.cat_ids.index(category)
         rows = [
             {
@@ -207,7 +254,10 @@ def read_annotations(path: str) -> dict[str, Any]:
     """A COCO annotation file, checked for what a detector reads from it.
 
     Raises:
-        DataError: no such file, not JSON, a part missing, or a box that is none.
+        DataError: no such file, not JSON, a part missing, a box that is none, or one of no image or category.
+
+    Returns:
+        Its contents; ``area`` and ``iscrowd``, which hand-made files often lack, put in where they are missing.
     """
     try:
         with open(path, encoding="utf-8") as file:
@@ -236,13 +286,23 @@ def read_annotations(path: str) -> dict[str, Any]:
             if lacking:
                 raise DataError(f"{path}: {part}[{place}] has no {lacking[0]!r}.")
     images = {image["id"] for image in content["images"]}
+    categories = {category["id"] for category in content["categories"]}
+    seen: set[Any] = set()
     for place, entry in enumerate(content["annotations"]):
         box = entry["bbox"]
         if not (isinstance(box, list) and len(box) == 4 and all(isinstance(v, int | float) for v in box)):
             raise DataError(f"{path}: annotations[{place}].bbox is {box!r}; expected [x, y, width, height].")
         if entry["image_id"] not in images:
             raise DataError(f"{path}: annotations[{place}].image_id is {entry['image_id']!r}, which no image has.")
+        if entry["category_id"] not in categories:
+            raise DataError(
+                f"{path}: annotations[{place}].category_id is {entry['category_id']!r}, which no category has."
+            )
+        if entry["id"] in seen:
+            raise DataError(f"{path}: annotations[{place}].id is {entry['id']!r}, which another has, too.")
+        seen.add(entry["id"])
         entry.setdefault("area", box[2] * box[3])
+        entry.setdefault("iscrowd", 0)
     return content
 
 
@@ -290,13 +350,13 @@ def check_images(images: Sequence[Mapping[str, Any]], folder: str, path: str) ->
 
 
 def count_bad_boxes(content: Mapping[str, Any]) -> int:
-    """How many boxes a detector can't learn from: outside their image, or less than a pixel wide or high."""
+    """How many boxes a detector can't learn from: outside their image, below a pixel wide or high, or of no area."""
     sizes = {image["id"]: (image["width"], image["height"]) for image in content["images"]}
     bad = 0
     for entry in content["annotations"]:
         x, y, w, h = entry["bbox"]
         width, height = sizes[entry["image_id"]]
-        bad += w < 1 or h < 1 or x >= width or y >= height or x + w <= 0 or y + h <= 0
+        bad += w < 1 or h < 1 or x >= width or y >= height or x + w <= 0 or y + h <= 0 or entry["area"] <= 0
     return bad
 
 

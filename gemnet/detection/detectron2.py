@@ -15,6 +15,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 
 try:
@@ -31,9 +32,7 @@ except ImportError as error:
 from gemnet.detection.backbone import BackboneError, GEMNet, check_levels, resolve_genome
 from gemnet.genome import Genome
 from gemnet.models import GenomeSource
-
-PIXEL_MEAN = [123.675, 116.28, 103.53]
-PIXEL_STD = [58.395, 57.12, 57.375]
+from gemnet.weights import image_statistics
 
 
 class GEMNetBackbone(Backbone):
@@ -95,7 +94,7 @@ def add_gemnet_config(
     """Puts a GEMNet in the place of the backbone of one of Detectron2's configs.
 
     A config with ``build_resnet_fpn_backbone`` or ``build_retinanet_resnet_fpn_backbone`` keeps its pyramid. Input
-    becomes RGB with ImageNet's mean and deviation, which GEMNets are trained with.
+    becomes RGB, normalised as the weights were trained with where they are a zoo tag, else by ImageNet's statistics.
 
     Args:
         cfg: the config, changed in place.
@@ -122,7 +121,8 @@ def add_gemnet_config(
     if weights is None:
         cfg.MODEL.BACKBONE.FREEZE_AT = 0
     cfg.MODEL.WEIGHTS = ""
-    cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD = list(PIXEL_MEAN), list(PIXEL_STD)
+    mean, std = image_statistics(weights) or (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+    cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD = ([255 * value for value in values] for values in (mean, std))
     cfg.INPUT.FORMAT = "RGB"
     return cfg
 

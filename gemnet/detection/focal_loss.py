@@ -21,7 +21,7 @@ _EPSILON = torch.finfo(torch.float32).eps  # what MMDetection adds to the number
 
 @MODELS.register_module()
 class FocalLoss(nn.Module):
-    """In place of MMDetection's ``FocalLoss``: ``loss_cls=dict(type='gemnet.FocalLoss', ...)``, same arguments.
+    """In place of MMDetection's ``FocalLoss``, of logits and class numbers: ``loss_cls=dict(type='gemnet.FocalLoss')``.
 
     Args:
         use_sigmoid: must be true; heads read it from the config.
@@ -62,7 +62,7 @@ class FocalLoss(nn.Module):
 
         Args:
             pred: (n, classes) logits.
-            target: int64 (n,), the class, or ``classes`` for background.
+            target: int64 (n,), the class, or any other number, such as ``classes``, for background.
             weight: (n,) or (n, classes), factors.
             avg_factor: what a mean divides by, in place of the number of elements.
             reduction_override: in place of the module's.
@@ -119,7 +119,7 @@ class _SigmoidFocalLoss(torch.autograd.Function):
         loss = (log_not * discount).mul_(alpha - 1)
         # (1 - alpha) p^gamma (p - gamma (1 - p) log(1 - p)), in the arrays that are no longer needed
         gradient = log_not.mul_(p - 1).mul_(gamma).add_(p).mul_(discount).mul_(1 - alpha)
-        rows = torch.nonzero(target < logits.size(1)).squeeze(1)
+        rows = torch.nonzero((target >= 0) & (target < logits.size(1))).squeeze(1)
         columns = target[rows]
         q, log_p = 1 - p[rows, columns], F.logsigmoid(logits[rows, columns])
         factor = alpha * q**gamma

@@ -24,6 +24,7 @@ from torchvision.ops.feature_pyramid_network import (
 
 from gemnet.detection.backbone import GEMNet
 from gemnet.models import GenomeSource
+from gemnet.weights import image_statistics
 
 RATIOS = (0.5, 1.0, 2.0)
 BASE_SIZE = 8
@@ -67,7 +68,7 @@ def retinanet(
         arch: a name known to `gemnet.genome_for`.
         genome: instead, a genome: path, dict or `Genome`.
         num_classes: classes, background included.
-        weights: the backbone's weights: a path or a zoo tag; None for none.
+        weights: the backbone's weights: a path or a zoo tag, which also says how images are normalised; None for none.
         out_indices: levels of the backbone that the pyramid is built on; two more are put on top.
         frozen_stages: as in `gemnet.detection.GEMNet`.
         norm_eval: as in `gemnet.detection.GEMNet`.
@@ -78,6 +79,7 @@ def retinanet(
         GemnetError: as `gemnet.detection.GEMNet`.
     """
     body = _body(arch, genome, weights, out_indices, frozen_stages, norm_eval)
+    options = {**_statistics(weights), **options}
     pyramid = GEMNetPyramid(body, fpn_channels, LastLevelP6P7(body.out_channels[-1], fpn_channels))
     if "anchor_generator" not in options:
         sides = [BASE_SIZE * stride // 2 for stride in _strides(body, extra=2)]
@@ -103,7 +105,7 @@ def faster_rcnn(
         arch: a name known to `gemnet.genome_for`.
         genome: instead, a genome: path, dict or `Genome`.
         num_classes: classes, background included.
-        weights: the backbone's weights: a path or a zoo tag; None for none.
+        weights: the backbone's weights: a path or a zoo tag, which also says how images are normalised; None for none.
         out_indices: levels of the backbone that the pyramid is built on; one more is put on top.
         frozen_stages: as in `gemnet.detection.GEMNet`.
         norm_eval: as in `gemnet.detection.GEMNet`.
@@ -114,6 +116,7 @@ def faster_rcnn(
         GemnetError: as `gemnet.detection.GEMNet`.
     """
     body = _body(arch, genome, weights, out_indices, frozen_stages, norm_eval)
+    options = {**_statistics(weights), **options}
     pyramid = GEMNetPyramid(body, fpn_channels, LastLevelMaxPool())
     if "rpn_anchor_generator" not in options:
         sizes = tuple((BASE_SIZE * stride,) for stride in _strides(body, extra=1))
@@ -122,6 +125,12 @@ def faster_rcnn(
         names = [str(n) for n in range(len(body.out_channels))]
         options["box_roi_pool"] = MultiScaleRoIAlign(featmap_names=names, output_size=7, sampling_ratio=2)
     return FasterRCNN(pyramid, num_classes, **options)
+
+
+def _statistics(weights: object) -> dict[str, list[float]]:
+    """How torchvision's detectors are to normalise images, where the weights say so."""
+    found = image_statistics(weights)
+    return {} if found is None else {"image_mean": list(found[0]), "image_std": list(found[1])}
 
 
 def _body(

@@ -56,6 +56,16 @@ class PackagedWeights:
         return FOLDER / self.file
 
 
+def image_statistics(weights: object) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Mean and deviation of the channels that weights in the package were trained with; None for any others.
+
+    Args:
+        weights: ``<architecture>.<tag>``, or whatever else names weights.
+    """
+    known = packaged_weights().get(weights) if isinstance(weights, str) else None
+    return None if known is None else (known.mean, known.std)
+
+
 @lru_cache(maxsize=1)
 def packaged_weights() -> dict[str, PackagedWeights]:
     """All weights in the package by ``<architecture>.<tag>``."""

@@ -226,6 +226,20 @@ def test_weights_of_another_network_are_refused_with_the_keys_that_differ(tmp_pa
         build(init_cfg=str(tmp_path / "none.pth")).init_weights()
 
 
+def test_weights_of_another_genome_are_refused_though_their_shapes_fit(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    genome = gemnet.genome_for(ARCH)
+    other = genome.replace(activation="relu" if genome.activation != "relu" else "hswish")
+    file = tmp_path / "weights.safetensors"
+    save_file(timm.create_model(ARCH).state_dict(), file, {"format": "pt", "genome": genome.fingerprint})
+    build(init_cfg=str(file)).init_weights()
+    with pytest.raises(CheckpointError, match=f"trained with genome {genome.fingerprint}"):
+        GEMNet(genome=other, init_cfg=str(file)).init_weights()
+    with pytest.raises(CheckpointError, match="another network"):
+        GEMNet(genome=other, init_cfg="gemnet_a.imagenette96").init_weights()
+
+
 # ---------------------------------------------------------------------------------------------- bad options
 
 

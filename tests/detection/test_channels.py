@@ -8,6 +8,7 @@ import pytest
 from mmengine.config import Config, ConfigDict
 
 import gemnet
+from gemnet.detection.backbone import GEMNet
 from gemnet.detection.channels import DetectorConfigError, check_num_classes, fill_channels
 from gemnet.errors import GemnetError
 
@@ -77,6 +78,36 @@ def test_a_genome_file_is_written_into_the_config(tmp_path: Path) -> None:
     fill_channels(again)
     assert again.neck.in_channels == WIDTHS["gemnet_b"]
     assert gemnet.Genome.from_dict(again.backbone.genome.to_dict()).fingerprint == genome.fingerprint
+
+
+def test_a_neck_that_begins_with_the_smallest_level_is_filled_in_its_order() -> None:
+    part = model(
+        neck={"type": "mmdet.YOLOV3Neck", "in_channels": [1, 2, 3]},
+        bbox_head={"anchor_generator": {"strides": [32, 16, 8]}},
+    )
+    part.backbone.out_indices = (1, 2, 3)
+    assert fill_channels(part)
+    assert part.neck.in_channels == WIDTHS["gemnet_a"][:0:-1]
+
+
+def test_a_neck_with_layers_of_its_own_is_left_as_it_is() -> None:
+    neck = {"type": "SSDNeck", "in_channels": [96, 1280], "level_strides": [2, 2], "out_channels": [96, 1280, 512, 256]}
+    part = model(neck=neck, bbox_head={"anchor_generator": {"strides": [16, 32, 64, 128]}})
+    assert fill_channels(part)
+    assert part.neck == neck
+
+
+def test_the_backbone_may_be_given_as_its_class() -> None:
+    part = model(backbone={"type": GEMNet, "arch": "gemnet_a"})
+    assert fill_channels(part)
+    assert part.neck.in_channels == WIDTHS["gemnet_a"]
+
+
+@pytest.mark.parametrize("head", ["bbox_head", "panoptic_head"])
+def test_without_a_neck_the_head_is_filled(head: str) -> None:
+    part = model(**{"neck": None, "bbox_head": None, head: {"type": "SomeHead", "in_channels": [1, 2]}})
+    assert fill_channels(part)
+    assert part[head].in_channels == WIDTHS["gemnet_a"]
 
 
 def test_other_backbones_are_left_alone() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import gemnet.detection  # noqa: F401
 
@@ -100,6 +101,8 @@ def drop(key: str) -> Callable[[dict], None]:
         (lambda c: c["annotations"][0].update(bbox=[1, 2, 3]), r"bbox is \[1, 2, 3\]"),
         (lambda c: c["annotations"][0].update(bbox=[1, 2, 3, None]), "bbox is"),
         (lambda c: c["annotations"][0].update(image_id=77), "image_id is 77"),
+        (lambda c: c["annotations"][0].update(category_id=77), "category_id is 77, which no category has"),
+        (lambda c: c["annotations"][1].update(id=c["annotations"][0]["id"]), r"annotations\[1\].id is .*another has"),
         (lambda c: c["images"].append({"id": 9, "file_name": "gone.jpg", "width": 5, "height": 5}), "gone.jpg"),
     ],
 )
@@ -127,6 +130,24 @@ def test_classes_that_the_file_lacks_or_in_another_order_are_refused(shapes: Pat
         dataset(shapes, classes=("disc", "square"))
     with pytest.raises(DataError, match="no category 'person'"):
         CocoDataset(ann_file=str(shapes / "instances.json"), data_prefix={"img": str(shapes)}, pipeline=[])
+
+
+@pytest.mark.parametrize("part", [None, "dev"])
+def test_area_and_iscrowd_may_be_missing(part: str | None, shapes: Path) -> None:
+    def bare(content: dict) -> None:
+        for entry in content["annotations"]:
+            entry.pop("area")
+            entry.pop("iscrowd")
+
+    edit(shapes, bare)
+    truth = [sample["data_samples"] for sample in dataset(shapes, part=part, dev_fraction=0.5, test_mode=True)]
+    metric = CocoMetric(str(shapes / "instances.json"), part=part, dev_fraction=0.5)
+    metric.dataset_meta = {"classes": ("square", "disc")}
+    for sample in truth:
+        found = sample.gt_instances
+        boxes = {"bboxes": found.bboxes.tensor, "labels": found.labels, "scores": torch.ones(len(found))}
+        metric.process({}, [{"img_id": sample.img_id, "ori_shape": sample.ori_shape, "pred_instances": boxes}])
+    assert metric.evaluate(size=len(truth))["coco/bbox_mAP_50"] == pytest.approx(1.0, abs=1e-6)
 
 
 def test_boxes_outside_or_of_no_size_are_left_out_and_counted(shapes: Path, monkeypatch: pytest.MonkeyPatch) -> None:

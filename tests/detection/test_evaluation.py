@@ -119,3 +119,23 @@ def test_a_detector_that_finds_nothing_has_no_precision(shapes: Path) -> None:
         metric.process({}, [{"img_id": number, "ori_shape": (96, 96), "pred_instances": nothing}])
     figures = metric.evaluate(size=6)
     assert figures["coco/bbox_mAP"] == figures["coco/disc_mAP_50"] == 0
+
+
+def test_a_reported_class_is_one_of_the_data_sets_and_without_boxes_has_no_figure(shapes: Path) -> None:
+    from gemnet.detection.dataset import CocoMetric, DataError
+
+    path = shapes / "instances.json"
+    content = json.loads(path.read_text())
+    kept = [entry for entry in content["annotations"] if entry["category_id"] == 10 or entry["iscrowd"]]
+    path.write_text(json.dumps({**content, "annotations": kept}))
+    metric = CocoMetric(str(path), report_classes=("square", "disc"))
+    with pytest.raises(DataError, match="not trained on 'disc'; its classes are square"):
+        metric.dataset_meta = {"classes": ("square",)}
+    metric.dataset_meta = {"classes": ("square", "disc")}
+    for boxes in (0, 1):
+        one = {"bboxes": torch.ones(boxes, 4), "scores": torch.ones(boxes), "labels": torch.ones(boxes).long()}
+        for number in range(6):
+            metric.process({}, [{"img_id": number, "ori_shape": (96, 96), "pred_instances": one}])
+        figures = metric.evaluate(size=6)
+        assert figures["coco/disc_mAP"] == figures["coco/disc_mAP_50"] == -1
+        assert figures["coco/square_mAP"] == 0

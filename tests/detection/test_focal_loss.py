@@ -68,6 +68,13 @@ def test_half_precision_logits_are_computed_in_single_precision() -> None:
     assert logits.grad.dtype == torch.bfloat16
 
 
+def test_any_number_that_is_no_class_means_background() -> None:
+    logits = torch.randn(2, 3, generator=torch.Generator().manual_seed(0))
+    losses = [FocalLoss(reduction="none")(logits, torch.tensor(target)) for target in ([3, 3], [-1, -100], [255, 3])]
+    torch.testing.assert_close(losses[1], losses[0])
+    torch.testing.assert_close(losses[2], losses[0])
+
+
 def test_no_rows_give_a_loss_of_zero() -> None:
     logits = torch.zeros(0, 3, requires_grad=True)
     FocalLoss()(logits, torch.zeros(0, dtype=torch.long), avg_factor=1.0).backward()

@@ -12,6 +12,7 @@ import torch
 
 from gemnet.detection.backbone import BackboneError
 from gemnet.detection.torchvision import faster_rcnn, retinanet
+from gemnet.weights import find_weights
 
 SMALL = {"fpn_channels": 32, "min_size": 64, "max_size": 96}
 BUILDERS = {"retinanet": retinanet, "faster_rcnn": faster_rcnn}
@@ -65,6 +66,15 @@ def test_weights_and_freezing_reach_the_backbone(name: str, tmp_path: Path) -> N
     assert not body.stages[1][0].training
     assert not any(p.requires_grad for p in body.stages[1].parameters())
     assert all(p.requires_grad for p in body.stages[2].parameters())
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_images_are_normalised_as_the_weights_were_trained_with(name: str) -> None:
+    known = find_weights("gemnet_a.imagenette96")
+    model = BUILDERS[name](arch="gemnet_a", weights="gemnet_a.imagenette96", **SMALL)
+    assert (tuple(model.transform.image_mean), tuple(model.transform.image_std)) == (known.mean, known.std)
+    own = BUILDERS[name](arch="gemnet_a", weights="gemnet_a.imagenette96", image_mean=[0.5] * 3, **SMALL)
+    assert own.transform.image_mean == [0.5] * 3
 
 
 def test_a_network_of_the_small_form_works_too() -> None:

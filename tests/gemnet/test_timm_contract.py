@@ -25,7 +25,7 @@ from torch import nn
 from torch.fx import symbolic_trace
 
 import gemnet
-from gemnet.classics import mobilenetv2, nasbench201, random_wiring, watts_strogatz_cell
+from gemnet.classics import mobilenetv2, nasbench201, random_wiring, resnet, watts_strogatz_cell
 from gemnet.network import GEMNet
 
 NAMES = timm.list_models("gemnet*")
@@ -62,6 +62,9 @@ one_of_each_form = pytest.mark.parametrize(
 def test_all_names_are_there() -> None:
     forms = [f"gemnet_{size}{form}" for size in "abc" for form in ("", "_cifar")]
     assert ["gemnet", *forms] == NAMES
+    for name in forms:
+        levels = [level.reduction for level in gemnet.genome_for(name).levels]
+        assert levels == ([1, 2, 4, 8] if name.endswith("_cifar") else [4, 8, 16, 32])
 
 
 @each_network
@@ -208,6 +211,25 @@ def test_intermediates_and_pruning(name: str, genome: gemnet.Genome | None) -> N
         model.forward_intermediates(x, output_fmt="NHWC")
 
 
+def test_checkpointing_updates_statistics_once() -> None:
+    states = []
+    for enabled in (False, True):
+        model = make("gemnet_a_cifar", None).train()
+        model.set_grad_checkpointing(enabled)
+        model(images(model, 4)).sum().backward()
+        states.append({key: value for key, value in model.state_dict().items() if "running" in key or "tracked" in key})
+    assert set(states[1]["stem.0.bn.num_batches_tracked"].unique().tolist()) == {1}
+    torch.testing.assert_close(states[0], states[1])
+
+
+def test_a_classifier_needs_a_pool() -> None:
+    model = make("gemnet_a_cifar", None, global_pool="", num_classes=0)
+    with pytest.raises(gemnet.GemnetError, match="global_pool is ''"):
+        model.reset_classifier(10, "")
+    with pytest.raises(gemnet.GemnetError, match="global_pool is ''"):
+        make("gemnet_a_cifar", None, global_pool="")
+
+
 def test_checkpointed_features_train_like_others() -> None:
     grads = []
     for enabled in (False, True):
@@ -325,8 +347,12 @@ def test_exported_program_computes_the_same(name: str, genome: gemnet.Genome | N
         torch.testing.assert_close(program.module()(other), model(other), rtol=1e-4, atol=1e-5)
 
 
-def test_symbolic_trace_computes_the_same() -> None:
-    model = make("gemnet", WIRED).eval()
+@pytest.mark.parametrize("options", [{}, {"output_stride": 8}], ids=["plain", "dilated"])
+@pytest.mark.parametrize(
+    "genome", [WIRED, resnet(18, 0.22), gemnet.genome_for("gemnet_a")], ids=["wired", "narrow", "a"]
+)
+def test_symbolic_trace_computes_the_same(genome: gemnet.Genome, options: dict[str, int]) -> None:
+    model = make("gemnet", genome, **options).eval()
     x = images(model, 2, most=32)
     torch.testing.assert_close(symbolic_trace(model)(x), model(x))
 
