@@ -19,6 +19,14 @@ class BeginningError(GemnetError):
     """Candidates or evaluations that a search can't begin with."""
 
 
+def _belongs(candidate: Candidate, space: SearchSpace) -> bool:
+    try:
+        space.check(candidate)
+    except GemnetError:
+        return False
+    return True
+
+
 def first_candidates(config: SearchConfig, space: SearchSpace) -> list[Candidate]:
     """The known candidates of ``search.first``.
 
@@ -49,16 +57,17 @@ def first_candidates(config: SearchConfig, space: SearchSpace) -> list[Candidate
     return list(found.values())
 
 
-def earlier_evaluations(path: Path) -> list[tuple[Evaluation, str]]:
+def earlier_evaluations(source: str) -> list[tuple[Evaluation, str]]:
     """Every evaluation of an earlier search, each with its evaluator's fingerprint.
 
     Args:
-        path: the search's work folder, or a table that was made of it (.csv).
+        source: path of the search's work folder, or of a table that was made of it (.csv).
 
     Raises:
         BeginningError: there is no ledger in the folder.
         TableError: the table can't be read.
     """
+    path = Path(source)
     if path.suffix == ".csv":
         return read_evaluations(path)
     if not (path / LEDGER).is_file():
@@ -87,7 +96,10 @@ def fitting(
     earlier = [
         each
         for each, made_by in records
-        if made_by == evaluator and each.proposal.fidelity == config.fidelity and not each.proposal.training_seed
+        if made_by == evaluator
+        and each.proposal.fidelity == config.fidelity
+        and not each.proposal.training_seed
+        and _belongs(each.proposal.candidate, space)
     ]
     batch = space.pack([each.proposal.candidate for each in earlier])
     inside = admits(space, config.limits, batch)

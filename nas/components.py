@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -132,6 +132,21 @@ def check_config(config: SearchConfig) -> None:
             raise ConfigError(f"comparison.blocks names {block!r}.{nearest(block, BLOCKS)}")
     if config.evaluator.type == "tabular" and config.final is not None:
         raise ConfigError("final is given, but evaluator 'tabular' trains nothing. Set final=None.")
+
+
+def check_strategy(config: SearchConfig, parts: Parts) -> None:
+    """Builds the strategy once without its encoder, which may take minutes, to find values that can't be.
+
+    Raises:
+        ConfigError, StrategyError: there is one.
+    """
+    options = dict(config.strategy.options)
+    if config.strategy.type == "nasgem":
+        encoder = options.get("encoder", {})
+        if encoder is not None:
+            make(EncoderConfig, encoder, "strategy.encoder")
+        options["encoder"] = None
+    build_strategy(replace(config, strategy=replace(config.strategy, options=options)), parts)
 
 
 def prepare_encoder(config: SearchConfig, space: SearchSpace, monitor: Monitor) -> None:

@@ -6,7 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from gemnet.errors import GemnetError
 from nas.spaces.base import Candidate
+
+
+class FidelityError(GemnetError):
+    """A fidelity at which nothing can be evaluated."""
 
 
 @dataclass(frozen=True, order=True)
@@ -17,11 +22,22 @@ class Fidelity:
         epochs: passes over the training images (for tables: the epochs of the recorded training).
         resolution: side of the training images in pixels; None keeps the data set's own.
         subset: share of the training images used, in (0, 1].
+
+    Raises:
+        FidelityError: a value out of range.
     """
 
     epochs: int
     resolution: int | None = None
     subset: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1:
+            raise FidelityError(f"fidelity.epochs is at least 1, got {self.epochs}.")
+        if self.resolution is not None and not 1 <= self.resolution <= 4096:
+            raise FidelityError(f"fidelity.resolution is a number of pixels from 1 to 4096, got {self.resolution}.")
+        if not 0 < self.subset <= 1:
+            raise FidelityError(f"fidelity.subset is a share of the training images in (0, 1], got {self.subset}.")
 
 
 @dataclass(frozen=True)

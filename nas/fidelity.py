@@ -8,6 +8,8 @@ will last. A fidelity is chosen by these per second spent, never by the accuraci
 from __future__ import annotations
 
 import csv
+import hashlib
+import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -27,6 +29,8 @@ from nas.spaces.base import Candidate, SearchSpace
 
 SAMPLES, ROUNDS = 2_000, 25
 """Candidates drawn at a time, and how often at most, to find some within the budget."""
+FAILED = -1.0
+"""What a failed training counts as in a ranking: less than any other."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class Row:
 
     Args:
         cell: number of the cell, from 0.
-        hash: its canonical hash.
+        hash: 16 hex digits of its graph and its choices.
         nodes: inner nodes.
         macs: multiply-adds of its network.
         epochs: of the training.
@@ -67,8 +71,9 @@ class FidelityReport:
     Args:
         cells: cells trained with both seeds.
         between_seeds: Kendall's tau of two seeds; NaN below two cells.
-        seed_noise: standard deviation of one training's accuracy around its cell's mean, in points.
-        spread: standard deviation of the cells' mean accuracies, in points.
+        seed_noise: standard deviation of one training's accuracy around its cell's mean, in points; of cells of which
+            neither training failed.
+        spread: standard deviation of these cells' mean accuracies, in points.
         longer_cells: cells trained longer as well.
         against_longer: Kendall's tau of one short training (mean over the seeds) against the longer one; NaN below two.
         mean_against_longer: tau of the seeds' mean accuracy against the longer training.
@@ -144,7 +149,13 @@ def measure_fidelity(
         for k in range(cells)
         for factor, training_seed in runs
     ]
-    rows = [row for row in read_rows(table) if row.fingerprint == fingerprint]
+    hashes = [_hash(candidate) for candidate in candidates]
+    # The table may hold another draw's cells, under the same numbers.
+    rows = [
+        row
+        for row in read_rows(table)
+        if row.fingerprint == fingerprint and row.cell < cells and row.hash == hashes[row.cell]
+    ]
     have = {_key(row) for row in rows}
     calls = []
     for number, (k, fidelity, training_seed) in enumerate(plan):
@@ -166,8 +177,7 @@ def measure_fidelity(
                 done += 1
                 if on_row is not None:
                     on_row(row, done, len(calls))
-    hashes = {candidate.cell.canonical_hash() for candidate in candidates}
-    return report([row for row in rows if row.hash in hashes], config.fidelity, times)
+    return report(rows, config.fidelity, times)
 
 
 def report(rows: Sequence[Row], fidelity: Fidelity, times: int) -> FidelityReport:
@@ -180,14 +190,15 @@ def report(rows: Sequence[Row], fidelity: Fidelity, times: int) -> FidelityRepor
     longer = {row.cell: row for row in here if row.epochs == fidelity.epochs * times and row.seed == 2}
     both = sorted({cell for cell, seed in short if seed == 0} & {cell for cell, seed in short if seed == 1})
     pairs = np.array([[_worth(short[cell, seed]) for seed in (0, 1)] for cell in both]).reshape(-1, 2)
+    sound = pairs[(pairs != FAILED).all(axis=1)]
     lasting = [cell for cell in both if cell in longer]
     long_accuracy = np.array([_worth(longer[cell]) for cell in lasting])
     of_lasting = np.array([[_worth(short[cell, seed]) for seed in (0, 1)] for cell in lasting]).reshape(-1, 2)
     return FidelityReport(
         cells=len(both),
         between_seeds=_tau(pairs[:, 0], pairs[:, 1]),
-        seed_noise=float(np.sqrt(np.mean((pairs[:, 0] - pairs[:, 1]) ** 2) / 2)) if len(both) else math.nan,
-        spread=float(pairs.mean(axis=1).std()) if len(both) else math.nan,
+        seed_noise=float(np.sqrt(np.mean((sound[:, 0] - sound[:, 1]) ** 2) / 2)) if len(sound) else math.nan,
+        spread=float(sound.mean(axis=1).std()) if len(sound) else math.nan,
         longer_cells=len(lasting),
         against_longer=float(np.mean([_tau(of_lasting[:, k], long_accuracy) for k in (0, 1)])),
         mean_against_longer=_tau(of_lasting.mean(axis=1), long_accuracy) if lasting else math.nan,
@@ -220,7 +231,7 @@ def _row(cell: int, evaluation: Evaluation, fingerprint: str) -> Row:
     proposal = evaluation.proposal
     return Row(
         cell=cell,
-        hash=proposal.candidate.cell.canonical_hash(),
+        hash=_hash(proposal.candidate),
         nodes=len(proposal.candidate.cell.ops),
         macs=evaluation.macs or 0.0,
         epochs=proposal.fidelity.epochs,
@@ -233,12 +244,17 @@ def _row(cell: int, evaluation: Evaluation, fingerprint: str) -> Row:
     )
 
 
+def _hash(candidate: Candidate) -> str:
+    parts = [candidate.cell.canonical_hash(), *candidate.macro]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
 def _key(row: Row) -> tuple[Any, ...]:
     return row.hash, row.cell, row.epochs, row.resolution, row.subset, row.seed
 
 
 def _worth(row: Row) -> float:
-    return -1.0 if math.isnan(row.accuracy) else row.accuracy
+    return FAILED if math.isnan(row.accuracy) else row.accuracy
 
 
 def _tau(left: Any, right: Any) -> float:

@@ -15,6 +15,7 @@ import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ from nas.spaces.base import CandidateBatch
 from nas.spaces.gemnet import GEMNetSpace
 from nas.work_folder import write_json
 
-FORMAT = 1
+FORMAT = 2
 GROUP, ROUNDS, CALLS = 8, 5, 3
 """Networks measured in turns, turns of each, and calls a turn, of which the fastest counts."""
 FOLDS = 8
@@ -59,7 +60,6 @@ class LatencyModel:
         slowest: likewise.
         networks: how many were measured.
         device: what they ran on, for people.
-        processor: of the machine.
     """
 
     prices: tuple[float, float, float, float]
@@ -69,7 +69,6 @@ class LatencyModel:
     slowest: float
     networks: int
     device: str
-    processor: str
 
     def __call__(self, costs: NDArray[Any]) -> NDArray[np.float64]:
         """Milliseconds of an image; (n,).
@@ -78,6 +77,13 @@ class LatencyModel:
             costs: of the networks, (n, 4), columns as in `gemnet.operations.Cost`.
         """
         return _counts(costs) @ np.array(self.prices)
+
+    def is_of(self, options: LatencyOptions) -> bool:
+        """Whether what would be measured now runs on the device that the prices are of."""
+        try:
+            return device_name(options) == self.device
+        except (RuntimeError, AssertionError):  # torch has both for devices that it was built without
+            return False
 
     def save(self, path: Path) -> None:
         """Writes the model as JSON."""
@@ -94,7 +100,8 @@ class LatencyModel:
             data = json.loads(path.read_text(encoding="utf-8"))
             if data.pop("format") != FORMAT:
                 raise ValueError("of another version")
-            return cls(**{**data, "prices": tuple(map(float, data["prices"]))})
+            macs, traffic, passes, constant = map(float, data["prices"])
+            return cls(**{**data, "prices": (macs, traffic, passes, constant)})
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise LatencyError(
                 f"{path} can't be read ({error}). It has the prices of the search's latency limit; delete it to have "
@@ -124,12 +131,15 @@ def fit(costs: NDArray[Any], milliseconds: NDArray[np.float64], device: str) -> 
         return nnls(counts / scale, np.ones(len(rows)))[0] / scale
 
     fold = np.random.default_rng(0).permutation(n) % FOLDS
-    errors = np.empty(n)
+    shares = np.empty(n)  # of the measured milliseconds, the estimate
     for number in range(FOLDS):
         out = np.flatnonzero(fold == number)
-        estimated = _counts(costs[out]) @ prices(np.flatnonzero(fold != number))
-        errors[out] = np.abs(estimated / milliseconds[out] - 1)
-    macs, traffic, passes, constant = prices(np.arange(n)).tolist()
+        shares[out] = _counts(costs[out]) @ prices(np.flatnonzero(fold != number)) / milliseconds[out]
+    # A relative error has what was measured in its denominator, and is smallest for estimates that are too low: of
+    # networks off by a fifth, by a tenth. So all are raised until as many are too high.
+    raised = 1 / np.median(shares)
+    errors = np.abs(raised * shares - 1)
+    macs, traffic, passes, constant = (raised * prices(np.arange(n))).tolist()
     return LatencyModel(
         (macs, traffic, passes, constant),
         float(np.median(errors)),
@@ -138,7 +148,6 @@ def fit(costs: NDArray[Any], milliseconds: NDArray[np.float64], device: str) -> 
         float(milliseconds.max()),
         n,
         device,
-        processor_name(),
     )
 
 
@@ -207,31 +216,38 @@ def measure(genomes: Sequence[Genome], options: LatencyOptions, side: int, in_ch
         in_chans: channels of the images.
 
     Raises:
-        LatencyError: the device isn't there.
+        LatencyError: the device isn't there, or has no room for so many images.
     """
+    seconds = np.empty((len(genomes), ROUNDS, CALLS))
     try:
         device = torch.device(options.device)
+        if device.type not in ("cpu", "cuda"):
+            raise LatencyError(f"latency.device is {options.device!r}; expected 'cpu' or 'cuda' (or 'cuda:1').")
         images = torch.zeros(options.batch_size, in_chans, side, side, device=device)
+        images = images.to(memory_format=torch.channels_last)
         models = [GEMNet(genome, in_chans=in_chans, device=device).eval() for genome in genomes]
+        models = [model.to(memory_format=torch.channels_last) for model in models]
+        wait = partial(torch.cuda.synchronize, device) if device.type == "cuda" else lambda: None
+        with limited_threads(options.threads), torch.inference_mode():
+            for turn in range(ROUNDS):
+                for place, model in enumerate(models):
+                    model(images)  # brings it back into the caches
+                    for call in range(CALLS):
+                        wait()
+                        started = time.perf_counter()
+                        model(images)
+                        wait()
+                        seconds[place, turn, call] = time.perf_counter() - started
     except (RuntimeError, AssertionError) as error:  # torch has both for devices that it was built without
+        reason = str(error).splitlines()[0]
+        if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in reason:
+            raise LatencyError(
+                f"latency.batch_size is {options.batch_size}, too many {side}x{side} images at a time for "
+                f"{options.device!r}: {reason} Lower it."
+            ) from None
         raise LatencyError(
-            f"latency.device is {options.device!r}: {str(error).splitlines()[0]} Choose 'cpu', or a device of this "
-            "machine."
+            f"latency.device is {options.device!r}: {reason} Choose 'cpu', or a device of this machine."
         ) from None
-    images = images.to(memory_format=torch.channels_last)
-    models = [model.to(memory_format=torch.channels_last) for model in models]
-    wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
-    seconds = np.empty((len(models), ROUNDS, CALLS))
-    with limited_threads(options.threads), torch.inference_mode():
-        for turn in range(ROUNDS):
-            for place, model in enumerate(models):
-                model(images)  # brings it back into the caches
-                for call in range(CALLS):
-                    wait()
-                    started = time.perf_counter()
-                    model(images)
-                    wait()
-                    seconds[place, turn, call] = time.perf_counter() - started
     each: NDArray[np.float64] = 1e3 * np.median(seconds.min(axis=2), axis=1) / options.batch_size
     return each.tolist()
 

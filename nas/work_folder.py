@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -84,6 +83,11 @@ class WorkFolder:
         return self.path / LATENCY
 
     @property
+    def finalists(self) -> Path:
+        """The candidates that kept a limit on latency when they were measured."""
+        return self.path / "finalists.json"
+
+    @property
     def test_log(self) -> Path:
         """When and at which commit the official test images were opened."""
         return self.path / "test_images.log"
@@ -115,7 +119,7 @@ def open_work_folder(path: Path, config: SearchConfig, evaluator: str, resume: b
         WorkFolderError: the folder is not empty and ``resume`` is False, holds another search or something else, or
             another process is searching in it.
     """
-    check_work_folder(path, resume)
+    check_work_folder(path, config, evaluator, resume)
     try:
         path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path / _LOCK)
@@ -129,9 +133,8 @@ def open_work_folder(path: Path, config: SearchConfig, evaluator: str, resume: b
     try:
         found = path / _IDENTITY
         if found.is_file():
-            data = read_identity(path)
-            _check_same_search(path, data, config, evaluator)
-            return WorkFolder(path, data["search_id"], True, lock)
+            _check_same_search(path, config, evaluator)
+            return WorkFolder(path, read_identity(path)["search_id"], True, lock)
         search_id = uuid.uuid4().hex
         write_json(
             found, {"format": FORMAT, "search_id": search_id, "evaluator": evaluator, "config": config.to_dict()}
@@ -142,8 +145,12 @@ def open_work_folder(path: Path, config: SearchConfig, evaluator: str, resume: b
         raise
 
 
-def check_work_folder(path: Path, resume: bool) -> None:
-    """Raises `WorkFolderError` where no search can begin, or go on, in a folder."""
+def check_work_folder(path: Path, config: SearchConfig, evaluator: str, resume: bool) -> bool:
+    """Whether a search was begun in a folder; writes nothing.
+
+    Raises:
+        WorkFolderError: as `open_work_folder`, but for another process.
+    """
     if not resume and _contents(path):
         raise WorkFolderError(
             f"The work folder {path} is not empty. Add --resume to go on with the search in it, or choose another "
@@ -151,6 +158,10 @@ def check_work_folder(path: Path, resume: bool) -> None:
         )
     if _contents(path) and not (path / _IDENTITY).is_file():
         raise WorkFolderError(f"The work folder {path} is not empty and holds no search. Choose another --work-dir.")
+    begun = (path / _IDENTITY).is_file()
+    if begun:
+        _check_same_search(path, config, evaluator)
+    return begun
 
 
 def read_identity(path: Path) -> dict[str, Any]:
@@ -174,6 +185,15 @@ def read_identity(path: Path) -> dict[str, Any]:
     return data
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """What `write_json` wrote; an empty dict where there is nothing, or nothing that can be read."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
 def write_json(path: Path, data: Any) -> None:
     """Writes JSON through a neighbouring file, so that a crash leaves the old file or the new one."""
     draft = path.with_name(f"{path.name}.{os.getpid()}.draft")
@@ -194,7 +214,8 @@ def _contents(path: Path) -> list[str]:
     return [item.name for item in path.iterdir() if item.name != _LOCK and not item.name.endswith(".draft")]
 
 
-def _check_same_search(path: Path, data: Mapping[str, Any], config: SearchConfig, evaluator: str) -> None:
+def _check_same_search(path: Path, config: SearchConfig, evaluator: str) -> None:
+    data = read_identity(path)
     there, here = identity_of(data["config"]), config.identity()
     difference = first_difference(there, here)
     if difference is not None:

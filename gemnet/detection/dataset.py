@@ -53,6 +53,7 @@ class CheckedCOCO(COCO):
         self.dataset = content
         with contextlib.redirect_stdout(None):  # it says that it creates an index
             self.createIndex()
+        self.img_ann_map, self.cat_img_map = self.imgToAnns, self.catToImgs  # MMDetection's names for them
 
 
 @DATASETS.register_module()

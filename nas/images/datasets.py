@@ -145,6 +145,17 @@ def open_test_images(spec: DataSpec, log: str | os.PathLike[str], purpose: str) 
     return images
 
 
+def missing_test_images(spec: DataSpec) -> str:
+    """Why a data set has no official test images, in a sentence; "" where it seems to have some. None are opened."""
+    try:
+        if spec.source in ("digits", "cifar10") or spec.source.startswith(TIMM_PREFIXES):
+            return ""
+        _split_folder(image_folder(spec.source, spec.root).resolve(), "val")
+    except DataError as error:
+        return str(error)
+    return ""
+
+
 def log_opening(
     log: str | os.PathLike[str], source: str, purpose: str, about: Mapping[str, Any] = MappingProxyType({})
 ) -> None:

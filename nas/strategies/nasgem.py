@@ -128,7 +128,9 @@ class Nasgem(ModelStrategy):
     def ask(self, n: int, pending: Sequence[Proposal] = ()) -> list[Proposal]:
         first = self.told + len(pending)
         if self.low is not None and first < self.cheap:
-            return self.low.ask(min(n, self.cheap - first), pending)
+            cheap = self.low.ask(min(n, self.cheap - first), pending)
+            # Fewer than n would mean that the space has no more.
+            return cheap if len(cheap) == n else [*cheap, *super().ask(n - len(cheap), [*pending, *cheap])]
         return super().ask(n, pending)
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:

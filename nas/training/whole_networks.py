@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,7 +21,7 @@ from gemnet.macs import macs
 from gemnet.network import GEMNet
 from nas.evaluation import Evaluation, Fidelity, Proposal
 from nas.evaluators.training import TrainingEvaluator, failure_reason, limited_threads
-from nas.images.datasets import open_test_images
+from nas.images.datasets import DataError, open_test_images
 from nas.spaces.base import Candidate
 from nas.training.loop import TrainingData, measure, train
 
@@ -67,8 +68,8 @@ class NetworkTrainer:
             test_log: where the opening of the official test images is logged; None leaves them closed.
 
         Returns:
-            Top-1 on the development images, and ``metrics["test_accuracy"]`` on the test images where they were opened;
-            a failure with its reason where the training came to nothing.
+            Top-1 on the development images, and ``metrics["test_accuracy"]`` on the test images where they were opened
+            and could be read; a failure with its reason where the training came to nothing.
         """
         proposal = network_proposal(genome, epochs, seed)
         data = self.evaluator.at(proposal.fidelity)
@@ -81,8 +82,6 @@ class NetworkTrainer:
                 size = float(sum(parameter.numel() for parameter in model.parameters()))
                 result = train(model, data, self.evaluator.recipe, epochs, seed, self.evaluator.device)
                 metrics = {"images_per_second": result.images_per_second}
-                if test_log is not None:
-                    metrics["test_accuracy"] = self._test_accuracy(model, data, test_log)
                 if weights is not None:
                     save_weights(
                         model,
@@ -96,6 +95,11 @@ class NetworkTrainer:
                             "classes": json.dumps(data.classes),
                         },
                     )
+                if test_log is not None:
+                    try:
+                        metrics["test_accuracy"] = self._test_accuracy(model, data, test_log)
+                    except DataError as error:  # a figure less, but the training stands
+                        print(f"No figure on the test images: {error}", file=sys.stderr)
         except Exception as error:  # out of memory, a network that can't run: a result like any other
             seconds = time.perf_counter() - started
             return Evaluation(proposal, "failed", None, cost, size, seconds, failure_reason(error))

@@ -2,12 +2,15 @@
 
 import csv
 import math
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from nas import fidelity
 from nas.commands.fidelity import main
 from nas.config import load_config
-from nas.evaluation import Fidelity
+from nas.evaluation import Evaluation, Fidelity, Proposal
 from nas.fidelity import Row, append_row, draw_cells, measure_fidelity, read_rows, report
 from nas.score import Budget, BudgetError
 from nas.spaces.gemnet import GEMNetSpace
@@ -33,7 +36,9 @@ def test_report_of_known_rows():
 
 def test_failed_trainings_rank_last():
     rows = [row(k, 2, seed, math.nan if k == 0 else 50 + k) for k in range(3) for seed in (0, 1)]
-    assert report(rows, Fidelity(2), 4).between_seeds == pytest.approx(1)
+    found = report(rows, Fidelity(2), 4)
+    assert found.between_seeds == pytest.approx(1)
+    assert (found.seed_noise, found.spread) == (0, pytest.approx(0.5))  # of 51 and 52: a failure is no accuracy
 
 
 def test_rows_survive_the_csv(tmp_path):
@@ -92,3 +97,22 @@ def test_measurement_goes_on_where_it_stopped(tmp_path, monkeypatch):
     assert again.seed_noise == whole.seed_noise
     assert again.between_seeds == pytest.approx(whole.between_seeds, nan_ok=True)  # two cells may tie
     assert again.mean_against_longer == pytest.approx(whole.mean_against_longer, nan_ok=True)
+
+    third = []
+    measure_fidelity(config, table, cells=2, times=2, seed=1, on_row=lambda *about: third.append(about))
+    assert len(third) == 6  # another draw's cells are others, whatever their numbers are
+    assert measure_fidelity(config, table, cells=2, times=2).seed_noise == whole.seed_noise
+
+
+def test_cells_are_told_apart_by_their_choices_too():
+    space = GEMNetSpace()
+    batch = space.sample(1, np.random.default_rng(0))
+    candidate = space.unpack(batch, 0)
+    (name, value), *rest = candidate.macro
+    other = next(each for each in space.macro_choices[name] if each != value)
+    changed = replace(candidate, macro=((name, other), *rest))
+    rows = [
+        fidelity._row(0, Evaluation(Proposal(0, each, Fidelity(2)), "failed", None), "f")
+        for each in (candidate, candidate, changed)
+    ]
+    assert rows[0].hash == rows[1].hash != rows[2].hash

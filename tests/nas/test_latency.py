@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from gemnet.genome import template
 from gemnet.macs import cost
 from nas.config import ConfigError, LatencyOptions
 from nas.evaluation import Fidelity
-from nas.latency import LatencyError, LatencyModel, fit, fit_to_space, measure
+from nas.latency import LatencyError, LatencyModel, device_name, fit, fit_to_space, measure
 from nas.limits import admits, check_limits
 from nas.score import Budget, BudgetError
 from nas.spaces.gemnet import GEMNetSpace
@@ -48,6 +49,15 @@ def test_the_error_is_that_on_networks_the_prices_were_not_fitted_to(costs) -> N
     np.testing.assert_allclose(model(costs), true_latency(costs), rtol=0.25)
 
 
+@pytest.mark.parametrize("noise", [0.1, 0.2, 0.3])
+def test_estimates_are_too_low_as_often_as_too_high(costs, noise: float) -> None:
+    shares = []
+    for seed in range(40):
+        measured = true_latency(costs) * np.exp(np.random.default_rng(seed).normal(0, noise, len(costs)))
+        shares.append(np.median(fit(costs, measured, "here")(costs) / true_latency(costs)))
+    assert np.mean(shares) == pytest.approx(1, abs=0.02)
+
+
 def test_too_few_networks_are_refused(costs) -> None:
     with pytest.raises(LatencyError, match="at least 16"):
         fit(costs[:15], true_latency(costs[:15]), "here")
@@ -68,6 +78,31 @@ def test_prices_that_cannot_be_read_say_what_to_do(tmp_path, text: str) -> None:
         LatencyModel.load(tmp_path / "latency.json")
 
 
+def test_a_price_too_few_is_noticed(costs, tmp_path) -> None:
+    fit(costs, true_latency(costs), "here").save(tmp_path / "latency.json")
+    data = json.loads((tmp_path / "latency.json").read_text())
+    (tmp_path / "latency.json").write_text(json.dumps({**data, "prices": data["prices"][:3]}))
+    with pytest.raises(LatencyError, match="delete it to have them measured again"):
+        LatencyModel.load(tmp_path / "latency.json")
+
+
+def test_prices_are_of_one_device(costs) -> None:
+    options = LatencyOptions()
+    model = fit(costs, true_latency(costs), device_name(options))
+    assert model.is_of(options)
+    assert not model.is_of(replace(options, threads=options.threads + 1))
+    assert not model.is_of(replace(options, device="cuda:99"))
+
+
+def test_no_room_for_so_many_images_is_said(monkeypatch) -> None:
+    def full(self, images):
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes")
+
+    monkeypatch.setattr("gemnet.network.GEMNet.forward", full)
+    with pytest.raises(LatencyError, match=r"latency\.batch_size is 2, too many 32x32 images"):
+        measure([template("cifar", "a").genome(DW)], LatencyOptions(batch_size=2), side=32)
+
+
 def test_a_hundred_times_the_work_takes_longer() -> None:
     small, large = template("cifar", "a").genome(DW, width=0.25), template("imagenet", "c").genome(DW, width=2.0)
     assert cost(large).macs > 100 * cost(small).macs
@@ -82,7 +117,7 @@ def test_a_batch_counts_for_an_image() -> None:
     assert shared < alone  # sixteen images take a pass together
 
 
-@pytest.mark.parametrize("device", ["cudaa", "cuda:99"])
+@pytest.mark.parametrize("device", ["cudaa", "cuda:99", "meta"])
 def test_a_device_that_is_not_there_is_named(device: str) -> None:
     with pytest.raises(LatencyError, match=f"latency.device is '{device}'"):
         measure([template("cifar", "a").genome(DW)], LatencyOptions(device=device), side=32)
@@ -137,5 +172,5 @@ def test_a_limit_below_every_candidate_says_how_near_one_comes() -> None:
 def test_the_model_is_plain_json(costs, tmp_path) -> None:
     fit(costs, true_latency(costs), "here").save(tmp_path / "latency.json")
     data = json.loads((tmp_path / "latency.json").read_text())
-    assert data["format"] == 1
+    assert data["format"] == 2
     assert len(data["prices"]) == 4

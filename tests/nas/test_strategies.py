@@ -261,6 +261,19 @@ def test_cheap_evaluations_come_first_and_are_learnt_from() -> None:
     assert again.ask(5) == strategy.ask(5)
 
 
+@pytest.mark.parametrize("n", [3, 4, 8])
+def test_a_batch_is_whole_where_the_cheap_evaluations_end(n: int) -> None:
+    strategy = build("nasgem", cheap_epochs=12, cheap=10)
+    done: list[Evaluation] = []
+    for _ in range(5):  # fewer than n would tell the search that the space has no more
+        proposals = strategy.ask(n)
+        assert [p.number for p in proposals] == list(range(len(done), len(done) + n))
+        found = [evaluate(p, NB201) for p in proposals]
+        strategy.tell(found)
+        done += found
+    assert [e.proposal.fidelity.epochs for e in done] == [12] * 10 + [200] * (5 * n - 10)
+
+
 def test_cheap_evaluations_take_fewer_epochs() -> None:
     with pytest.raises(StrategyError, match="cheap_epochs=200"):
         build("nasgem", cheap_epochs=200)

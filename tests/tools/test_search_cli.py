@@ -83,6 +83,7 @@ def test_evaluations_that_do_not_fit_are_refused(finished, tmp_path, capsys, cha
     options = [*TINY, f"search.start_from={finished[0]}", change]
     assert search_command.main(["--work-dir", str(tmp_path / "next"), "--cfg-options", *options]) == 2
     assert message in capsys.readouterr().err
+    assert not (tmp_path / "next").exists()
 
 
 def test_a_search_begins_with_a_table_of_evaluations(finished, tmp_path) -> None:
@@ -171,6 +172,99 @@ def test_networks_that_turn_out_too_slow_are_left_out_and_the_search_can_go_on(
     code, out, _ = run(capsys, *arguments, *options, "--resume")
     assert code == 0
     assert "Left out" not in out
+
+
+def test_some_that_turn_out_too_slow_are_left_out_and_a_hiccup_leaves_out_none(
+    milliseconds, monkeypatch, tmp_path, capsys
+) -> None:
+    measured: dict[str, list[float]] = {}
+
+    def measure(genomes, options, side, in_chans=3):
+        (genome,) = genomes
+        number = measured.setdefault(genome.fingerprint, [])
+        first = len(measured) == 1  # the best one is too slow both times, the next at first
+        number.append(9.0 if first or not number else 1.0)
+        return number[-1:]
+
+    monkeypatch.setattr("nas.search.measure", measure)
+    arguments = ["--work-dir", str(tmp_path / "work"), "--max-latency", "2.5", "--cfg-options", *LATENCY]
+    code, out, _ = run(capsys, *arguments, "--budget", "4")
+    assert code == 0
+    assert out.count("Left out: no.") == 1
+    assert "As measured an image takes it 9 ms, 260% over the limit." in out
+    assert list(measured.values())[:2] == [[9.0, 9.0], [9.0, 1.0]]
+    assert json.loads((tmp_path / "work" / "summary.json").read_text())["chosen"]["latency_ms"] == 1.0
+
+
+def test_a_resumed_search_keeps_the_network_it_measured(milliseconds, tmp_path, capsys) -> None:
+    arguments = ["--work-dir", str(tmp_path / "work"), "--max-latency", "2.5", "--cfg-options", *LATENCY]
+    assert run(capsys, *arguments, "--budget", "4")[0] == 0
+    before = contents(tmp_path / "work")
+    milliseconds["now"] = 100.0  # a busy machine: measured now, none would pass
+    code, out, _ = run(capsys, *arguments, "--budget", "4", "--resume")
+    assert code == 0
+    assert "Left out" not in out
+    after = contents(tmp_path / "work")
+    assert {name: after[name] for name in ("best.json", "finalists.json", "latency.json")} == {
+        name: before[name] for name in ("best.json", "finalists.json", "latency.json")
+    }
+
+
+def test_on_another_device_the_limit_is_kept_as_estimated_and_that_is_said(milliseconds, tmp_path, capsys) -> None:
+    arguments = ["--work-dir", str(tmp_path / "work"), "--max-latency", "2.5", "--cfg-options", *LATENCY]
+    assert run(capsys, *arguments, "--budget", "4")[0] == 0
+    prices = tmp_path / "work" / "latency.json"
+    prices.write_text(json.dumps({**json.loads(prices.read_text()), "device": "cpu (an abacus), 1 thread"}))
+    code, out, _ = run(capsys, *arguments, "--budget", "8", "--resume")
+    assert code == 0
+    assert "This is not cpu (an abacus), 1 thread: max_latency is kept as estimated" in out
+    assert json.loads((tmp_path / "work" / "summary.json").read_text())["chosen"]["latency_ms"] is None
+
+
+def test_mistakes_are_said_before_anything_is_measured_or_written(milliseconds, monkeypatch, tmp_path, capsys) -> None:
+    monkeypatch.setattr("nas.components.fit_to_space", lambda *_: pytest.fail("measured"))
+    start = [*LATENCY, "limits.max_latency=2.5"]
+    nasgem = [option for option in start if not option.startswith("strategy")]
+    for options, words in (
+        ([*start, "search.start_from=nowhere"], "there is no ledger.db in it"),
+        ([*start, "limits.max_macs=1"], "Raise max_macs"),
+        ([*start, "fidelity.subset=20"], "fidelity.subset is a share of the training images"),
+        ([*start, "fidelity.resolution=0"], "fidelity.resolution is a number of pixels"),
+        ([*nasgem, "strategy.type=nasgem", "strategy.encoder.stepz=3"], "strategy.encoder.step"),
+        ([*nasgem, "strategy.type=nasgem", "strategy.signals=-1"], "signals is a number of candidates"),
+        ([*nasgem, "strategy.type=nasgem", "strategy.cheap_epochs=50"], "cheap_epochs=50"),
+    ):
+        code, _, error = run(capsys, "--work-dir", str(tmp_path / "work"), "--cfg-options", *options)
+        assert code == 2, options
+        assert words in error
+        assert not (tmp_path / "work").exists()
+
+
+def test_an_option_of_a_part_that_the_search_lacks_is_another_search(milliseconds, tmp_path, capsys) -> None:
+    folder = ["--work-dir", str(tmp_path / "work")]
+    assert run(capsys, *folder, "--budget", "4", "--cfg-options", *LATENCY)[0] == 0
+    code, _, error = run(capsys, *folder, "--resume", "--cfg-options", "final.epochs=3")
+    assert code == 2
+    assert "holds another search: final is None there" in error
+
+
+def test_images_without_a_test_part_are_said_at_the_start_and_cost_no_training(tmp_path, capsys) -> None:
+    from PIL import Image
+
+    for split in range(2):
+        for k in range(12):
+            path = tmp_path / "photos" / f"class{split}" / f"{k}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (16, 16), (20 * k, 120 * split, 10)).save(path)
+    options = [option for option in TINY if not option.startswith(("comparison", "final"))]
+    code, out, error = run(
+        capsys,
+        *("--work-dir", str(tmp_path / "work"), "--data", str(tmp_path / "photos"), "--budget", "4", "--cfg-options"),
+        *(*options, "final.epochs=1", "comparison.random_cells=0", "comparison.blocks=[]", "comparison.seeds=1"),
+    )
+    assert code == 0, error
+    assert "No figures on test images, only on development images" in out
+    assert (tmp_path / "work" / "best.safetensors").is_file()
 
 
 def run(capsys, *arguments: str) -> tuple[int, str, str]:
