@@ -422,14 +422,21 @@ class Cell(nn.Module):
             for place, source in enumerate(sources[1:], start=1):
                 total = torch.addcmul(total, values[source], weights[place])
             return total
-        # Multiples of the first share, so that it is one pass over memory a source and one at the end. The first sum
-        # makes a tensor of our own; neither addition nor scaling needs its operands in the backward pass, so the rest
-        # may happen in place.
-        first = shares[0]
-        total = torch.add(values[sources[0]], values[sources[1]], alpha=shares[1] / first)
-        for source, share in zip(sources[2:], shares[2:], strict=True):
-            total = total.add_(values[source], alpha=share / first)
-        return total if first == 1 else total.mul_(first)
+        # Multiples of the greatest share, so that it is one pass over memory a source and one at the end, and none
+        # overflows in half precision. The first sum makes a tensor of our own; neither addition nor scaling needs its
+        # operands in the backward pass, so the rest may happen in place.
+        (start, most), second, *others = _greatest_first(sources, shares)
+        total = torch.add(values[start], values[second[0]], alpha=second[1] / most)
+        for source, share in others:
+            total = total.add_(values[source], alpha=share / most)
+        return total if most == 1 else total.mul_(most)
+
+
+def _greatest_first(sources: tuple[int, ...], shares: tuple[float, ...]) -> list[tuple[int, float]]:
+    """Sources with their shares, the first of the greatest moved to the front, the others in order."""
+    pairs = list(zip(sources, shares, strict=True))
+    pairs.insert(0, pairs.pop(shares.index(max(shares))))
+    return pairs
 
 
 class SpreadHalfPool2d(nn.Module):

@@ -103,6 +103,20 @@ def test_default_aggregate_keeps_activations_bounded_at_thirty_nodes() -> None:
         assert out.abs().max() < 10 * x.abs().max()
 
 
+def test_shares_of_any_size_stay_within_half_precision() -> None:
+    # Every identity halves the share that the input has: sixteen of them leave it less than 1 in 65,504.
+    edges = {(0, 1), (0, 2), (1, 2), *((n, n + 1) for n in range(2, 18)), *((1, n) for n in range(3, 19))}
+    graph = CellGraph(("relu_conv1x1_bn", *["identity"] * 16), frozenset(edges | {(17, 18)}))
+    cell = Cell(CellSpec(graph), 8, 8).eval()
+    (output,) = [node for node in cell.layout.nodes if node.operation is None]
+    assert min(output.shares) < 2**-15
+    x = torch.rand(1, 8, 4, 4)
+    with torch.no_grad():
+        exact = cell(x)
+        found = cell.half()(x.half())
+    torch.testing.assert_close(found.float(), exact, rtol=1e-2, atol=1e-2)
+
+
 def test_a_value_is_freed_after_its_last_reader() -> None:
     graph = CellGraph(("dw3x3_bn",) * 20, frozenset((i, i + 1) for i in range(21)) | {(0, 5), (3, 9)})
     cell = Cell(CellSpec(graph), 4, 4).eval()
