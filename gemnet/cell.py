@@ -169,7 +169,7 @@ def cost_of_reading(
         return Cost(traffic=2 * reads * each, passes=1)
     if how == "sigmoid_weighted":
         return Cost(params=reads, traffic=(3 * reads - 1) * each, passes=reads)
-    scaled = shares[0] != 1 if shares else how == "mean"
+    scaled = max(shares) != 1 if shares else how == "mean"
     return Cost(traffic=(3 * (reads - 1) + 2 * scaled) * each, passes=reads - 1 + scaled)
 
 

@@ -254,7 +254,12 @@ class GEMNet(nn.Module):
 
 
 def computed_again(block: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """``block(x)``, whose activations are computed a second time in the backward pass instead of kept."""
+    """``block(x)``, whose activations are computed a second time in the backward pass instead of kept.
+
+    Statistics of norms are updated once all the same.
+    """
+    if torch.compiler.is_compiling():  # a compiler refuses these contexts, and updates statistics once by itself
+        return checkpoint(block, x, use_reentrant=False)
     return checkpoint(block, x, use_reentrant=False, context_fn=partial(_recompute_contexts, block))
 
 

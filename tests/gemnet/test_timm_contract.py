@@ -211,12 +211,14 @@ def test_intermediates_and_pruning(name: str, genome: gemnet.Genome | None) -> N
         model.forward_intermediates(x, output_fmt="NHWC")
 
 
-def test_checkpointing_updates_statistics_once() -> None:
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_checkpointing_updates_statistics_once(compiled: bool) -> None:
     states = []
     for enabled in (False, True):
         model = make("gemnet_a_cifar", None).train()
         model.set_grad_checkpointing(enabled)
-        model(images(model, 4)).sum().backward()
+        run = torch.compile(model, fullgraph=True, backend="aot_eager") if compiled else model
+        run(images(model, 4)).sum().backward()
         states.append({key: value for key, value in model.state_dict().items() if "running" in key or "tracked" in key})
     assert set(states[1]["stem.0.bn.num_batches_tracked"].unique().tolist()) == {1}
     torch.testing.assert_close(states[0], states[1])
