@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gemnet.cell_graph import FIRST_OP_CODE, GraphBatch
+from nas.effective import without_edges_of
 
 Floats = NDArray[np.float32]
 PLACES = 10  # numbers of `place_on_paths` for each node
@@ -26,12 +27,7 @@ def without_zero_ops(graphs: GraphBatch, zero_ops: Collection[str]) -> GraphBatc
     A graph that no path crosses keeps its input and output only.
     """
     codes = [FIRST_OP_CODE + k for k, op in enumerate(graphs.vocabulary) if op in zero_ops]
-    if codes:
-        zero = np.isin(graphs.ops, codes)
-        masks = (zero.astype(np.uint32) << np.arange(graphs.width, dtype=np.uint32)).sum(axis=1, dtype=np.uint32)
-        successors = np.where(zero, np.uint32(0), graphs.successors & ~masks[:, None])
-        graphs = GraphBatch(graphs.vocabulary, graphs.sizes, graphs.ops, successors)
-    return graphs.prune()
+    return without_edges_of(graphs, np.isin(graphs.ops, codes)).prune()
 
 
 @dataclass(frozen=True, eq=False)
