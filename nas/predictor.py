@@ -1,9 +1,9 @@
 """The score predictor: from few evaluated candidates to mean and uncertainty for thousands of others.
 
 A Gaussian process over groups of features: structural features of the cell (`nas.structure`), macro choices and costs,
-and the encoder's embedding, as one table whose columns belong to groups. Gradient-boosted trees on the same features can
-be averaged with it, since unlike models err differently; they rank a little better, take most of the time, and are left
-out by default. `docs/benchmarks.md` says what each part is worth.
+and the encoder's embedding, as one table whose columns belong to groups. Gradient-boosted trees on the same features
+can be averaged with it, since unlike models err differently; they rank a little better, take most of the time, and are
+left out by default. `docs/benchmarks.md` says what each part is worth.
 
 Scores are warped first. A search ranks, and a few broken candidates at the bottom would otherwise take all the
 attention of a least-squares model; but plain ranks forget that some gaps are wide. The target is the sum of both views,
