@@ -37,7 +37,6 @@ def draw_comparison(comparison: Comparison, path: Path) -> None:
     figure = Figure(figsize=(11, 4.6), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
-    _draw_accuracy([line for line in found if not line.is_mean], test, colours, left, figure)
     _draw_leads([line for line in found[1:] if line.is_mean or not line.group], test, colours, right)
     right.set_xlabel(f"{comparison.config.reference} leads by (points, 95 % interval)")
     seeds = len(comparison.config.seeds)
@@ -45,6 +44,8 @@ def draw_comparison(comparison: Comparison, path: Path) -> None:
     figure.suptitle(
         f"{source}, {comparison.config.epochs} epochs, {seeds} seed{'s' if seeds > 1 else ''}, one recipe", fontsize=10
     )
+    # Last, since names are placed by where everything else has come to lie.
+    _draw_accuracy([line for line in found if not line.is_mean], test, colours, left, figure)
     figure.savefig(path)
 
 
