@@ -74,8 +74,10 @@ class NarrowStridedConv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:  # torch's own name
         """``batch x in_channels x h x w`` to ``batch x out_channels x ceil(h / stride) x ceil(w / stride)``."""
-        picked = input[:, :, :: self.stride[0], :: self.stride[1]]
-        return F.conv2d(picked, self.weight, self.bias, groups=self.groups)
+        if torch.is_grad_enabled():
+            picked = input[:, :, :: self.stride[0], :: self.stride[1]]
+            return F.conv2d(picked, self.weight, self.bias, groups=self.groups)
+        return self._conv_forward(input, self.weight, self.bias)
 
 
 class DilatedPool2d(nn.Module):
