@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
-from nas.beginning import BeginningError, first_candidates
+from nas.beginning import BeginningError, first_candidates, fitting
 from nas.components import build_parts
 from nas.config import ConfigError, SearchConfig, read_config
+from nas.evaluation import Evaluation, Proposal
 from nas.ledger import Ledger
 from nas.search import run_search
+from nas.spaces.base import Candidate
 
 MACRO = {"width": 1.0, "inner_ratio": 2, "se_ratio": 0.0, "activation": "relu"}
 SETTINGS: dict[str, Any] = {
@@ -92,3 +94,24 @@ def test_a_known_candidate_that_does_not_fit_is_named_by_its_place(first: dict[s
 def test_two_beginnings_contradict_each_other() -> None:
     with pytest.raises(ConfigError, match="both say how the search begins"):
         search(known("dw3x3_bn_act"), start_from="elsewhere")
+
+
+def test_earlier_evaluations_of_another_space_are_left_out() -> None:
+    settings = copy.deepcopy(SETTINGS)
+    settings["space"] |= {"max_nodes": 3, "choices": {"width": [1.0], "se_ratio": [0.0]}}
+    config = read_config(settings)
+    chain = {"ops": ["dw3x3_bn_act"] * 4, "edges": [[k, k + 1] for k in range(5)]}
+    candidates = [
+        known("dw3x3_bn_act"),
+        known("dw5x5_bn_act", width=1.25),
+        known("dw5x5_bn_act", depth=2),
+        known("nonsense"),
+        {"cell": chain, "macro": MACRO},
+        known("dw5x5_bn_act"),
+    ]
+    records = [
+        (Evaluation(Proposal(k, Candidate.from_json(each), config.fidelity), "ok", 50.0), "e")
+        for k, each in enumerate(candidates)
+    ]
+    taken = fitting(records, config, build_parts(config).space, "e")
+    assert [each.proposal.number for each in taken] == [0, 5]
