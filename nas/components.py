@@ -135,7 +135,8 @@ def check_config(config: SearchConfig) -> None:
 
 
 def check_strategy(config: SearchConfig, parts: Parts) -> None:
-    """Builds the strategy once without its encoder, which may take minutes, to find values that can't be.
+    """Builds the strategy once without its encoder and without latencies, which may take minutes, to find values that
+    can't be.
 
     Raises:
         ConfigError, StrategyError: there is one.
@@ -146,7 +147,8 @@ def check_strategy(config: SearchConfig, parts: Parts) -> None:
         if encoder is not None:
             make(EncoderConfig, encoder, "strategy.encoder")
         options["encoder"] = None
-    build_strategy(replace(config, strategy=replace(config.strategy, options=options)), parts)
+    limits = replace(config.limits, max_latency=None)
+    build_strategy(replace(config, limits=limits, strategy=replace(config.strategy, options=options)), parts)
 
 
 def prepare_encoder(config: SearchConfig, space: SearchSpace, monitor: Monitor) -> None:

@@ -111,6 +111,7 @@ class SearchResult:
         evaluated: how many of these were evaluated in this run, and not before.
         seconds: time spent in each part of the bookkeeping, in ``explore`` (waiting for evaluations included) and in
             ``total``.
+        device: what latencies are of; None without a limit on them.
     """
 
     folder: Path
@@ -121,6 +122,7 @@ class SearchResult:
     rows: tuple[Row, ...]
     evaluated: int
     seconds: dict[str, float]
+    device: str | None = None
 
 
 def run_search(config: SearchConfig, path: Path, resume: bool = False, monitor: Monitor | None = None) -> SearchResult:
@@ -171,6 +173,7 @@ def run_search(config: SearchConfig, path: Path, resume: bool = False, monitor: 
                 tuple(rows),
                 search.evaluated,
                 {**stopwatch.seconds, "total": stopwatch.total},
+                None if latency is None else latency.device,
             )
             write_json(folder.summary, summary(result))
             return result
@@ -331,11 +334,11 @@ class _Search:
         another device than it began on, nothing is measured.
         """
         limit = self.config.limits.max_latency
-        if limit is None or not self.measures_latency:
-            return [(evaluation, None) for evaluation in ranked[:count]]
         numbers = [evaluation.proposal.number for evaluation in ranked]
-        written = read_json(self.folder.finalists)
+        written = {} if limit is None else read_json(self.folder.finalists)
         if written.get("ranked") != numbers or written.get("count") != count:
+            if limit is None or not self.measures_latency:
+                return [(evaluation, None) for evaluation in ranked[:count]]
             written = {"ranked": numbers, "count": count, "milliseconds": self._measured(ranked, count, limit)}
             write_json(self.folder.finalists, written)
         by_number = {str(evaluation.proposal.number): evaluation for evaluation in ranked}

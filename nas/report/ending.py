@@ -6,8 +6,7 @@ import shlex
 
 from rich.console import Console
 
-from nas.config import LatencyOptions, SearchConfig
-from nas.latency import device_name
+from nas.config import SearchConfig
 from nas.report.comparison_table import comparison_table, spread
 from nas.report.console import duration
 from nas.search import SearchResult, bookkeeping_share, evaluations_per_hour
@@ -44,9 +43,12 @@ def print_ending(console: Console, config: SearchConfig, result: SearchResult, i
     elif chosen.fresh:
         fresh = [each.accuracy for each in chosen.fresh if each.accuracy is not None]
         say(f"  {chosen.found.accuracy:.2f} % in the search, {spread(fresh)} % with {len(fresh)} fresh seeds")
-    if chosen.latency is not None and config.limits.max_latency is not None:
-        name = device_name(config.latency or LatencyOptions())
-        say(f"  {chosen.latency:.3g} ms an image, measured on {name}; the limit is {config.limits.max_latency:g}")
+    if config.limits.max_latency is not None:
+        limit = f"the limit is {config.limits.max_latency:g} ms an image"
+        if chosen.latency is not None:
+            say(f"  {chosen.latency:.3g} ms an image, measured on {result.device}; {limit}")
+        else:
+            say(f"  not measured on this machine: by estimates for {result.device} only; {limit}")
     if result.rows and config.final is not None:
         say()
         epochs = config.comparison.epochs if config.comparison is not None else None

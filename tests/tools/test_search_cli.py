@@ -215,9 +215,14 @@ def test_on_another_device_the_limit_is_kept_as_estimated_and_that_is_said(milli
     assert run(capsys, *arguments, "--budget", "4")[0] == 0
     prices = tmp_path / "work" / "latency.json"
     prices.write_text(json.dumps({**json.loads(prices.read_text()), "device": "cpu (an abacus), 1 thread"}))
+    before = json.loads((tmp_path / "work" / "summary.json").read_text())["chosen"]
+    code, out, _ = run(capsys, *arguments, "--budget", "4", "--resume")
+    assert code == 0
+    assert json.loads((tmp_path / "work" / "summary.json").read_text())["chosen"] == before  # as measured over there
     code, out, _ = run(capsys, *arguments, "--budget", "8", "--resume")
     assert code == 0
     assert "This is not cpu (an abacus), 1 thread: max_latency is kept as estimated" in out
+    assert "not measured on this machine: by estimates for cpu (an abacus), 1 thread only" in " ".join(out.split())
     assert json.loads((tmp_path / "work" / "summary.json").read_text())["chosen"]["latency_ms"] is None
 
 
