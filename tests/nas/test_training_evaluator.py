@@ -9,7 +9,7 @@ from torch import nn
 
 from gemnet.cell_graph import CellGraph
 from gemnet.network import GEMNet
-from nas.evaluation import Fidelity, Proposal
+from nas.evaluation import Fidelity, FidelityError, Proposal
 from nas.evaluators import training
 from nas.evaluators.training import TrainingEvaluator, limited_threads
 from nas.images import datasets
@@ -148,8 +148,10 @@ class TestFailuresAreResults:
         bad = Candidate(CANDIDATE.cell, (("width", 1e9), *MACRO[1:]))
         self.check(evaluator.evaluate(proposal(candidate=bad)), "GenomeError", "width")
 
-    def test_fidelity_out_of_range(self, evaluator):
-        self.check(evaluator.evaluate(proposal(epochs=0)), "epochs")
+    @pytest.mark.parametrize(("name", "value"), [("epochs", 0), ("resolution", 0), ("subset", 20)])
+    def test_fidelity_out_of_range_is_no_candidates_fault(self, name, value):
+        with pytest.raises(FidelityError, match=f"fidelity.{name} is"):
+            Fidelity(**{"epochs": 1, name: value})
 
     def test_interrupt_is_no_result(self, evaluator, monkeypatch):
         def interrupted(*_, **__):
