@@ -290,7 +290,7 @@ def _train(crew: _Crew, job: Job) -> None:
         raise ComparisonError(f"{job.file}: the training measured nothing. Give it a val_dataloader and val_evaluator.")
     epoch, figures = measured[-1]
     if epoch < job.epochs:  # killed between its last checkpoint and its last validation: a resumed one ends at once
-        figures = _measure(crew, job)
+        figures = _measure(crew, job, job.folder / "measured")  # not where the curves are read from
     if crew.metric not in figures:
         raise ComparisonError(f"metric is {crew.metric!r}, but {job.file} measures {', '.join(sorted(figures))}.")
     write_json(job.figures(DEV), figures)
@@ -298,16 +298,16 @@ def _train(crew: _Crew, job: Job) -> None:
 
 def _test(crew: _Crew, job: Job) -> None:
     """Measures the last checkpoint on the official test images."""
-    write_json(job.figures(TEST), _measure(crew, job, "--final"))
+    write_json(job.figures(TEST), _measure(crew, job, job.folder, "--final"))
 
 
-def _measure(crew: _Crew, job: Job, *arguments: str) -> Mapping[str, float]:
+def _measure(crew: _Crew, job: Job, folder: Path, *arguments: str) -> Mapping[str, float]:
     """The last checkpoint's figures on the development images or, with ``--final``, on the official test images."""
     checkpoint = latest_checkpoint(job.folder)
     if checkpoint is None:
         raise ComparisonError(f"{job.folder} holds no checkpoint. Delete it to have the training done again.")
     draft = job.folder / "figures.draft"
-    where = ["--work-dir", str(job.folder), "--out", str(draft)]
+    where = ["--work-dir", str(folder), "--out", str(draft)]
     crew.call("test", job, str(job.config), checkpoint, *arguments, *where)
     figures = _read(draft)
     draft.unlink()
