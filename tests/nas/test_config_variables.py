@@ -36,10 +36,12 @@ def test_without_options_the_config_is_read_as_it_is(config: Path) -> None:
 
 
 def test_other_options_are_merged_as_before(config: Path) -> None:
-    loaded = load_runner_config(config, {"data": {"size": 5}, "new": 1, "schedule.0.end": 7})
-    assert loaded.data.size == 5
-    assert loaded.new == 1
+    loaded = load_runner_config(config, {"data": {"size": 5}, "resume": True, "schedule.0.end": 7, "data.new": 1})
+    assert (loaded.data.size, loaded.data.new) == (5, 1)
+    assert loaded.resume is True
     assert [part.end for part in loaded.schedule] == [7, 20]
+    with pytest.raises(RunnerError, match="no variable of this name"):
+        load_runner_config(config, {"new": 1})
 
 
 def test_variables_that_are_computed_are_no_variables(config: Path) -> None:
