@@ -12,7 +12,7 @@ import ast
 import os
 import pickle
 from collections.abc import Mapping
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -45,9 +45,13 @@ def load_checkpoint(path: str | os.PathLike[str], map_location: Any = "cpu") -> 
         raise CheckpointError(f"{name}: there is no such file. Give the path of a .pth or .safetensors file.")
     if name.endswith(".safetensors"):
         return _load_safetensors(name, map_location)
+    return _load_pickle(name, name, map_location)
+
+
+def _load_pickle(file: str | IO[bytes], name: str, map_location: Any) -> dict[str, Any]:
     try:
         with torch.serialization.safe_globals(_harmless_types()):
-            loaded = torch.load(name, map_location=map_location, weights_only=True)
+            loaded = torch.load(file, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
         # torch wraps the reason in advice to load the file unsafely
         reason = str(error.__context__ or error).split("WeightsUnpickler error:")[-1]
@@ -105,11 +109,15 @@ def describe_mismatch(module: nn.Module, state_dict: Mapping[str, Tensor], extra
 
 
 def guard_mmengine() -> None:
-    """Makes mmengine read checkpoints from files and from the web as `load_checkpoint` does. May be called again."""
-    from mmengine.runner.checkpoint import CheckpointLoader
+    """Makes mmengine read checkpoints, wherever they lie, as `load_checkpoint` does. May be called again."""
+    from mmengine.runner import checkpoint
 
-    CheckpointLoader.register_scheme(prefixes="", loader=_load_from_local, force=True)
-    CheckpointLoader.register_scheme(prefixes=("http://", "https://"), loader=_load_from_http, force=True)
+    loader = checkpoint.CheckpointLoader
+    loader.register_scheme(prefixes="", loader=_load_from_local, force=True)
+    loader.register_scheme(prefixes=("http://", "https://"), loader=_load_from_http, force=True)
+    # What the other schemes (torchvision://, open-mmlab://, s3://, ...) end in.
+    checkpoint.load_from_http = _load_from_http
+    checkpoint._safe_torch_load = _load_from_anything
 
 
 # mmengine's log line names the loader by its function's name from the tenth letter on.
@@ -123,6 +131,12 @@ def _load_from_http(filename: str, map_location: Any = None, **options: Any) -> 
         os.makedirs(os.path.dirname(path), exist_ok=True)
         torch.hub.download_url_to_file(filename, path, progress=False)
     return load_checkpoint(path, map_location)
+
+
+def _load_from_anything(file: str | IO[bytes], map_location: Any = None, **options: Any) -> dict[str, Any]:
+    if isinstance(file, str | os.PathLike):
+        return load_checkpoint(file, map_location)
+    return _load_pickle(file, "the checkpoint", map_location)
 
 
 def _load_safetensors(name: str, map_location: Any) -> dict[str, Any]:

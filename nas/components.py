@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from gemnet.errors import nearest
@@ -17,10 +18,12 @@ from nas.config import (
     ConfigError,
     LatencyOptions,
     SearchConfig,
+    WorkerOptions,
     check_options,
     keyword_names,
     make,
     read_config,
+    typed,
 )
 from nas.encoder import EncoderConfig, load_or_train
 from nas.evaluation import Evaluator, Fidelity
@@ -82,7 +85,7 @@ def _training_parts(config: SearchConfig) -> Parts:
     data = make(DataSpec, config.data, "data")
     recipe = make(Recipe, config.recipe, "recipe")
     images = load_data(data)
-    options = {"input_size": images.resolution, **config.space.options}
+    options = {"input_size": images.resolution, **typed(GEMNetSpace, config.space.options, "space")}
     space = GEMNetSpace(**options, num_classes=len(images.classes), in_chans=images.channels)
     evaluator = TrainingEvaluator(
         data,
@@ -104,7 +107,7 @@ def _tabular_parts(config: SearchConfig) -> Parts:
     check_options(known, config.evaluator.options, "evaluator")
     if "accuracy" not in config.evaluator.options:
         raise ConfigError("evaluator 'tabular' needs accuracy: the table's column to search by.")
-    return _table(config.space.type, config.fidelity, **config.evaluator.options)
+    return _table(config.space.type, config.fidelity, **typed(_table, config.evaluator.options, "evaluator"))
 
 
 def _table(
@@ -130,8 +133,14 @@ def check_config(config: SearchConfig) -> None:
     for block in config.comparison.blocks if config.comparison is not None else ():
         if block not in BLOCKS:
             raise ConfigError(f"comparison.blocks names {block!r}.{nearest(block, BLOCKS)}")
-    if config.evaluator.type == "tabular" and config.final is not None:
-        raise ConfigError("final is given, but evaluator 'tabular' trains nothing. Set final=None.")
+    if config.evaluator.type == "tabular":
+        if config.final is not None:
+            raise ConfigError("final is given, but evaluator 'tabular' trains nothing. Set final=None.")
+        if config.strategy.options.get("cheap_epochs") is not None:
+            raise ConfigError(
+                "strategy.cheap_epochs is given, but evaluator 'tabular' has one column and thus one fidelity. Set "
+                "strategy.cheap_epochs=None."
+            )
 
 
 def check_strategy(config: SearchConfig, parts: Parts) -> None:
@@ -140,7 +149,10 @@ def check_strategy(config: SearchConfig, parts: Parts) -> None:
 
     Raises:
         ConfigError, StrategyError: there is one.
+        BudgetError: the score charges MACs, which the space does not know.
     """
+    if config.score.weight and parts.space.macs(parts.space.sample(1, np.random.default_rng(0))) is None:
+        config.score(0.0, None)
     options = dict(config.strategy.options)
     if config.strategy.type == "nasgem":
         encoder = options.get("encoder", {})
@@ -158,6 +170,8 @@ def prepare_encoder(config: SearchConfig, space: SearchSpace, monitor: Monitor) 
     options = config.strategy.options.get("encoder", {})
     if options is None:
         return
+    from nas.strategies.nasgem import embedded_space
+
     shown: int | None = None  # ticks shown; None until the training turns out to be needed
 
     def show(step: int, steps: int, loss: float) -> None:
@@ -172,7 +186,7 @@ def prepare_encoder(config: SearchConfig, space: SearchSpace, monitor: Monitor) 
 
     settings = make(EncoderConfig, options, "strategy.encoder")
     with limited_threads(idle_cores()):
-        load_or_train(space, settings, progress=show)
+        load_or_train(embedded_space(space), settings, progress=show)
     monitor.end()
 
 
@@ -222,17 +236,30 @@ def build_strategy(config: SearchConfig, parts: Parts) -> Strategy:
 
 def build_executor(config: SearchConfig, parts: Parts, worker_log: Path | None) -> Executor:
     """The workers of a config; they start with the first call."""
-    count, gpus = config.workers.count, torch.cuda.device_count()
-    if count == 0 or (count is None and config.evaluator.type == "tabular"):
+    count, gpus = crew(config.workers)
+    if count == 0 or (config.workers.count is None and config.evaluator.type == "tabular"):
         return SerialExecutor(lambda: parts.evaluator)
-    if count is None:
-        count = gpus or max(1, available_cores() // config.workers.threads)
     build = partial(_evaluator_in_worker, config.to_dict())
-    return LocalExecutor(build, count, config.workers.threads, range(gpus), worker_log)
+    return LocalExecutor(build, count, config.workers.threads, gpus, worker_log)
 
 
 def _evaluator_in_worker(config: Mapping[str, Any]) -> Evaluator:
     return build_parts(read_config(config)).evaluator
+
+
+def crew(options: WorkerOptions) -> tuple[int, list[str]]:
+    """How many worker processes a config asks for, 0 for none, and the GPUs to deal out to them."""
+    gpus = visible_gpus()
+    if options.count is not None:
+        return options.count, gpus
+    return len(gpus) or max(1, available_cores() // options.threads), gpus
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs this process was given, by the names (numbers, UUIDs) that CUDA_VISIBLE_DEVICES gives them."""
+    count = torch.cuda.device_count()
+    given = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    return given[:count] or [str(number) for number in range(count)]
 
 
 def available_cores() -> int:

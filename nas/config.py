@@ -12,6 +12,7 @@ import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -362,17 +363,40 @@ def check_options(known: Iterable[str], options: Mapping[str, Any], where: str) 
 
 def keyword_names(build: Callable[..., Any]) -> list[str]:
     """Names a class or function takes by keyword; of a class that hands ``**options`` on, those of its bases too."""
+    return list(_keywords(build))
+
+
+def typed(build: Callable[..., Any], options: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """A component's options as the hints of what is built from them say; ``2e4`` is 20000 for a whole number.
+
+    Args:
+        build: the class or function that takes them by keyword, as in `keyword_names`.
+        options: those given; their names are checked by `check_options`.
+        where: dotted path of the component, for messages.
+
+    Raises:
+        ConfigError: a value of a wrong type.
+    """
+    hints = _keywords(build)
+    return {key: _value(hints[key], value, f"{where}.{key}") for key, value in options.items()}
+
+
+def _keywords(build: Callable[..., Any]) -> dict[str, Any]:
+    """Names and type hints of what `keyword_names` lists."""
     chain: list[Any] = [build]
     if isinstance(build, type):
         chain = [vars(cls)["__init__"] for cls in build.__mro__ if "__init__" in vars(cls)]
     named = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    names: list[str] = []
+    found: dict[str, Any] = {}
     for function in chain:
         parameters = inspect.signature(function).parameters.values()
-        names += [p.name for p in parameters if p.kind in named and p.name != "self"]
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        hints = typing.get_type_hints(function.func if isinstance(function, partial) else function)
+        for each in parameters:
+            if each.kind in named and each.name != "self":
+                found.setdefault(each.name, hints.get(each.name, Any))
+        if not any(each.kind is each.VAR_KEYWORD for each in parameters):
             break
-    return list(dict.fromkeys(names))
+    return found
 
 
 def first_difference(left: Any, right: Any, where: str = "") -> tuple[str, Any, Any] | None:
@@ -389,25 +413,42 @@ def first_difference(left: Any, right: Any, where: str = "") -> tuple[str, Any, 
 def _value(hint: Any, value: Any, where: str) -> Any:
     """``value`` as a type hint wants it."""
     origin = typing.get_origin(hint)
+    if hint is Any:
+        return value
     if origin in (typing.Union, types.UnionType):
-        kinds = [kind for kind in typing.get_args(hint) if kind is not type(None)]
-        if value is None:
+        kinds = typing.get_args(hint)
+        if value is None and type(None) in kinds:
             return None
-        return _value(kinds[0], value, where)
+        kinds = tuple(kind for kind in kinds if kind is not type(None))
+        # A dict is read as the dataclass it can be; else the kind that it is, or the first it might be turned into.
+        records = [kind for kind in kinds if is_dataclass(kind) and isinstance(value, Mapping)]
+        return _value([*records, *(kind for kind in kinds if _is(value, kind)), kinds[0]][0], value, where)
     if is_dataclass(hint):
-        return make(hint, value, where)  # type: ignore[arg-type]
-    if origin is tuple:
+        return value if isinstance(value, hint) else make(hint, value, where)  # type: ignore[arg-type]
+    kind = origin or hint
+    if kind is tuple:
         items = value if isinstance(value, list | tuple) else [value]
         return tuple(_value(typing.get_args(hint)[0], item, where) for item in items)
-    kind = origin or hint
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if kind is int and isinstance(value, float) and value.is_integer():
         return int(value)
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        names = {int: "a whole number", float: "a number", str: "a text", Mapping: "a dict"}
+    if not _is(value, kind):
+        names = {int: "a whole number", float: "a number", str: "a text", Mapping: "a dict", Sequence: "a list"}
         raise ConfigError(f"{where} is {names.get(kind, kind.__name__)}, got {value!r}.")
-    return dict(value) if isinstance(value, Mapping) else value
+    inner = typing.get_args(hint)
+    if kind is Mapping:
+        return {key: _value(inner[1], each, f"{where}.{key}") for key, each in value.items()} if inner else dict(value)
+    if kind is Sequence and inner:
+        return [_value(inner[0], each, where) for each in value]
+    return value
+
+
+def _is(value: Any, hint: Any) -> bool:
+    kind = typing.get_origin(hint) or hint
+    if isinstance(value, bool) or (kind is Sequence and isinstance(value, str)):
+        return kind is type(value)
+    return isinstance(value, kind)
 
 
 def _suggest(key: str, known: Sequence[str] | Mapping[str, Any], prefix: str) -> str:

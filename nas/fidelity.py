@@ -7,12 +7,11 @@ will last. A fidelity is chosen by these per second spent, never by the accuraci
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from scipy.stats import kendalltau
 
 from nas.components import build_executor, build_parts
 from nas.config import ConfigError, SearchConfig
+from nas.csv_log import CsvLog, columns_of, records
 from nas.evaluation import Evaluation, Fidelity, Proposal
 from nas.executors.base import Call
 from nas.limits import admits
@@ -132,6 +132,7 @@ def measure_fidelity(
 
     Raises:
         ConfigError: a config that trains nothing, or fewer than two cells.
+        CsvLogError: the table is one of something else.
         GemnetError: as a search with this config.
     """
     if config.evaluator.type != "training":
@@ -151,9 +152,10 @@ def measure_fidelity(
     ]
     hashes = [_hash(candidate) for candidate in candidates]
     # The table may hold another draw's cells, under the same numbers.
+    log = CsvLog(table, columns_of(Row))
     rows = [
         row
-        for row in read_rows(table)
+        for row in records(log, Row)
         if row.fingerprint == fingerprint and row.cell < cells and row.hash == hashes[row.cell]
     ]
     have = {_key(row) for row in rows}
@@ -172,7 +174,7 @@ def measure_fidelity(
                     outcome.call.args[0], "failed", None, seconds=outcome.seconds, reason=outcome.failure
                 )
                 row = _row(plan[outcome.call.number][0], evaluation, fingerprint)
-                append_row(table, row)
+                log.add(asdict(row))
                 rows.append(row)
                 done += 1
                 if on_row is not None:
@@ -205,26 +207,6 @@ def report(rows: Sequence[Row], fidelity: Fidelity, times: int) -> FidelityRepor
         seconds=float(np.mean([row.seconds for row in short.values()])) if short else math.nan,
         longer_seconds=float(np.mean([row.seconds for row in longer.values()])) if longer else math.nan,
     )
-
-
-def read_rows(table: Path) -> list[Row]:
-    """The rows of a CSV; none where there is no file."""
-    if not table.is_file():
-        return []
-    kinds = {"int": int, "float": float, "str": str}
-    with table.open(newline="", encoding="utf-8") as file:
-        return [Row(**{f.name: kinds[str(f.type)](line[f.name]) for f in fields(Row)}) for line in csv.DictReader(file)]
-
-
-def append_row(table: Path, row: Row) -> None:
-    """Adds a row to a CSV, with a header where it is the first."""
-    first = not table.is_file()
-    table.parent.mkdir(parents=True, exist_ok=True)
-    with table.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [f.name for f in fields(Row)])
-        if first:
-            writer.writeheader()
-        writer.writerow(asdict(row))
 
 
 def _row(cell: int, evaluation: Evaluation, fingerprint: str) -> Row:

@@ -104,14 +104,17 @@ class Ledger:
 
     def __init__(self, url: str | Path) -> None:
         self.url = url if isinstance(url, str) and "://" in url else f"sqlite:///{Path(url).absolute()}"
+        shown = self.url
         try:
-            self._engine = sa.create_engine(self.url)
+            address = sa.engine.make_url(self.url)
+            shown = address.render_as_string()  # without the password
+            self._engine = sa.create_engine(address)
             if self._engine.dialect.name == "sqlite":
                 sa.event.listen(self._engine, "connect", _make_durable)
+            _check_tables(self._engine, shown)
             _METADATA.create_all(self._engine)
             self._connection = self._engine.connect()
-        except (SQLAlchemyError, ImportError) as error:
-            shown = sa.engine.make_url(self.url).render_as_string() if "://" in self.url else self.url
+        except (SQLAlchemyError, ImportError, ValueError) as error:
             raise LedgerError(
                 f"Cannot open the ledger {shown}: {_first_line(error)}. "
                 "Give the path of an SQLite file in a writable folder, or an SQLAlchemy URL whose driver is installed."
@@ -224,6 +227,22 @@ class Ledger:
     def _insert(self, table: sa.Table) -> Any:
         # SQLAlchemy offers "on conflict do nothing" per dialect only.
         return postgresql.insert(table) if self._engine.dialect.name == "postgresql" else sqlite.insert(table)
+
+
+def _check_tables(engine: sa.Engine, url: str) -> None:
+    """Raises `LedgerError` for a file of something else, and for tables of our names with other columns."""
+    found = sa.inspect(engine)
+    names = found.get_table_names()
+    if engine.dialect.name == "sqlite" and names and not set(names) & set(_METADATA.tables):
+        raise LedgerError(f"{url} is no ledger: its tables are {', '.join(names)}. Give another file.")
+    for name, table in _METADATA.tables.items():
+        if name in names:
+            columns = [column["name"] for column in found.get_columns(name)]
+            if set(columns) != set(table.columns.keys()):
+                raise LedgerError(
+                    f"{url} is no ledger of this version: its table {name!r} has the columns {', '.join(columns)}, not "
+                    f"{', '.join(table.columns.keys())}. Give another file or database."
+                )
 
 
 def _make_durable(connection: Any, _record: Any) -> None:

@@ -330,49 +330,49 @@ class _Search:
         """The first ``count`` of ``ranked`` that keep the limit on latency as measured, and what was measured.
 
         The search had estimates only. What is measured is written down, workers being idle: another measurement, by
-        the same search resumed, would come to other figures, and perhaps to another network. Without a limit, or on
-        another device than it began on, nothing is measured.
+        the same search resumed, would come to other figures, and perhaps to another network. Without a limit nothing
+        is measured, nor on another device than it began on.
         """
         limit = self.config.limits.max_latency
-        numbers = [evaluation.proposal.number for evaluation in ranked]
-        written = {} if limit is None else read_json(self.folder.finalists)
-        if written.get("ranked") != numbers or written.get("count") != count:
-            if limit is None or not self.measures_latency:
-                return [(evaluation, None) for evaluation in ranked[:count]]
-            written = {"ranked": numbers, "count": count, "milliseconds": self._measured(ranked, count, limit)}
-            write_json(self.folder.finalists, written)
-        by_number = {str(evaluation.proposal.number): evaluation for evaluation in ranked}
-        return [(by_number[number], latency) for number, latency in written["milliseconds"].items()]
-
-    def _measured(self, ranked: Sequence[Evaluation], count: int, limit: float) -> dict[str, float]:
-        """Milliseconds of the first ``count`` that keep the limit, by number."""
-        space, options = self.parts.space, self.config.latency or LatencyOptions()
-        assert isinstance(space, GEMNetSpace)
-        kept: dict[str, float] = {}
-        fastest = np.inf
+        if limit is None:
+            return [(evaluation, None) for evaluation in ranked[:count]]
+        milliseconds: dict[str, float] = read_json(self.folder.finalists).get("milliseconds", {})
+        kept: list[tuple[Evaluation, float | None]] = []
         for evaluation in ranked:
-            genome = space.genome(evaluation.proposal.candidate)
-            latency = np.inf
-            for _ in range(2):  # once more where it fails: a hiccup of the machine hits all turns of one network
-                if latency > limit:
-                    latency = min(latency, *measure([genome], options, space.template.input_size, space.in_chans))
-            fastest = min(fastest, latency)
-            if latency <= limit:
-                kept[str(evaluation.proposal.number)] = latency
-                if len(kept) == count:
-                    break
-            else:
-                self.monitor.note(
-                    f"Left out: no. {evaluation.proposal.number}, {_figures(evaluation)}. As measured an image takes "
-                    f"it {latency:.3g} ms, {latency / limit - 1:.0%} over the limit."
-                )
-        if not kept:
+            number = str(evaluation.proposal.number)
+            if number not in milliseconds:
+                if not self.measures_latency:
+                    kept.append((evaluation, None))
+                else:
+                    milliseconds[number] = self._measured(evaluation, limit)
+            if milliseconds.get(number, np.inf) <= limit:
+                kept.append((evaluation, milliseconds[number]))
+            if len(kept) == count:
+                break
+        if not kept:  # and nothing is written down: the next time may be a better one
             raise SearchError(
                 f"None of the {len(ranked)} networks keeps max_latency={limit:g} as measured now; the fastest takes "
-                f"{fastest:.3g} ms. Is something else running? --resume, which trains nothing again, when the "
-                "machine is idle; or search with a higher limit."
+                f"{min(milliseconds.values()):.3g} ms. Is something else running? --resume, which trains nothing "
+                "again, when the machine is idle; or search with a higher limit."
             )
+        write_json(self.folder.finalists, {"milliseconds": milliseconds})
         return kept
+
+    def _measured(self, evaluation: Evaluation, limit: float) -> float:
+        """Milliseconds an image takes; says so where that is over the limit."""
+        space, options = self.parts.space, self.config.latency or LatencyOptions()
+        assert isinstance(space, GEMNetSpace)
+        genome = space.genome(evaluation.proposal.candidate)
+        latency = np.inf
+        for _ in range(2):  # once more where it fails: a hiccup of the machine hits all turns of one network
+            if latency > limit:
+                latency = min(latency, *measure([genome], options, space.template.input_size, space.in_chans))
+        if latency > limit:
+            self.monitor.note(
+                f"Left out: no. {evaluation.proposal.number}, {_figures(evaluation)}. As measured an image takes "
+                f"it {latency:.3g} ms, {latency / limit - 1:.0%} over the limit."
+            )
+        return latency
 
     def keep(self, chosen: Chosen, evaluations: Sequence[Evaluation]) -> Genome | None:
         """Writes the genome of the chosen candidate, and the pictures."""
@@ -453,8 +453,10 @@ class _Search:
                 done[number] = known
                 self.monitor.step(f"{training.line} {_figures(known)}")
                 continue
-            arguments = (training.genome, training.epochs, training.seed, training.weights, test_log)
-            self.executor.submit(Call(number, "train_network", arguments, self.config.final.time_limit))
+            limit = self.config.final.time_limit
+            arguments = (training.genome, training.epochs, training.seed, training.weights, test_log, limit)
+            kill = None if limit is None else limit + LIMIT_SLACK
+            self.executor.submit(Call(number, "train_network", arguments, kill))
         while len(done) < len(trainings):
             for outcome in self.executor.wait():
                 number, evaluation = outcome.call.number, outcome.value

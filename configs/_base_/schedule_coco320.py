@@ -1,12 +1,15 @@
 # About half an hour on two cores. Trained from few images and often from scratch: AdamW and a linear decay get further
 # in so few steps than SGD.
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=9, val_interval=3)
+max_epochs = 9
+
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=3)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100),
     dict(
-        type='CosineAnnealingLR', eta_min_ratio=0.01, begin=0, end=9, T_max=9, by_epoch=True, convert_to_iter_based=True)
+        type='CosineAnnealingLR', eta_min_ratio=0.01, begin=0, end=max_epochs, T_max=max_epochs, by_epoch=True,
+        convert_to_iter_based=True)
 ]
 optim_wrapper = dict(
     type='OptimWrapper',

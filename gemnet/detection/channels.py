@@ -82,7 +82,7 @@ def check_num_classes(config: Any) -> None:
     if isinstance(classes, list | tuple):
         shown = ", ".join(map(str, classes[:5])) + (", ..." if len(classes) > 5 else "")
         count, named = len(classes), f"{len(classes)} classes ({shown})"
-    elif str(dataset.get("type", "")).endswith("CocoDataset"):
+    elif classes is None and _kind(dataset) == "CocoDataset":  # another data set, or a file of classes, says itself
         count, named = COCO_CLASSES, f"COCO's {COCO_CLASSES} classes, as metainfo names no others"
     else:
         return

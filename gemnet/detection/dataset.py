@@ -286,6 +286,10 @@ def read_annotations(path: str) -> dict[str, Any]:
             lacking = [key for key in keys if not isinstance(entry, dict) or key not in entry]
             if lacking:
                 raise DataError(f"{path}: {part}[{place}] has no {lacking[0]!r}.")
+    for place, image in enumerate(content["images"]):
+        for key in ("width", "height"):
+            if not isinstance(image[key], int | float):
+                raise DataError(f"{path}: images[{place}].{key} is {image[key]!r}; expected a number of pixels.")
     images = {image["id"] for image in content["images"]}
     categories = {category["id"] for category in content["categories"]}
     seen: set[Any] = set()
@@ -302,8 +306,10 @@ def read_annotations(path: str) -> dict[str, Any]:
         if entry["id"] in seen:
             raise DataError(f"{path}: annotations[{place}].id is {entry['id']!r}, which another has, too.")
         seen.add(entry["id"])
-        entry.setdefault("area", box[2] * box[3])
-        entry.setdefault("iscrowd", 0)
+        if entry.get("area") is None:
+            entry["area"] = box[2] * box[3]
+        if entry.get("iscrowd") is None:
+            entry["iscrowd"] = 0
     return content
 
 
@@ -375,6 +381,9 @@ def check_image_file(path: str) -> None:
             file.seek(0, os.SEEK_END)
             file.seek(max(0, file.tell() - _PADDING))
             end = file.read()
+            if start == _JPEG_START and _JPEG_END not in end:
+                file.seek(0)  # a phone may have put a film behind the picture
+                end = file.read()
     except OSError as error:
         raise DataError(f"{path}: can't be read ({error.strerror}). Restore it, or remove its entry.") from None
     if not end:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -14,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from gemnet.errors import GemnetError
+from nas.csv_log import CsvLog
 from nas.tables.table import Table
 
 Row = dict[str, str]
@@ -23,15 +23,8 @@ class BenchmarkError(GemnetError):
     """A benchmark that can't be run as asked."""
 
 
-class RunsError(GemnetError):
-    """A results file that is not what this benchmark writes."""
-
-
 class RunsFile:
-    """A CSV with one row for each finished run.
-
-    A row is written in one piece and flushed to the disk; a last line that a killed process left unfinished is
-    dropped when the file is opened again.
+    """A `CsvLog` with one row for each finished run.
 
     Args:
         path: the file; made with its folder when the first row is added.
@@ -39,17 +32,20 @@ class RunsFile:
         columns: the other columns.
 
     Raises:
-        RunsError: the file has other columns.
+        CsvLogError: the file has other columns.
     """
 
     def __init__(self, path: Path, key: Sequence[str], columns: Sequence[str]) -> None:
-        self.path = path
         self.key = tuple(key)
-        self.columns = (*key, *columns)
-        self.rows: list[Row] = []
+        self._log = CsvLog(path, (*key, *columns))
         self._found: dict[tuple[str, ...], Row] = {}
-        if path.exists():
-            self._read()
+        for row in self.rows:
+            self._keep(row)
+
+    @property
+    def rows(self) -> list[Row]:
+        """All finished runs, in the order in which they ended."""
+        return self._log.rows
 
     def find(self, key: Mapping[str, object]) -> Row | None:
         """The finished run with these key values, or None."""
@@ -57,37 +53,10 @@ class RunsFile:
 
     def add(self, row: Mapping[str, object]) -> None:
         """Appends a finished run."""
-        text = {name: str(row[name]) for name in self.columns}
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        new = not self.path.exists()
-        with self.path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, self.columns, lineterminator="\n")
-            if new:
-                writer.writeheader()
-            writer.writerow(text)
-            file.flush()
-            os.fsync(file.fileno())
-        self._keep(text)
+        self._keep(self._log.add(row))
 
     def _keep(self, row: Row) -> None:
-        self.rows.append(row)
         self._found[tuple(row[name] for name in self.key)] = row
-
-    def _read(self) -> None:
-        text = self.path.read_text()
-        whole = text[: text.rfind("\n") + 1]
-        if whole != text:
-            half = self.path.with_suffix(".tmp")
-            half.write_text(whole)
-            half.replace(self.path)
-        reader = csv.DictReader(whole.splitlines())
-        if whole and tuple(reader.fieldnames or ()) != self.columns:
-            raise RunsError(
-                f"{self.path} has the columns {', '.join(reader.fieldnames or ())}, but this benchmark writes "
-                f"{', '.join(self.columns)}. Choose another --work-dir, or move the file away."
-            )
-        for row in reader:
-            self._keep(row)
 
 
 class Task(Protocol):

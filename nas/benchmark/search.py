@@ -22,7 +22,7 @@ from nas.evaluators.tabular import TabularEvaluator
 from nas.strategies import check_options, make_strategy
 from nas.tables.table import Table
 
-KEY = ("table", "fingerprint", "metric", "strategy", "options", "queries", "initial", "batch", "seed")
+KEY = ("table", "fingerprint", "metric", "strategy", "options", "queries", "initial", "batch", "whole", "seed")
 COLUMNS = ("found_best", "found_near", "cpu_seconds", "slowest_ask", "regrets")
 
 
@@ -63,6 +63,7 @@ class Task:
             "queries": self.queries,
             "initial": self.initial,
             "batch": self.batch,
+            "whole": self.whole,
             "seed": self.seed,
         }
 
@@ -175,8 +176,8 @@ def summarise(
         rows: finished runs, as `run_tasks` returns them.
         queries: evaluations of each run.
         checkpoints: queries at which regret is reported.
-        reference: strategy that the others are compared with; "other - reference", so positive means the reference is
-            better.
+        reference: strategy that the others are compared with, with the options of its first row; "other - reference",
+            so positive means the reference is better.
     """
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
@@ -185,6 +186,7 @@ def summarise(
         group: {int(row["seed"]): text_to_steps(row["regrets"], queries) for row in members}
         for group, members in groups.items()
     }
+    reference = next((label(row) for row in rows if row["strategy"] == reference), reference)
     result = []
     for (metric, strategy), members in groups.items():
         own = curves[metric, strategy]

@@ -30,7 +30,7 @@ def open_table(space: str | None, path: str | None) -> Table:
     Raises:
         TableError: it is missing or not right.
     """
-    return read_table(find_table(space or "own", path), space if path is None else None)
+    return read_table(find_table(space or "", path), space if path is None else None)
 
 
 def open_hardware_table(path: str | None) -> Table:

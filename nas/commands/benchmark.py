@@ -11,19 +11,20 @@ from pathlib import Path
 from typing import Any
 
 from gemnet.errors import GemnetError
+from nas.commands.options import program_name
 
 DESCRIPTION = """\
 Answers "does it search better than what I use?" on tabular benchmarks: cells whose accuracies are already known.
-Results go into
-a CSV, one row a run, as soon as a run ends; the same command goes on where it stopped, and only adds what is new."""
+Results go into a CSV, one row a run, as soon as a run ends; the same command goes on where it stopped, and only adds
+what is new."""
 
 EXAMPLES = """\
 examples
   seven strategies, 200 queries, 10 seeds each, on NAS-Bench-201's three data sets:
     {program} search --space nasbench201 --seeds 10
   two strategies on one metric, with an option changed:
-    {program} search --space nasbench201 --strategies nasgem evolution --metrics c10_valid_200ep_1seed --options
-    evolution.population=50
+    {program} search --space nasbench201 --strategies nasgem evolution --metrics c10_valid_200ep_1seed \\
+      --options evolution.population=50
   how well predictors rank cells they never saw:
     {program} predictors --space nasbench101 --train-sizes 100 172 424 --seeds 10
   what each part of nasgem is worth:
@@ -53,8 +54,7 @@ class ArgumentError(GemnetError):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    name = Path(sys.argv[0]).name
-    program = name if name.startswith("gemnet-") else "python tools/benchmark.py"
+    program = program_name("benchmark")
     options = _parser(program).parse_args(given)
     try:
         options.run(options)
@@ -216,7 +216,7 @@ def _parser(program: str) -> argparse.ArgumentParser:
     )
     search.add_argument("--batch", metavar="N", type=int, default=5, help="proposals at a time (default %(default)s)")
     search.add_argument(
-        "--slow-seeds", metavar="N", type=int, help=f"fewer seeds for {', '.join(SLOW)}, which take longest"
+        "--slow-seeds", metavar="N", type=_positive, help=f"fewer seeds for {', '.join(SLOW)}, which take longest"
     )
     search.add_argument(
         "--options", metavar="S.NAME=V", nargs="+", default=[], help="options of a strategy: evolution.population=50"

@@ -142,13 +142,13 @@ def _write_tables(path: Path, markdown: str, rows: str, picture: str) -> str:
 def _print_estimate(data: Mapping[str, Any]) -> None:
     from nas.comparison.config import read_comparison
     from nas.comparison.run import estimate
-    from nas.components import available_cores
+    from nas.components import crew
 
     if DETECTORS in data:
         raise GemnetError("--estimate is for classifiers. A detectors' comparison says what is left after its first.")
     config = read_comparison(data)
     found = estimate(config)
-    workers = max(1, config.workers.count or available_cores() // config.workers.threads)
+    workers = max(1, crew(config.workers)[0])
     print(f"{'network':38} {'M MACs':>8} {'k params':>9} {'images/s':>9} {'short runs':>11} {'trainings':>10}")
     longest: dict[str, float] = {}
     for one in found:

@@ -57,6 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if (options.name is None) == (options.ledger is None):
         parser.error("give --name NAME for the network, or --ledger FILE for the evaluations")
+    if options.ledger is not None and (options.genome or options.out):
+        parser.error("--ledger writes the evaluations alone: leave out --genome and --out")
+    if options.genome is not None and options.out is not None:
+        parser.error("--genome writes the genome alone: leave out --out")
     if options.max_macs is None and (options.form is not None or options.size is not None):
         parser.error("--form and --size need --max-macs N: the cell is made as wide as N allows")
     if options.genome is None and options.max_macs is not None:

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from gemnet.errors import GemnetError
+
 
 def program_name(tool: str) -> str:
     """How the user called a tool: the wheel's console command, or the file in ``tools/``."""
@@ -28,3 +30,17 @@ def options_action() -> Any:
             super().__call__(parser, namespace, values, option_string)
 
     return OptionsAction
+
+
+def make_folder_of(file: Path) -> None:
+    """Makes the folder of a file that is to be written after much work.
+
+    Raises:
+        GemnetError: it can't be made, or the file is a folder.
+    """
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise GemnetError(f"{file} can't be written: {error.strerror or error}.") from error
+    if file.is_dir():
+        raise GemnetError(f"{file} can't be written: it is a folder.")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gemnet.errors import GemnetError
-from nas.commands.options import options_action, program_name
+from nas.commands.options import make_folder_of, options_action, program_name
 
 DESCRIPTION = """\
 Measures a checkpoint on the config's development images (val_dataloader). With --final it is measured on the official
@@ -37,10 +37,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = load_runner_config(file, options.cfg_options)
         work_dir = Path(options.work_dir or config.get("work_dir") or Path("work_dirs") / file.stem)
         purpose = f"{file.stem}, {options.checkpoint}" if options.final else None
-        select_images(config, work_dir, purpose)
+        opened = select_images(config, work_dir, purpose)
         if options.show_dir:
             draw_detections(config, options.show_dir, options.final)
         runner = make_runner(config, work_dir, options.launcher, load_from=options.checkpoint, exact=True)
+        if options.out:
+            make_folder_of(Path(options.out))
+        opened()
         metrics = measure(runner, final=options.final or bool(options.show_dir))
     except GemnetError as error:
         print(f"{program}: error: {error}", file=sys.stderr)

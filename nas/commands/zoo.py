@@ -102,6 +102,7 @@ def _record(options: argparse.Namespace) -> int:
     from nas.zoo.results import load_results, save_result
 
     row = _row(options)
+    (options.zoo / "results").mkdir(parents=True, exist_ok=True)
     before = next((each for each in load_results(options.zoo) if each.name == row.name), None)
     if before is not None and (before.macs, before.params) == (row.macs, row.params):
         row = row.replace(speed=before.speed)  # another training of the same network takes no other time
@@ -140,7 +141,9 @@ def _wanted_rows(items: Sequence[str] | None) -> dict[str, str] | None:
 
 def _withdraw(options: argparse.Namespace) -> int:
     from nas.zoo.publish import withdraw_weights
+    from nas.zoo.results import load_results
 
+    load_results(options.zoo)  # that there is one, before anything is taken away
     withdraw_weights(options.name)
     (options.zoo / "results" / f"{options.name}.json").unlink(missing_ok=True)
     (options.zoo / f"{options.name}.md").unlink(missing_ok=True)

@@ -166,6 +166,10 @@ def describe(name: str, source: Source, images: Images, form: str = "", group: s
         raise NetworkError(
             f"Network {name!r} can't be built for {images.side}x{images.side} images: {type(error).__name__}: {text}"
         ) from error
+    if not total:
+        raise NetworkError(
+            f"Network {name!r} has no MACs to compare it by: none of its modules is a convolution or linear layer."
+        )
     params = sum(parameter.numel() for parameter in model.parameters())
     # The modules and their settings, and all that is learnt: the same whatever the version of timm calls them.
     shapes = [(key, tuple(value.shape)) for key, value in model.state_dict().items()]

@@ -15,7 +15,7 @@ from nas.comparison.config import ComparisonConfig
 from nas.comparison.controls import random_cells, rewired_cells
 from nas.comparison.networks import GenomeSource, Images, Network, PythonSource, Source, TimmSource, describe
 from nas.comparison.peers import block_network, mobilenet, nasbench201_network, random_wiring_network
-from nas.config import Component, ConfigError, check_options, keyword_names
+from nas.config import Component, ConfigError, check_options, keyword_names, typed
 from nas.spaces.gemnet import GEMNetSpace
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
@@ -160,6 +160,7 @@ def _controls(name: str, part: Component, images: Images, reference: Network) ->
         space = options.get("space", {})
         known = [key for key in keyword_names(GEMNetSpace) if key not in ("num_classes", "in_chans", "input_size")]
         check_options(known, space, f"{where}.space")
+        space = typed(GEMNetSpace, space, f"{where}.space")
         about: dict[str, Any] = {"input_size": images.side, "num_classes": images.classes, "in_chans": images.channels}
         genomes = random_cells(GEMNetSpace(**space, **about), reference.macs, count, seed)
     else:

@@ -33,7 +33,7 @@ from nas.comparison.trainings import (
     make_row,
     row_key,
 )
-from nas.components import available_cores
+from nas.components import crew
 from nas.evaluators.training import limited_threads
 from nas.executors import Call, Executor, LocalExecutor, SerialExecutor
 from nas.images.datasets import code_version, open_test_images
@@ -179,12 +179,11 @@ def comparison_so_far(config: ComparisonConfig, path: Path) -> Comparison:
 
 def make_executor(config: ComparisonConfig, trainer: ComparisonTrainer, folder: ComparisonFolder) -> Executor:
     """The processes that train; they start with the first training."""
-    count, threads, gpus = config.workers.count, config.workers.threads, torch.cuda.device_count()
+    count, gpus = crew(config.workers)
     if count == 0:
         return SerialExecutor(lambda: trainer)
     build_trainer = partial(ComparisonTrainer, trainer.data, trainer.recipe, trainer.threads, trainer.device)
-    workers = count or gpus or max(1, available_cores() // threads)
-    return LocalExecutor(build_trainer, workers, threads, range(gpus), folder.worker_log)
+    return LocalExecutor(build_trainer, count, config.workers.threads, gpus, folder.worker_log)
 
 
 def short_runs(config: ComparisonConfig, roster: Sequence[Entry]) -> list[Job]:

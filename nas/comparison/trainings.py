@@ -5,15 +5,13 @@ A training is one row of a CSV, written when it has ended: whatever ends the com
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import math
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,7 @@ from torch import nn
 
 from gemnet.errors import GemnetError
 from nas.comparison.networks import GenomeSource, Images, Network, build
+from nas.csv_log import CsvLog, columns_of, records
 from nas.evaluators.training import EVALUATION_VERSION, limited_threads
 from nas.images.datasets import DataSpec
 from nas.training.loop import Recipe, TrainingData, TrainingFailed, at_fidelity, load_data, train
@@ -118,53 +117,22 @@ def weights_name(job: Job, fingerprint: str) -> str:
 
 
 class Trainings:
-    """The table: a CSV that is only ever added to.
+    """The table: a `CsvLog`.
 
     Args:
         path: the file; made with the first row.
 
     Raises:
-        ComparisonError: the file is of something else.
+        CsvLogError: the file is of something else.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self._names = [item.name for item in fields(Row)]
-        self._end = 0  # of the last complete line, in bytes: a command may have been killed in the middle of one
-        self.rows: dict[str, Row] = {}
-        if path.is_file():
-            for row in self._read():
-                self.rows[row.key] = row
-
-    def _read(self) -> list[Row]:
-        content = self.path.read_bytes()
-        self._end = content.rfind(b"\n") + 1
-        complete = content[: self._end].decode(errors="replace")  # what is no text is no table
-        reader = csv.DictReader(io.StringIO(complete))
-        if complete and reader.fieldnames != self._names:
-            raise ComparisonError(
-                f"{self.path} is not a table of this version: its columns are {reader.fieldnames}. Choose another "
-                "--work-dir."
-            )
-        kinds: dict[str, Any] = {"int": int, "float": float, "str": str}
-        try:
-            return [Row(**{f.name: kinds[str(f.type)](line[f.name]) for f in fields(Row)}) for line in reader]
-        except (TypeError, ValueError) as error:
-            raise ComparisonError(f"{self.path}, line {reader.line_num}: {error}. Mend or delete the line.") from None
+        self._log = CsvLog(path, columns_of(Row))
+        self.rows: dict[str, Row] = {row.key: row for row in records(self._log, Row)}
 
     def add(self, row: Row) -> None:
         """Writes a row, and returns when it is on the disk."""
-        text = io.StringIO()
-        writer = csv.DictWriter(text, self._names, lineterminator="\n")
-        if not self._end:
-            writer.writeheader()
-        writer.writerow(asdict(row))
-        with self.path.open("ab") as file:
-            file.truncate(self._end)
-            file.write(text.getvalue().encode())
-            file.flush()
-            os.fsync(file.fileno())
-            self._end = file.tell()
+        self._log.add(asdict(row))
         self.rows[row.key] = row
 
 

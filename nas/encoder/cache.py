@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from nas import effective, guide, structure
+from nas.cache import cache_root, make_cache_folder
 from nas.encoder import inputs, model, training
 from nas.encoder.model import GraphNetwork
 from nas.encoder.training import Encoder, EncoderConfig, Progress, config_key, train_encoder
@@ -21,11 +22,6 @@ from nas.spaces.base import SearchSpace
 
 # The code an encoder depends on: a change of any of these files trains anew.
 _SOURCES = (inputs, model, training, guide, effective, structure)
-
-
-def cache_folder(given: str | Path | None = None) -> Path:
-    """Where trained encoders are kept: ``given``, else the environment's GEMNET_CACHE, else ~/.cache/gemnet."""
-    return Path(given or os.environ.get("GEMNET_CACHE") or Path.home() / ".cache" / "gemnet")
 
 
 def encoder_key(space: SearchSpace, config: EncoderConfig) -> str:
@@ -56,12 +52,17 @@ def load_or_train(
     Args:
         space: gives graphs to learn from.
         config: how to build and train.
-        cache_dir: see `cache_folder`.
+        cache_dir: where trained encoders are kept; None for `nas.cache.cache_root`.
         progress: called after each training step with (step, steps, loss); never where the cache has the encoder.
+
+    Raises:
+        CacheError: the cache can't be written to, before anything is trained.
     """
-    path = cache_folder(cache_dir) / "encoders" / f"{space.name}-{encoder_key(space, config)}.safetensors"
+    root = cache_root() if cache_dir is None else Path(cache_dir)
+    path = root / "encoders" / f"{space.name}-{encoder_key(space, config)}.safetensors"
     encoder = _load(path, space, config)
     if encoder is None:
+        make_cache_folder(path.parent)
         encoder = train_encoder(space, config, progress)
         _save(path, encoder)
     return encoder
@@ -79,7 +80,6 @@ def _load(path: Path, space: SearchSpace, config: EncoderConfig) -> Encoder | No
 
 
 def _save(path: Path, encoder: Encoder) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     arrays = {name: tensor.numpy() for name, tensor in encoder.network.state_dict().items()}
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         # Written aside and moved, so that a search that starts meanwhile finds a whole file or none; weights last.

@@ -5,23 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gemnet.cell_graph import CellGraph
 from gemnet.genome import Genome
 from gemnet.macs import macs as genome_macs
 from gemnet.network import GEMNet
 from nas.evaluation import Evaluation, Fidelity, Proposal
 from nas.images.datasets import DataSpec
-from nas.spaces.base import Candidate, Choice
+from nas.spaces.base import Candidate
 from nas.training.loop import (
     Recipe,
     TrainingData,
@@ -34,15 +33,17 @@ from nas.training.loop import (
 )
 from nas.zero_cost import BATCH, log_input_gradient
 
-EVALUATION_VERSION = 2  # raise it when a change of code changes results: old evaluations are then not reused
+EVALUATION_VERSION = 3  # raise it when a change of code changes results: old evaluations are then not reused
 KEPT_FIDELITIES = 2  # prepared data sets held in memory: the search's fidelity and one it is promoting to
 
 
 class GenomeSpace(Protocol):
     """A search space whose candidates are networks, such as `nas.spaces.gemnet.GEMNetSpace`."""
 
-    vocabulary: tuple[str, ...]
-    macro_choices: Mapping[str, tuple[Choice, ...]]
+    @property
+    def surroundings(self) -> str:
+        """All that a candidate's network depends on besides the candidate: equal texts, equal networks."""
+        ...
 
     def genome(self, candidate: Candidate) -> Genome:
         """The candidate's network."""
@@ -95,7 +96,7 @@ class TrainingEvaluator:
             "evaluation": EVALUATION_VERSION,
             "data": self.images.digest,
             "split": [self.data.dev_fraction, self.data.split_seed],
-            "network": self._around(),
+            "network": self.space.surroundings,
             "recipe": asdict(self.recipe),
             "device": torch.device(self.device).type,
             "threads": self.threads if torch.device(self.device).type == "cpu" else 0,
@@ -190,18 +191,6 @@ class TrainingEvaluator:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return GEMNet(genome, num_classes=len(self.images.classes), in_chans=self.images.channels)
-
-    def _around(self) -> list[Any]:
-        """What the space puts around a cell: fingerprint and input size of the network of the plainest candidate, and
-        of further ones where the space has several layouts, since those go by names."""
-        cell = CellGraph((self.space.vocabulary[0],), frozenset({(0, 1), (1, 2)}))
-        first = {name: values[0] for name, values in self.space.macro_choices.items()}
-        around: list[Any] = []
-        for layout in self.space.macro_choices.get("layout", (None,)):
-            macro = first if layout is None else {**first, "layout": layout}
-            genome = self.space.genome(Candidate(cell, tuple(macro.items())))
-            around += [genome.fingerprint, genome.input_size]
-        return around
 
 
 @contextmanager

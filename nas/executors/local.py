@@ -43,7 +43,7 @@ class LocalExecutor(Executor):
         build: makes the service whose methods are called; picklable, called once in every worker.
         workers: number of worker processes.
         threads: compute threads of each worker.
-        devices: GPU numbers, dealt out to the workers in turn; empty for CPUs only.
+        devices: GPUs by the names CUDA_VISIBLE_DEVICES has for them, dealt out in turn; empty for CPUs only.
         log: file that takes what the workers print, or None to drop it.
 
     Raises:
@@ -55,7 +55,7 @@ class LocalExecutor(Executor):
         build: Callable[[], Any],
         workers: int,
         threads: int = 1,
-        devices: Sequence[int] = (),
+        devices: Sequence[str] = (),
         log: Path | None = None,
     ) -> None:
         if workers < 1 or threads < 1:
@@ -119,7 +119,7 @@ class LocalExecutor(Executor):
         environment = {name: str(self._threads) for name in _THREAD_VARIABLES}
         environment[HUGE_PAGES] = os.environ.get(HUGE_PAGES, "1")
         if self._devices:
-            environment["CUDA_VISIBLE_DEVICES"] = str(self._devices[slot % len(self._devices)])
+            environment["CUDA_VISIBLE_DEVICES"] = self._devices[slot % len(self._devices)]
         with _environment(environment):
             process.start()
         there.close()  # so that the pipe ends when the worker does

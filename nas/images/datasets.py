@@ -30,6 +30,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from gemnet.errors import GemnetError, nearest
+from nas.cache import cache_root, make_cache_folder
 
 IMAGE_EXTENSIONS = frozenset(
     (".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -110,14 +111,6 @@ class DataSpec:
 def data_root(root: str | None = None) -> Path:
     """The folder data sets lie in: ``root``, else ``$GEMNET_DATA``, else ``data``."""
     return Path(root or os.environ.get("GEMNET_DATA") or "data").expanduser()
-
-
-def cache_root() -> Path:
-    """The folder decoded images are kept in: ``$GEMNET_CACHE``, else ``gemnet`` in the user's cache folder."""
-    given = os.environ.get("GEMNET_CACHE")
-    if given:
-        return Path(given).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "gemnet"
 
 
 def load_train_images(spec: DataSpec) -> ImageSet:
@@ -451,7 +444,7 @@ def _timm(spec: DataSpec, split: str) -> ImageSet:
 def _decode(
     read: Callable[[int], Image.Image], names: Sequence[str], resolution: int | None, workers: int | None = None
 ) -> Tensor:
-    """Decodes images into one uint8 tensor (n, 3 or 1, side, side); grey only where the first image is."""
+    """Decodes images into one uint8 tensor (n, 3, side, side); grey ones have three equal channels."""
 
     def pixels(index: int) -> NDArray[np.uint8] | str:
         try:
@@ -507,6 +500,7 @@ def _cached(key: str, decode: Callable[[], Tensor], labels: Sequence[int], class
     """Maps the set from the cache, decoding it into there first where it is missing."""
     folder = cache_root() / "images" / key
     if not (folder / "set.json").is_file():
+        make_cache_folder(folder.parent)
         images = decode()
         targets = torch.tensor(labels, dtype=torch.int64)
         names = classes or tuple(str(label) for label in range(int(targets.max()) + 1))
@@ -524,7 +518,6 @@ def _cached(key: str, decode: Callable[[], Tensor], labels: Sequence[int], class
 
 def _store(folder: Path, images: Tensor, labels: Tensor, about: dict[str, Any]) -> None:
     """Writes a cache entry in one step: whoever finds ``set.json`` finds all of it."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder.parent).free
     if images.numel() > free:
         raise DataError(

@@ -8,8 +8,9 @@ and without it, the network is the same. MobileNetV2's inverted residual is the 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -278,6 +279,12 @@ class GEMNetSpace(SearchSpace):
     def latency(self, batch: CandidateBatch) -> NDArray[np.float64] | None:
         """Milliseconds an image takes in each candidate's network, estimated; None without a ``latency_model``."""
         return None if self.latency_model is None else self.latency_model(self.costs(batch))
+
+    @property
+    def surroundings(self) -> str:
+        """The templates as JSON: what a network depends on besides its candidate."""
+        templates = {"": self.template, **self.layouts}
+        return json.dumps({name: asdict(each) for name, each in templates.items()}, sort_keys=True)
 
     def genome(self, candidate: Candidate, name: str = "", origin: str = "") -> Genome:
         """The genome of a candidate's network."""

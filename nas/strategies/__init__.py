@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
 from gemnet.errors import nearest
+from nas.config import typed
 from nas.evaluation import Fidelity
 from nas.score import Budget, EfficiencyScore
 from nas.spaces.base import SearchSpace
@@ -77,19 +78,27 @@ def make_strategy(
         options: the strategy's own, see `strategy_options`; and ``measure``, see `nas.strategies.nasgem.Nasgem`.
 
     Raises:
-        StrategyError: unknown strategy or option.
+        StrategyError: unknown strategy or option, or a number out of range.
+        ConfigError: a value of a wrong type.
         BudgetError: limits no candidate meets.
     """
-    check_options(name, [option for option in options if option not in GIVEN])
+    own = {option: value for option, value in options.items() if option not in GIVEN}
+    options |= check_options(name, own)
     return _class(name)(space, seed, fidelity=fidelity, score=score, budget=budget, **options)
 
 
-def check_options(name: str, options: Iterable[str]) -> None:
-    """Raises `StrategyError` for an unknown strategy, or the first option that it doesn't have."""
+def check_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """A strategy's options with values as it wants them.
+
+    Raises:
+        StrategyError: an unknown strategy, or an option that it doesn't have.
+        ConfigError: a value of a wrong type.
+    """
     known = strategy_options(name)
     for option in options:
         if option not in known:
             raise StrategyError(f"Strategy {name!r} has no option {option!r}.{nearest(option, known)}")
+    return typed(_class(name), options, name)
 
 
 def _class(name: str) -> type[HistoryStrategy]:

@@ -19,7 +19,7 @@ from torch import nn
 from gemnet.cell_graph import FIRST_OP_CODE, GraphBatch
 from nas.spaces.base import Candidate, CandidateBatch, SearchSpace
 from nas.strategies.acquisition import independent_thompson
-from nas.strategies.history import HistoryStrategy
+from nas.strategies.history import HistoryStrategy, check_least
 
 MOST_BITS = 1024  # of the path encoding; longer paths are cut off
 CHUNK = 1024  # graphs encoded at once
@@ -52,6 +52,7 @@ class Bananas(HistoryStrategy):
         self.mutations = mutations
         self.parents = parents
         self.epochs = epochs
+        check_least(self, members=1, mutations=1, parents=1, epochs=1)
 
     def propose(
         self, n: int, rng: np.random.Generator, taken: set[Hashable], pending: Sequence[Candidate]

@@ -17,7 +17,7 @@ from pymoo.operators.survival.rank_and_crowding.metrics import calc_crowding_dis
 from pymoo.util.nds.non_dominated_sorting import NonDominatedSorting
 
 from nas.spaces.base import Candidate, SearchSpace
-from nas.strategies.history import HistoryStrategy
+from nas.strategies.history import HistoryStrategy, check_least
 
 TRIES = 20  # children of one parent that are all known before another parent is picked
 PARENTS = 50
@@ -48,6 +48,7 @@ class RegularizedEvolution(HistoryStrategy):
         self.population = population
         self.tournament = tournament if cost is None else 2
         self.cost = cost
+        check_least(self, population=1, tournament=1)
 
     def propose(
         self, n: int, rng: np.random.Generator, taken: set[Hashable], pending: Sequence[Candidate]

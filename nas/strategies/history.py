@@ -21,7 +21,15 @@ DRAW_ROUNDS = 200  # then the space is taken to be exhausted, or the budget to a
 
 
 class StrategyError(GemnetError):
-    """A strategy that does not exist, or an option it doesn't have."""
+    """A strategy that does not exist, an option it doesn't have, or a number out of range."""
+
+
+def check_least(options: object, **least: float) -> None:
+    """Raises `StrategyError` where an attribute lies below the least value it can have; None may mean anything."""
+    for name, bound in least.items():
+        value = getattr(options, name)
+        if value is not None and value < bound:
+            raise StrategyError(f"{name} is at least {bound}, got {value}.")
 
 
 class HistoryStrategy(Strategy):
@@ -41,6 +49,7 @@ class HistoryStrategy(Strategy):
 
     Raises:
         BudgetError: the space can be listed and no candidate is within the limits.
+        StrategyError: ``initial`` below 1.
     """
 
     def __init__(
@@ -59,6 +68,7 @@ class HistoryStrategy(Strategy):
         self.score = score or EfficiencyScore()
         self.budget = budget or Budget()
         self.initial = initial
+        check_least(self, initial=1)
         self.pool: Pool | None = enumerated_pool(space, self.budget)
         if self.pool is not None and not len(self.pool):
             raise BudgetError(f"No candidate of space {space.name!r} is within the limits {self.budget}. Raise them.")
@@ -69,7 +79,6 @@ class HistoryStrategy(Strategy):
         self._metrics: list[Mapping[str, float]] = []
         self._rows: dict[Hashable, int] = {}
         self._taken: set[Hashable] = set()
-        self._waiting: dict[int, Evaluation] = {}
 
     def ask(self, n: int, pending: Sequence[Proposal] = ()) -> list[Proposal]:
         first = self.told + len(pending)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm, rankdata
 
 from nas.spaces.base import Candidate, SearchSpace
-from nas.strategies.history import HistoryStrategy
+from nas.strategies.history import HistoryStrategy, check_least
 from nas.strategies.pool import Pool, sampled_pool
 
 POOL_SIZE = 20_000  # candidates of a round where the space can't be listed
@@ -32,6 +32,10 @@ class ModelStrategy(HistoryStrategy):
     def __init__(self, space: SearchSpace, seed: int, *, pool_size: int | None = None, **options: Any) -> None:
         super().__init__(space, seed, **options)
         self.pool_size = pool_size
+        check_least(self, pool_size=1)
+
+    def is_start(self, number: int) -> bool:
+        return super().is_start(number) or len(self.candidates) < 2  # from one nothing can be learnt
 
     def propose(
         self, n: int, rng: np.random.Generator, taken: set[Hashable], pending: Sequence[Candidate]

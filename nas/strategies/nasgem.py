@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from pymoo.util.nds.non_dominated_sorting import NonDominatedSorting
 
 from gemnet.cell_graph import FIRST_OP_CODE
-from gemnet.errors import nearest
+from nas.config import make
 from nas.encoder import Encoder, EncoderConfig, load_or_train
 from nas.evaluation import Evaluation, Fidelity, Proposal
 from nas.predictor import FeatureTable, ScorePredictor, Table, embedding_table, macro_table, structural_table
 from nas.spaces.base import Candidate, CandidateBatch, SearchSpace
 from nas.strategies.acquisition import expected_hypervolume_gain, greedy_batch
-from nas.strategies.history import StrategyError
+from nas.strategies.history import StrategyError, check_least
 from nas.strategies.model import ModelStrategy, best_first
 from nas.strategies.pool import Pool
 from nas.tables.space import TableSpace
@@ -93,26 +93,20 @@ class Nasgem(ModelStrategy):
         **options: Any,
     ) -> None:
         super().__init__(space, seed, **options)
-        if signals < 0:
-            raise StrategyError(f"signals is a number of candidates, at least 0, got {signals}.")
         self.measure, self.signals = measure, signals
         self._measured: dict[Hashable, Table] = {}
         self.beta = beta if beta is not None else _BETA if self.pool is None else _BETA_OF_LISTED
         self.boosters = boosters
+        self.cheap = cheap
+        check_least(self, signals=0, boosters=0, cheap=1)
         if isinstance(encoder, Mapping):
-            for name in encoder:
-                if name not in EncoderConfig.__dataclass_fields__:
-                    raise StrategyError(
-                        f"The encoder has no setting {name!r}.{nearest(name, EncoderConfig.__dataclass_fields__)}"
-                    )
-            encoder = EncoderConfig(**encoder)
+            encoder = make(EncoderConfig, encoder, "encoder")
         self.parts = Parts(encoder, structure, drawn)
         if encoder is not None:
             encoder_of(space, encoder)  # trained or read now, so that no `ask` takes minutes
         self.spread = spread
         self.cost = cost
 
-        self.cheap = cheap
         self.low: Nasgem | None = None
         if cheap_epochs is not None:
             if cheap_epochs >= self.fidelity.epochs:
@@ -140,7 +134,7 @@ class Nasgem(ModelStrategy):
 
     def is_start(self, number: int) -> bool:
         # What cheap evaluations found is a better start than chance.
-        return super().is_start(number) if self.low is None or not self.low.candidates else False
+        return super().is_start(number) if self.low is None or len(self.low.candidates) < 2 else False
 
     def rank(
         self,
@@ -152,7 +146,7 @@ class Nasgem(ModelStrategy):
         rng: np.random.Generator,
     ) -> NDArray[np.intp]:
         known, asked = features(observed, self.parts), features(pool, self.parts)
-        if self.low is not None and self.low.candidates:
+        if self.low is not None and len(self.low.candidates) > 1:
             cheap = ScorePredictor(boosters=self.boosters, random_state=int(rng.integers(2**31)))
             cheap.fit(features(self.low.observed(), self.parts), self.low.scores(), pool=asked)
             if len(known) < FEW:
@@ -252,8 +246,13 @@ def features(pool: Pool, parts: Parts) -> FeatureTable:
 @lru_cache(maxsize=64)
 def encoder_of(space: SearchSpace, config: EncoderConfig) -> Encoder:
     """The encoder of a space, trained once; a table's cells are embedded by the encoder of the space they come from."""
+    return load_or_train(embedded_space(space), config)
+
+
+def embedded_space(space: SearchSpace) -> SearchSpace:
+    """The space whose encoder serves: that of a table's cells where it is known, else the space itself."""
     base = space.base if isinstance(space, TableSpace) else None
-    return load_or_train(space if base is None else base, config)
+    return space if base is None else base
 
 
 def drawn_table(batch: CandidateBatch) -> FeatureTable:

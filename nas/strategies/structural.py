@@ -15,6 +15,7 @@ from sklearn.ensemble import ExtraTreesRegressor
 from nas.predictor import FeatureTable, macro_table, structural_table
 from nas.spaces.base import SearchSpace
 from nas.strategies.acquisition import upper_confidence
+from nas.strategies.history import check_least
 from nas.strategies.model import ModelStrategy, best_first, normal_scores
 from nas.strategies.pool import Pool
 
@@ -32,6 +33,7 @@ class StructuralSearch(ModelStrategy):
         super().__init__(space, seed, **options)
         self.trees = trees
         self.beta = beta
+        check_least(self, trees=1)
 
     def rank(
         self,

@@ -54,10 +54,14 @@ class WLGaussianProcess(ModelStrategy):
         # history alone, so that a resumed search has the same, and cost little.
         settled = _settled(len(rows), self.initial)
         if settled not in self._chosen:
+            # Failed ones are worth the worst of these, not the worst of all: that may have come later.
+            early, failed = scores[:settled].copy(), self.failed()[:settled]
+            if not failed.all():
+                early[failed] = early[~failed].min()
             fits = []
             for iterations in self.iterations:
                 features, _ = self._features(observed, None, iterations)
-                model = fit_rows(features, rows[:settled], normal_scores(scores[:settled]))
+                model = fit_rows(features, rows[:settled], normal_scores(early))
                 fits.append((float(model.log_marginal_likelihood_value_), iterations, factors(model)))
             self._chosen = {settled: max(fits)}
         _, iterations, start = self._chosen[settled]

@@ -24,7 +24,7 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from gemnet.cell_graph import FIRST_OP_CODE, INPUT_CODE, OUTPUT_CODE, CellGraph, GraphBatch
-from gemnet.errors import GraphError
+from gemnet.errors import GraphError, nearest
 from nas.spaces.base import CandidateBatch, SearchSpace, SpaceError
 from nas.spaces.nasbench101 import MAX_EDGES, MAX_VERTICES, NASBench101
 from nas.spaces.nasbench101 import VOCABULARY as VOCABULARY_101
@@ -46,18 +46,25 @@ def find_table(space: str, path: str | Path | None = None) -> Path:
     """The file of a space's table.
 
     Args:
-        space: "nasbench201" or "nasbench101".
+        space: "nasbench201" or "nasbench101"; without a meaning where ``path`` is given.
         path: the file, where it is not in its usual place ``<data root>/nasbench/``.
 
     Raises:
-        TableError: no such file; the message says which command makes it.
+        TableError: no such file (the message says which command makes it), or no such benchmark.
     """
-    place = Path(path) if path is not None else data_root() / "nasbench" / FILES.get(space, f"{space}.parquet")
+    if path is not None:
+        place = Path(path)
+        if not place.is_file():
+            raise TableError(f"There is no table at {place}. docs/tables.md says how tables are made.")
+        return place
+    if space not in FILES:
+        raise TableError(f"There is no benchmark {space!r}.{nearest(space, FILES)}")
+    place = data_root() / "nasbench" / FILES[space]
     if not place.is_file():
         raise TableError(
             f"There is no table at {place}. Make it from the official file with 'python tools/benchmark.py convert "
-            f"{space if space in FILES else 'nasbench201'} OFFICIAL_FILE --out {place}' "
-            "(docs/tables.md says where to get that), or set GEMNET_DATA to the folder that holds nasbench/."
+            f"{space} OFFICIAL_FILE --out {place}' (docs/tables.md says where to get that), or set GEMNET_DATA to the "
+            "folder that holds nasbench/."
         )
     return place
 

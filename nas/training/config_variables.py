@@ -9,14 +9,18 @@ takes its place in the text, in the config and in all it is based on, so that ev
 from __future__ import annotations
 
 import ast
+import inspect
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.runner import Runner
 
 BASE = "_base_"
+RUNNER_KEYS = frozenset(inspect.signature(Runner.__init__).parameters) - {"self", "cfg"}
+"""What mmengine itself reads of a config; whatever else is assigned in one is a variable."""
 
 
 def read_config(file: Path, options: Mapping[str, Any]) -> tuple[Config, dict[str, Any]]:
@@ -64,7 +68,7 @@ def _with_values(file: Path, given: Mapping[str, Any], folder: Path, used: set[s
                 for base in bases
             ]
             edits.append((value, repr(copies)))
-        elif target.id in given and isinstance(value, ast.Constant):
+        elif target.id in given and (isinstance(value, ast.Constant) or target.id not in RUNNER_KEYS):
             used.add(target.id)
             edits.append((value, repr(given[target.id])))
     for value, new in sorted(edits, key=lambda edit: -edit[0].lineno):
@@ -85,4 +89,6 @@ def _replaced(text: str, node: ast.expr, new: str) -> str:
 
 
 def _is_plain(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(_is_plain(item) for item in value)
     return value is None or isinstance(value, str | int | float | bool)

@@ -10,8 +10,9 @@ import copy
 import inspect
 import math
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,8 @@ from gemnet.models import registered_names
 from gemnet.weights import find_weights
 from nas.config import config_folder
 from nas.images.datasets import log_opening
-from nas.training.config_variables import read_config
+from nas.training.config_variables import RUNNER_KEYS, read_config
 
-RUNNER_KEYS = frozenset(inspect.signature(Runner.__init__).parameters) - {"self", "cfg"}
 FURTHER_KEYS = frozenset(
     ("amp", "auto_scale_lr", "custom_imports", "compile", "sync_bn", "find_unused_parameters", "model_wrapper_cfg")
 )
@@ -172,6 +172,8 @@ def make_runner(
     config = copy.deepcopy(config)
     config.work_dir = os.fspath(work_dir)
     config.launcher = launcher
+    if resume is True:
+        resume = latest_checkpoint(work_dir) or False
     config.resume = bool(resume)
     if isinstance(resume, str):
         load_from = resume
@@ -295,13 +297,16 @@ def network_resolution(arch: str | None, genome: Any = None, pretrained: bool = 
     return int(known.input_size[1])
 
 
-def select_images(config: Config, work_dir: str | os.PathLike[str], final: str | None) -> None:
-    """Settles which images a test is to see, and writes down that official test images are opened.
+def select_images(config: Config, work_dir: str | os.PathLike[str], final: str | None) -> Callable[[], None]:
+    """Settles which images a test is to see.
 
     Args:
         config: its ``val_dataloader`` or ``test_dataloader`` is used; that of the other is left alone.
         work_dir: takes the log, ``test_openings.jsonl``.
         final: the purpose, if the official test images are to be opened; else None.
+
+    Returns:
+        What to call before measuring: it writes down that official test images are opened, where they are.
 
     Raises:
         RunnerError: the config has no such images.
@@ -314,14 +319,16 @@ def select_images(config: Config, work_dir: str | os.PathLike[str], final: str |
     # It keeps the best checkpoint of a training, and fails where there was none.
     config.setdefault("default_hooks", ConfigDict()).checkpoint = None
     if final is None:
-        return
+        return lambda: None
     log = str(Path(work_dir) / OPENINGS)
     dataset = loader.dataset
     if str(dataset.get("type", "")).endswith("ImageArrays"):  # logs itself, with the images' digest
         dataset.openings, dataset.purpose = log, final
-    elif int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) == 0:
-        names = (dataset.get(key) for key in ("ann_file", "data_root", "source", "type"))
-        log_opening(log, str(next(name for name in names if name)), final)
+        return lambda: None
+    if int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) != 0:
+        return lambda: None
+    names = (dataset.get(key) for key in ("ann_file", "data_root", "source", "type"))
+    return partial(log_opening, log, str(next(name for name in names if name)), final)
 
 
 def draw_detections(config: Config, folder: str | os.PathLike[str], final: bool) -> None:
@@ -371,7 +378,12 @@ def measure(runner: Runner, final: bool) -> dict[str, float]:
 
 def latest_checkpoint(work_dir: str | os.PathLike[str]) -> str | None:
     """The checkpoint a training in this folder would go on from; None where there is none."""
-    return find_latest_checkpoint(os.fspath(work_dir)) if Path(work_dir).is_dir() else None
+    found = find_latest_checkpoint(os.fspath(work_dir)) if Path(work_dir).is_dir() else None
+    if found is None:
+        return None
+    # mmengine wrote down where the folder was then; it may be a copy of that one, or have been moved.
+    here = Path(work_dir) / Path(found).name
+    return str(here) if here.is_file() else found
 
 
 class CheckpointCheck(Hook):
@@ -393,8 +405,7 @@ class CheckpointCheck(Hook):
         own = model.state_dict()
         if not set(weights) & set(own) and {f"network.{key}" for key in weights} & set(own):
             weights = {f"network.{key}": value for key, value in weights.items()}
-            checkpoint.pop("model", None)
-            checkpoint["state_dict"] = weights
+        checkpoint["state_dict"] = weights  # where mmengine and its hooks look for them
         if runner._resume and "meta" not in checkpoint:
             raise CheckpointError(
                 "The checkpoint holds weights only; a training can't be resumed from it. Use it as load_from instead."

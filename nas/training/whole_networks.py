@@ -56,7 +56,13 @@ class NetworkTrainer:
         return self.evaluator.signals(candidates, fidelity)
 
     def train_network(
-        self, genome: Genome, epochs: int, seed: int, weights: Path | None = None, test_log: Path | None = None
+        self,
+        genome: Genome,
+        epochs: int,
+        seed: int,
+        weights: Path | None = None,
+        test_log: Path | None = None,
+        time_limit: float | None = None,
     ) -> Evaluation:
         """Trains a network on the training images of the split, with the search's recipe.
 
@@ -66,6 +72,7 @@ class NetworkTrainer:
             seed: of everything random in it.
             weights: safetensors file to keep the trained weights in, or None.
             test_log: where the opening of the official test images is logged; None leaves them closed.
+            time_limit: seconds after which the training is given up; None for none.
 
         Returns:
             Top-1 on the development images, and ``metrics["test_accuracy"]`` on the test images where they were opened
@@ -80,7 +87,8 @@ class NetworkTrainer:
             with limited_threads(self.evaluator.threads):
                 model = self.evaluator.build(genome, seed)
                 size = float(sum(parameter.numel() for parameter in model.parameters()))
-                result = train(model, data, self.evaluator.recipe, epochs, seed, self.evaluator.device)
+                left = None if time_limit is None else time_limit - (time.perf_counter() - started)
+                result = train(model, data, self.evaluator.recipe, epochs, seed, self.evaluator.device, left)
                 metrics = {"images_per_second": result.images_per_second}
                 if weights is not None:
                     save_weights(

@@ -215,8 +215,13 @@ def load_results(zoo: Path) -> tuple[Result, ...]:
     """All results of a zoo: classifiers before detectors, by data set, ours before peers, by MACs.
 
     Raises:
-        ZooError: a file that is none; the message starts with its path.
+        ZooError: no such zoo, or a file that is no result; the message starts with its path.
     """
+    if not (zoo / "results").is_dir():
+        raise ZooError(
+            f"{zoo}: there is no zoo (no folder {zoo / 'results'}). Run this where the zoo is, say where with --zoo, "
+            "or begin one with record or publish."
+        )
     results = [_load(path) for path in sorted((zoo / "results").glob("*.json"))]
     tasks = list(TASKS)
     return tuple(sorted(results, key=lambda r: (tasks.index(r.task), r.data, r.resolution, r.peer, r.macs, r.name)))

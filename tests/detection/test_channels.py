@@ -154,3 +154,14 @@ def test_heads_and_data_must_have_equally_many_classes() -> None:
         check_num_classes(Config({"model": {"bbox_head": {"num_classes": 2}}, "train_dataloader": wrapped}))
     check_num_classes(Config({"model": {"bbox_head": {"num_classes": 80}}, "train_dataloader": wrapped}))
     check_num_classes(Config({"model": {"type": "ImageClassifier"}}))
+
+
+@pytest.mark.parametrize(
+    "dataset",
+    [
+        {"type": "CocoDataset", "metainfo": {"classes": "classes.txt"}},  # which mmengine reads
+        {"type": "ShapesCocoDataset"},  # with classes of its own
+    ],
+)
+def test_classes_that_only_the_data_set_knows_are_left_to_it(dataset: dict) -> None:
+    check_num_classes(Config({"model": {"bbox_head": {"num_classes": 2}}, "train_dataloader": {"dataset": dataset}}))

@@ -97,6 +97,7 @@ def drop(key: str) -> Callable[[dict], None]:
         (drop("annotations"), "annotations is missing"),
         (drop("categories"), "categories is missing"),
         (lambda c: c["images"][1].pop("width"), r"images\[1\] has no 'width'"),
+        (lambda c: c["images"][1].update(height=None), r"images\[1\].height is None; expected a number of pixels"),
         (lambda c: c["annotations"][0].pop("bbox"), r"annotations\[0\] has no 'bbox'"),
         (lambda c: c["annotations"][0].update(bbox=[1, 2, 3]), r"bbox is \[1, 2, 3\]"),
         (lambda c: c["annotations"][0].update(bbox=[1, 2, 3, None]), "bbox is"),
@@ -132,12 +133,14 @@ def test_classes_that_the_file_lacks_or_in_another_order_are_refused(shapes: Pat
         CocoDataset(ann_file=str(shapes / "instances.json"), data_prefix={"img": str(shapes)}, pipeline=[])
 
 
-@pytest.mark.parametrize("part", [None, "dev"])
-def test_area_and_iscrowd_may_be_missing(part: str | None, shapes: Path) -> None:
+@pytest.mark.parametrize(("part", "null"), [(None, False), ("dev", False), (None, True)])
+def test_area_and_iscrowd_may_be_missing_or_null(part: str | None, null: bool, shapes: Path) -> None:
     def bare(content: dict) -> None:
         for entry in content["annotations"]:
-            entry.pop("area")
-            entry.pop("iscrowd")
+            for key in ("area", "iscrowd"):
+                entry.pop(key)
+                if null:
+                    entry[key] = None
 
     edit(shapes, bare)
     truth = [sample["data_samples"] for sample in dataset(shapes, part=part, dev_fraction=0.5, test_mode=True)]
@@ -179,6 +182,13 @@ def test_a_missing_truncated_or_undecodable_image_is_named(shapes: Path) -> None
     (shapes / "1.jpg").unlink()
     with pytest.raises(DataError, match=r"1.jpg: can't be read"):
         data[1]
+
+
+def test_a_jpeg_with_a_film_behind_it_is_whole(shapes: Path) -> None:
+    data = dataset(shapes)
+    expected = data[1]["inputs"]
+    (shapes / "1.jpg").write_bytes((shapes / "1.jpg").read_bytes() + bytes(20_000))
+    assert torch.equal(data[1]["inputs"], expected)
 
 
 def test_an_error_in_a_loaders_worker_keeps_its_sentence(shapes: Path) -> None:

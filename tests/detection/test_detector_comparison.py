@@ -257,6 +257,14 @@ def test_the_table_has_whatever_figure_the_lead_is_in() -> None:
     assert [list(line.values) for line in lines(comparison)] == [[METRIC, "coco/bbox_mAP_s"]] * 2
 
 
+def test_a_figure_that_the_images_can_not_give_is_none() -> None:
+    """COCO's evaluation says -1 where there is no box to find."""
+    comparison = entries({"a": [0.20, 0.26], "b": [0.10, -1.0]})
+    found = {line.backbone.title: line for line in lines(comparison)}
+    assert found["b"].lead is None
+    assert "-100" not in markdown(comparison)
+
+
 def test_the_table_shows_means_spread_and_leads() -> None:
     text = markdown(entries({"a": [0.20, 0.26], "b": [0.10, 0.14]}))
     assert "| **a** | 100 | 500 | 400 | 900 | 0.050 | 23.0 (20.0-26.0) |  |" in text

@@ -103,3 +103,22 @@ def test_mismatch_names_keys_and_shapes() -> None:
     assert "1 key is not known to this network (other)" in text
     assert "weight: (3, 4), expected (3, 2)" in text
     assert "other" not in describe_mismatch(net, {"other": torch.zeros(1)}, extra_is_fine=True)
+
+
+@pytest.mark.parametrize("scheme", ["torchvision://resnet18", "open-mmlab://small"])
+def test_other_schemes_run_nothing_either(scheme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They end in a download or a file, which mmengine's own readers would unpickle in full."""
+    target, folder = tmp_path / "executed", tmp_path / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    for place in (folder / "bad.pth", tmp_path / "bad.pth"):
+        torch.save({"state_dict": {}, "x": Malicious(target)}, place)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("MMENGINE_HOME", str(tmp_path))
+    module = "mmengine.runner.checkpoint"
+    monkeypatch.setattr(f"{module}.get_torchvision_models", lambda: {"resnet18": "https://example.org/bad.pth"})
+    monkeypatch.setattr(f"{module}.get_external_models", lambda: {"small": "bad.pth"})
+    monkeypatch.setattr(f"{module}.get_deprecated_model_names", dict)
+    guard_mmengine()
+    with pytest.raises(CheckpointError, match=r"bad\.pth: refused"):
+        CheckpointLoader.load_checkpoint(scheme)
+    assert not target.exists()

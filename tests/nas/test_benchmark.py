@@ -14,10 +14,11 @@ import pytest
 
 from nas.benchmark.pareto import FrontScale
 from nas.benchmark.predictors import split
-from nas.benchmark.runs import RunsError, RunsFile
+from nas.benchmark.runs import RunsFile
 from nas.benchmark.search import Task, run_search, steps_to_text, text_to_steps
 from nas.benchmark.statistics import mean_interval, paired_difference
 from nas.commands.benchmark import main
+from nas.csv_log import CsvLogError
 from nas.encoder.training import EncoderConfig, train_encoder
 from nas.strategies.acquisition import expected_hypervolume_gain, greedy_batch
 from nas.tables.read import read_table
@@ -140,7 +141,7 @@ def test_finished_runs_are_found_again_and_a_torn_line_is_dropped(tmp_path: Path
 def test_results_of_another_benchmark_are_not_touched(tmp_path: Path) -> None:
     path = tmp_path / "runs.csv"
     path.write_text("x,y\n1,2\n")
-    with pytest.raises(RunsError, match="has the columns x, y"):
+    with pytest.raises(CsvLogError, match="has the columns x, y"):
         RunsFile(path, ("name",), ("value",))
     assert path.read_text() == "x,y\n1,2\n"
 
@@ -184,6 +185,43 @@ def test_search_command_leaves_table_csv_and_plot_and_goes_on(
     assert {row["seeds"] for row in summary} == {"3"}
     regret = {row["strategy"]: float(row["regret"]) for row in summary if row["queries"] == "40"}
     assert regret["evolution"] < regret["random"]
+
+
+def test_nasgem_with_options_is_what_others_are_compared_with(own_table: Path, tmp_path: Path) -> None:
+    command = ["search", "--table", str(own_table), "--metrics", "accuracy", "--strategies", "nasgem", "random"]
+    command += ["--queries", "15", "--seeds", "2", "--workers", "1", "--work-dir", str(tmp_path)]
+    assert main([*command, "--options", "nasgem.encoder=None"]) == 0
+    summary = list(csv.DictReader((tmp_path / "search_summary.csv").open()))
+    assert {row["strategy"]: row["difference"] != "" for row in summary} == {
+        "nasgem encoder=None": False,
+        "random": True,
+    }
+
+
+def test_whole_runs_are_other_runs(own_table: Path) -> None:
+    table = read_table(own_table)
+    keys = [Task("accuracy", "random", seed=0, queries=216, whole=whole).key(table) for whole in (False, True)]
+    assert keys[0] != keys[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--options", "nasgem.beta=high", "--strategies", "nasgem"], "nasgem.beta is a number, got 'high'"),
+        (["--slow-seeds", "0", "--strategies", "bananas"], "--slow-seeds"),
+    ],
+)
+def test_senseless_values_are_named(
+    arguments: list[str], words: str, own_table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["search", "--table", str(own_table), "--metrics", "accuracy", "--work-dir", str(tmp_path / "runs")]
+    try:
+        code: object = main([*command, *arguments])
+    except SystemExit as stop:
+        code = stop.code
+    assert code == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
 
 
 def test_search_command_in_parallel_gives_the_same_results(own_table: Path, tmp_path: Path) -> None:

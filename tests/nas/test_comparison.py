@@ -53,6 +53,7 @@ from nas.comparison.run import (
 )
 from nas.comparison.trainings import ComparisonError, Job, Trainings, make_row, row_key
 from nas.config import ConfigError, find_config
+from nas.csv_log import CsvLogError
 from nas.images import datasets
 from nas.monitor import Monitor
 from nas.spaces.gemnet import GEMNetSpace
@@ -549,6 +550,22 @@ class TestMistakes:
         with pytest.raises((ConfigError, NetworkError, PeerError), match=words):
             build_roster(settings, DIGITS)
 
+    def test_a_network_without_anything_that_is_counted(self, tmp_path, monkeypatch, genome_file):
+        (tmp_path / "odd_nets.py").write_text(
+            "import torch\nfrom torch import nn\n"
+            "class Odd(nn.Module):\n"
+            "    def __init__(self, num_classes, in_chans):\n"
+            "        super().__init__()\n"
+            "        self.w = nn.Parameter(torch.zeros(in_chans, num_classes))\n"
+            "    def forward(self, x):\n"
+            "        return x.mean((2, 3)) @ self.w\n"
+        )
+        monkeypatch.syspath_prepend(str(tmp_path))
+        odd = {"type": "python", "build": "odd_nets:Odd", "name": "odd"}
+        settings = config(genome_file, networks=[{"type": "gemnet", "genome": genome_file}, odd])
+        with pytest.raises(NetworkError, match="'odd' has no MACs to compare it by"):
+            build_roster(settings, DIGITS)
+
     def test_no_reference(self, genome_file):
         with pytest.raises(ConfigError, match=r"reference is 'gemnet_a'.* There are: small, nasbench201"):
             build_roster(config(genome_file, reference="gemnet_a"), DIGITS)
@@ -564,7 +581,7 @@ class TestMistakes:
 
     def test_table_of_something_else(self, tmp_path):
         (tmp_path / "t.csv").write_text("a,b\n1,2\n")
-        with pytest.raises(ComparisonError, match="not a table of this version"):
+        with pytest.raises(CsvLogError, match="but what is written here has"):
             Trainings(tmp_path / "t.csv")
 
 

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 from PIL import Image
 
-from nas.components import build_executor, build_parts, build_strategy, check_config, idle_cores, prepare_encoder
-from nas.config import ConfigError, read_config
+from nas.components import (
+    build_executor,
+    build_parts,
+    build_strategy,
+    check_config,
+    check_strategy,
+    crew,
+    idle_cores,
+    prepare_encoder,
+)
+from nas.config import ConfigError, WorkerOptions, read_config
 from nas.executors import LocalExecutor, SerialExecutor
 from nas.monitor import Monitor
+from nas.score import BudgetError
 from nas.spaces.gemnet import GEMNetSpace
+from nas.spaces.nasbench201 import NASBench201, arch_from_cell
 from nas.strategies.evolution import RegularizedEvolution
 
 DIGITS = {
@@ -93,6 +107,18 @@ def test_executor_is_what_the_config_and_the_machine_say(monkeypatch) -> None:
 
 
 @pytest.mark.parametrize(
+    ("given", "names"), [(None, ["0", "1"]), ("2,3", ["2", "3"]), ("GPU-8f1e, GPU-77aa", ["GPU-8f1e", "GPU-77aa"])]
+)
+def test_workers_get_the_gpus_that_this_process_was_given(given, names, monkeypatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if given is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert crew(WorkerOptions()) == (2, names)
+    assert crew(WorkerOptions(count=0)) == (0, names)
+
+
+@pytest.mark.parametrize(
     ("changes", "words"),
     [
         ({"space": {"type": "nasbench201"}}, "builds networks of space 'gemnet' only"),
@@ -100,6 +126,17 @@ def test_executor_is_what_the_config_and_the_machine_say(monkeypatch) -> None:
         ({"evaluator": {"type": "tabular", "accuracy": "x"}}, "data is given, but evaluator 'tabular' trains nothing"),
         ({"evaluator": {"type": "tabular"}, "data": {}, "final": {"epochs": 2}}, "final is given, but evaluator"),
         ({"evaluator": {"type": "tabular"}, "data": {}, "space": {"type": "nasbench201"}}, "needs accuracy"),
+        ({"space": {"type": "gemnet", "max_nodes": "ten"}}, "space.max_nodes is a whole number, got 'ten'"),
+        ({"space": {"type": "gemnet", "stage_widths": 16}}, "space.stage_widths is a list, got 16"),
+        ({"space": {"type": "gemnet", "choices": {"width": 1.0}}}, "space.choices.width is a list, got 1.0"),
+        (
+            {
+                "evaluator": {"type": "tabular", "accuracy": "x"},
+                "data": {},
+                "strategy": {"type": "nasgem", "cheap_epochs": 12},
+            },
+            "strategy.cheap_epochs is given, but evaluator 'tabular' has one column",
+        ),
     ],
 )
 def test_parts_that_do_not_go_together_are_refused(changes, words) -> None:
@@ -133,3 +170,51 @@ def test_encoder_is_trained_before_the_strategy_and_only_once() -> None:
     without = read_config({**DIGITS, "strategy": {"type": "nasgem", "encoder": None}})
     prepare_encoder(without, space, second)
     assert second.heard == []
+
+
+def test_values_of_the_space_are_taken_as_they_are_meant() -> None:
+    space = {"type": "gemnet", "max_nodes": 1e1, "choices": {"width": [1.0, 2], "activation": ["relu"]}}
+    made = build_parts(read_config({**DIGITS, "space": space})).space
+    assert isinstance(made, GEMNetSpace)
+    assert made.max_nodes == 10
+    # A width of 1.0 stays one: it is part of what a candidate is found again by.
+    assert [type(value) for value in made.macro_choices["width"]] == [float, int]
+
+
+def test_a_table_trains_one_encoder(tmp_path) -> None:
+    cells = NASBench201().sample(40, np.random.default_rng(0))
+    archs = [arch_from_cell(NASBench201().unpack(cells, row).cell) for row in range(40)]
+    table = pa.table({"arch_str": list(dict.fromkeys(archs)), "accuracy": np.arange(float(len(set(archs))))})
+    pa.parquet.write_table(table, tmp_path / "some.parquet")
+    tiny = {"steps": 3, "hidden": 8, "dimension": 8, "rounds": 1, "batch_size": 64}
+    config = read_config(
+        {
+            **DIGITS,
+            "data": {},
+            "space": {"type": "nasbench201"},
+            "evaluator": {"type": "tabular", "accuracy": "accuracy", "path": str(tmp_path / "some.parquet")},
+            "strategy": {"type": "nasgem", "encoder": tiny},
+        }
+    )
+    parts = build_parts(config)
+    prepare_encoder(config, parts.space, Listener())
+    build_strategy(config, parts)
+    assert len(list((tmp_path / "cache" / "encoders").glob("*.safetensors"))) == 1
+
+
+def test_a_score_that_charges_macs_needs_some(tmp_path) -> None:
+    (tmp_path / "own.csv").write_text(
+        'graph,accuracy\n"{""ops"": [""a""], ""edges"": [[0, 1], [1, 2]]}",1.0\n'
+        '"{""ops"": [""b""], ""edges"": [[0, 1], [1, 2]]}",2.0\n'
+    )
+    config = read_config(
+        {
+            **DIGITS,
+            "data": {},
+            "space": {"type": "own"},
+            "evaluator": {"type": "tabular", "accuracy": "accuracy", "path": str(tmp_path / "own.csv")},
+            "score": {"weight": 1.0, "target_macs": 1e6},
+        }
+    )
+    with pytest.raises(BudgetError, match="charges MACs but the space or table has none"):
+        check_strategy(config, build_parts(config))

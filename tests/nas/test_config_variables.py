@@ -44,10 +44,18 @@ def test_other_options_are_merged_as_before(config: Path) -> None:
         load_runner_config(config, {"new": 1})
 
 
-def test_variables_that_are_computed_are_no_variables(config: Path) -> None:
-    (config.parent / "_base_/base.py").write_text("a = 2\nb = a * 2\nc = dict(b=b)\n")
-    loaded = load_runner_config(config, {"b": 7})
-    assert (loaded.b, loaded.c.b) == (7, 4)
+def test_variables_may_be_computed_or_lists(config: Path) -> None:
+    (config.parent / "_base_/base.py").write_text(
+        "a = 2\nb = a * 2\nsteps = [\n    8, 11]\nc = dict(b=b, steps=steps, d=-a)\n"
+    )
+    loaded = load_runner_config(config, {"b": 7, "steps": [1, 2], "a": -3})
+    assert (loaded.a, loaded.b, loaded.c) == (-3, 7, {"b": 7, "steps": [1, 2], "d": 3})
+
+
+def test_what_mmengine_itself_reads_is_merged_and_not_replaced(config: Path) -> None:
+    (config.parent / "_base_/base.py").write_text("n = 2\nhooks = n + 1\ncustom_hooks = [dict(type='A', n=n)]\n")
+    loaded = load_runner_config(config, {"custom_hooks": [{"type": "B"}], "n": 5})
+    assert (loaded.custom_hooks, loaded.hooks) == ([{"type": "B"}], 6)
 
 
 def test_a_config_that_can_not_be_read_is_named_by_its_own_path(config: Path) -> None:

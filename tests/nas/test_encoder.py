@@ -10,6 +10,7 @@ import torch
 from renumbering import renumbered
 
 from gemnet.cell_graph import CellGraph, GraphBatch
+from nas.cache import CacheError, cache_root
 from nas.encoder import Encoder, EncoderConfig, EncoderError, encoder_key, load_or_train, train_encoder
 from nas.encoder.inputs import NodeInputs, without_zero_ops
 from nas.encoder.model import GraphNetwork
@@ -200,6 +201,23 @@ def test_cache_folder_comes_from_the_environment(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("GEMNET_CACHE", str(tmp_path / "here"))
     load_or_train(NASBench201(), replace(QUICK, steps=0))
     assert list((tmp_path / "here" / "encoders").glob("nasbench201-*.safetensors"))
+
+
+def test_a_cache_that_can_not_be_written_to_is_said_before_training(tmp_path, monkeypatch) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("GEMNET_CACHE", str(tmp_path / "file"))
+    monkeypatch.setattr("nas.encoder.cache.train_encoder", lambda *_: pytest.fail("trained"))
+    with pytest.raises(CacheError, match="Set GEMNET_CACHE to a folder"):
+        load_or_train(NASBench201(), QUICK)
+
+
+def test_the_cache_is_a_users_folder(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("GEMNET_CACHE", "~/here")
+    assert cache_root() == tmp_path / "here"
+    monkeypatch.delenv("GEMNET_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert cache_root() == tmp_path / "xdg" / "gemnet"
 
 
 def test_key_changes_with_space_and_config() -> None:

@@ -171,7 +171,7 @@ def test_kill_9_from_outside_loses_nothing(crew) -> None:
 
 
 def test_devices_are_dealt_out_in_turn() -> None:
-    with LocalExecutor(Service, workers=2, devices=(0, 3)) as made:
+    with LocalExecutor(Service, workers=2, devices=("0", "GPU-8f1e")) as made:
         for n in range(2):
             made.submit(Call(n, "threads"))
         # Both start at the same time, but one may do both calls: ask until each has answered.
@@ -181,7 +181,7 @@ def test_devices_are_dealt_out_in_turn() -> None:
                 made.submit(Call(n, "sleep", (0.2,)))
                 made.submit(Call(n, "threads"))
             seen |= {outcome.value[2] for outcome in drain(made) if isinstance(outcome.value, tuple)}
-    assert seen == {"0", "3"}
+    assert seen == {"0", "GPU-8f1e"}
 
 
 @pytest.mark.parametrize(("build", "words"), [(Unbuildable, "no such data set"), (DeadOnArrival, "ended with code 3")])

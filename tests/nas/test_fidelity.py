@@ -11,7 +11,7 @@ from nas import fidelity
 from nas.commands.fidelity import main
 from nas.config import load_config
 from nas.evaluation import Evaluation, Fidelity, Proposal
-from nas.fidelity import Row, append_row, draw_cells, measure_fidelity, read_rows, report
+from nas.fidelity import Row, draw_cells, measure_fidelity, report
 from nas.score import Budget, BudgetError
 from nas.spaces.gemnet import GEMNetSpace
 
@@ -41,14 +41,10 @@ def test_failed_trainings_rank_last():
     assert (found.seed_noise, found.spread) == (0, pytest.approx(0.5))  # of 51 and 52: a failure is no accuracy
 
 
-def test_rows_survive_the_csv(tmp_path):
-    rows = [row(0, 2, 0, 51.25), row(1, 2, 0, math.nan)]
-    for item in rows:
-        append_row(tmp_path / "deep/rows.csv", item)
-    back = read_rows(tmp_path / "deep/rows.csv")
-    assert back[0] == rows[0]
-    assert math.isnan(back[1].accuracy)
-    assert read_rows(tmp_path / "none.csv") == []
+def test_a_table_of_something_else_is_refused(tmp_path, capsys):
+    (tmp_path / "rows.csv").write_text("a,b\n1,2\n")
+    assert main(["default", "--out", str(tmp_path / "rows.csv")]) == 2
+    assert "has the columns a, b" in capsys.readouterr().err
 
 
 def test_cells_are_within_the_limits_and_repeatable():

@@ -107,6 +107,20 @@ def test_what_is_no_ledger_is_refused(tmp_path) -> None:
         Ledger(tmp_path / "absent" / "ledger.db")
     with pytest.raises(LedgerError, match="Cannot open the ledger"):
         Ledger("nosuchdialect://host/database")
+    for url in ("postgresql://me@host:port/database", "://x"):
+        with pytest.raises(LedgerError, match="Cannot open the ledger"):
+            Ledger(url)
+
+
+@pytest.mark.parametrize("table", ["birds", "evaluations"])
+def test_a_database_of_something_else_is_left_alone(table, tmp_path) -> None:
+    path = tmp_path / "other.db"
+    with sqlite3.connect(path) as other:
+        other.execute(f"CREATE TABLE {table} (name TEXT, wings INTEGER)")
+    with pytest.raises(LedgerError, match="is no ledger"):
+        Ledger(path)
+    with sqlite3.connect(path) as other:
+        assert other.execute("SELECT name FROM sqlite_master").fetchall() == [(table,)]
 
 
 def test_password_of_a_url_is_not_shown() -> None:

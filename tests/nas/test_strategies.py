@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from gemnet.errors import GemnetError
 from nas.evaluation import Evaluation, Fidelity, Proposal
 from nas.score import Budget, BudgetError, EfficiencyScore
 from nas.spaces.base import SearchSpace
@@ -15,6 +16,7 @@ from nas.spaces.nasbench101 import NASBench101
 from nas.spaces.nasbench201 import NASBench201
 from nas.strategies import STRATEGIES, HistoryStrategy, StrategyError, make_strategy, strategy_options
 from nas.strategies.acquisition import expected_hypervolume_gain
+from nas.strategies.nasgem import Nasgem
 from nas.tables.space import TableSpace
 
 FIDELITY = Fidelity(epochs=200)
@@ -112,6 +114,17 @@ def test_pending_proposals_are_not_proposed_again(name: str) -> None:
         pending += strategy.ask(3, pending=pending)
     assert [proposal.number for proposal in pending] == list(range(15, 27))
     assert len({proposal.candidate.key() for proposal in pending}) == 12
+
+
+def test_a_failure_before_a_worse_score_leaves_a_resumed_search_as_it_was(name: str) -> None:
+    """A failed evaluation is worth the worst of all; what was fitted to the first ones must not change by that."""
+    first = build(name)
+    done = run(first, 30, fail_every=7)
+    worse = [Evaluation(proposal, "ok", 10.0, macs=1.0) for proposal in first.ask(5)]
+    first.tell(worse)
+    second = build(name)
+    second.tell([*done, *worse])
+    assert second.ask(5) == first.ask(5)
 
 
 def test_other_seed_searches_elsewhere(name: str) -> None:
@@ -280,7 +293,7 @@ def test_cheap_evaluations_take_fewer_epochs() -> None:
 
 
 def test_unknown_encoder_setting_names_the_nearest() -> None:
-    with pytest.raises(StrategyError, match="'steps'"):
+    with pytest.raises(GemnetError, match=r"'nasgem\.encoder\.steps'"):
         build("nasgem", encoder={"step": 3})
 
 
@@ -334,3 +347,35 @@ class TestSignals:
     def test_what_measures_is_no_option_of_a_config(self) -> None:
         assert "signals" in strategy_options("nasgem")
         assert "measure" not in strategy_options("nasgem")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("nasgem", {"beta": "high"}, "nasgem.beta is a number, got 'high'"),
+        ("nasgem", {"pool_size": 2.5}, "nasgem.pool_size is a whole number, got 2.5"),
+        ("nasgem", {"pool_size": 0}, "pool_size is at least 1, got 0"),
+        ("nasgem", {"boosters": -1}, "boosters is at least 0, got -1"),
+        ("evolution", {"tournament": 0}, "tournament is at least 1, got 0"),
+        ("evolution", {"initial": "ten"}, "evolution.initial is a whole number, got 'ten'"),
+        ("bananas", {"members": 0}, "members is at least 1, got 0"),
+        ("structural", {"trees": 0}, "trees is at least 1, got 0"),
+    ],
+)
+def test_values_that_can_not_be_are_named(name: str, options: dict[str, object], words: str) -> None:
+    with pytest.raises(GemnetError) as caught:
+        build(name, **options)
+    assert words in str(caught.value)
+
+
+def test_a_number_is_taken_as_the_option_wants_it() -> None:
+    strategy = build("nasgem", pool_size=2e2, beta=1)  # as the command line reads them
+    assert isinstance(strategy, Nasgem)
+    assert (strategy.pool_size, strategy.beta) == (200, 1.0)
+    assert isinstance(strategy.pool_size, int)
+
+
+@pytest.mark.parametrize("name", ["nasgem", "structural", "wl_gp"])
+def test_one_evaluation_is_no_lesson(name: str) -> None:
+    strategy = build(name, initial=1)
+    assert len(run(strategy, 4, batch=1)) == 4

@@ -310,3 +310,10 @@ def test_converter_never_overwrites(tmp_path: Path) -> None:
     with pytest.raises(TableError, match="exists already"):
         convert("nasbench101", tmp_path / "source.tfrecord", tmp_path / "t.parquet")
     assert (tmp_path / "t.parquet").read_text() == "mine"
+
+
+def test_a_missing_table_of_ones_own_and_a_misspelt_benchmark_are_named(tmp_path: Path) -> None:
+    with pytest.raises(TableError, match=r"no table at .*mine\.parquet\. docs/tables\.md says how tables are made"):
+        find_table("nasbench201", tmp_path / "mine.parquet")
+    with pytest.raises(TableError, match=r"no benchmark 'nasbench20'\. Did you mean 'nasbench201'"):
+        find_table("nasbench20")

@@ -192,6 +192,9 @@ def test_fingerprint_changes_with_what_changes_results_only(evaluator, space):
         replace(evaluator, data=DataSpec("digits", dev_fraction=0.5, resolution=16)),
         replace(evaluator, threads=2),
         replace(evaluator, space=GEMNetSpace(stage_depths=[1, 2, 1], input_size=8, in_chans=1)),
+        # Alike where the first width makes the same of both; not at others.
+        replace(evaluator, space=GEMNetSpace(stage_depths=[1, 1, 1], input_size=8, in_chans=1, width_step=4)),
+        replace(evaluator, space=GEMNetSpace(stage_depths=[1, 1, 1], input_size=8, in_chans=1, width_step=2)),
     ]
     assert len({own, *(other.fingerprint for other in others)}) == len(others) + 1
 

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from zoo_doubles import ARCH, CLASSES, NAME, Repository, draw_weights, make_repository
 
 import gemnet.weights
+import nas.commands.zoo as zoo_command
 import nas.zoo.measure
 from gemnet.weights import packaged_weights
 from nas.zoo.check import TOLERANCE, problems
@@ -333,3 +334,13 @@ def test_network_built_for_a_measurement_is_the_stored_one(repository: Repositor
     assert repository.publish(weights, "--precision", "float32") == 0
     state = build(NAME, packaged_weights()[NAME]).state_dict()
     assert all(torch.equal(state[key], value) for key, value in load_file(weights).items())
+
+
+@pytest.mark.parametrize("command", [["tables"], ["speed"], ["withdraw", "gemnet_a.imagenette96"]])
+def test_a_command_where_no_zoo_is_says_so_and_changes_nothing(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: path.read_bytes() for path in gemnet.weights.FOLDER.iterdir() if path.is_file()}
+    refused(capsys, zoo_command.main(["--zoo", str(tmp_path / "model_zoo"), *command]), "there is no zoo")
+    assert {path: path.read_bytes() for path in gemnet.weights.FOLDER.iterdir() if path.is_file()} == before
+    assert not (tmp_path / "model_zoo").exists()

@@ -78,7 +78,7 @@ class Repository:
 
 def make_repository(root: Path) -> Repository:
     """A repository with a comparison's table, a detector's figures, a config, and nothing published."""
-    for folder in ("model_zoo/logs", "configs", "docs"):
+    for folder in ("model_zoo/logs", "model_zoo/results", "configs", "docs"):
         (root / folder).mkdir(parents=True)
     (root / "configs/tints.py").write_text("")
     (root / "docs/search.md").write_text("")

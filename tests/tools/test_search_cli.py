@@ -208,6 +208,11 @@ def test_a_resumed_search_keeps_the_network_it_measured(milliseconds, tmp_path, 
     assert {name: after[name] for name in ("best.json", "finalists.json", "latency.json")} == {
         name: before[name] for name in ("best.json", "finalists.json", "latency.json")
     }
+    known = json.loads(before["finalists.json"])["milliseconds"]
+    run(capsys, *arguments, "--budget", "8", "--resume")  # more candidates: the measured ones are not measured again
+    later = json.loads((tmp_path / "work" / "finalists.json").read_text())["milliseconds"]
+    assert {number: later[number] for number in known} == known
+    assert len(later) > len(known)
 
 
 def test_on_another_device_the_limit_is_kept_as_estimated_and_that_is_said(milliseconds, tmp_path, capsys) -> None:
@@ -223,7 +228,8 @@ def test_on_another_device_the_limit_is_kept_as_estimated_and_that_is_said(milli
     assert code == 0
     assert "This is not cpu (an abacus), 1 thread: max_latency is kept as estimated" in out
     assert "not measured on this machine: by estimates for cpu (an abacus), 1 thread only" in " ".join(out.split())
-    assert json.loads((tmp_path / "work" / "summary.json").read_text())["chosen"]["latency_ms"] is None
+    chosen = json.loads((tmp_path / "work" / "summary.json").read_text())["chosen"]
+    assert (chosen["latency_ms"] is None) == (chosen["number"] >= 4)  # those of the first four were measured over there
 
 
 def test_mistakes_are_said_before_anything_is_measured_or_written(milliseconds, monkeypatch, tmp_path, capsys) -> None:
@@ -236,8 +242,10 @@ def test_mistakes_are_said_before_anything_is_measured_or_written(milliseconds, 
         ([*start, "fidelity.subset=20"], "fidelity.subset is a share of the training images"),
         ([*start, "fidelity.resolution=0"], "fidelity.resolution is a number of pixels"),
         ([*nasgem, "strategy.type=nasgem", "strategy.encoder.stepz=3"], "strategy.encoder.step"),
-        ([*nasgem, "strategy.type=nasgem", "strategy.signals=-1"], "signals is a number of candidates"),
+        ([*nasgem, "strategy.type=nasgem", "strategy.signals=-1"], "signals is at least 0, got -1"),
         ([*nasgem, "strategy.type=nasgem", "strategy.cheap_epochs=50"], "cheap_epochs=50"),
+        ([*nasgem, "strategy.type=nasgem", "strategy.beta=high"], "nasgem.beta is a number, got 'high'"),
+        ([*nasgem, "strategy.type=evolution", "strategy.tournament=0"], "tournament is at least 1, got 0"),
     ):
         code, _, error = run(capsys, "--work-dir", str(tmp_path / "work"), "--cfg-options", *options)
         assert code == 2, options
@@ -606,3 +614,20 @@ def _rows(folder: Path) -> list[tuple]:
     rows += connection.execute("SELECT number, candidate FROM proposals ORDER BY number").fetchall()
     connection.close()
     return rows
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_the_longer_training_has_a_time_limit_whoever_does_it(workers, tmp_path, capsys) -> None:
+    options = [*TINY[:-1], "comparison=None", "confirm.top=0", "final.time_limit=0.001", "final.epochs=40"]
+    arguments = ["--work-dir", str(tmp_path / "work"), "--budget", "4", "--workers", str(workers)]
+    code, _, error = run(capsys, *arguments, "--cfg-options", *options)
+    assert code == 2
+    assert "The found network's longer training failed: over the time limit" in error
+
+
+@pytest.mark.parametrize("extra", [["--genome", "g.json"], ["--out", "there"]])
+def test_export_of_evaluations_writes_nothing_else(finished, extra, capsys) -> None:
+    with pytest.raises(SystemExit):
+        export_command.main([str(finished[0]), "--ledger", "a.csv", *extra])
+    assert "--ledger writes the evaluations alone" in capsys.readouterr().err
+    assert not Path("a.csv").exists()

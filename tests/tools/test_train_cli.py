@@ -16,7 +16,7 @@ from gemnet.errors import GemnetError
 from nas.commands import test as test_command
 from nas.commands import train as train_command
 from nas.training import runner as runner_module
-from nas.training.runner import FiniteLoss, find_runner_config, load_runner_config
+from nas.training.runner import FiniteLoss, find_runner_config, latest_checkpoint, load_runner_config
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIG = str(REPOSITORY / "configs/classification/gemnet_a_cifar_cifar10.py")
@@ -151,6 +151,43 @@ def test_work_folder_with_a_training_needs_resume(trained, capsys):
     before = (trained / "epoch_3.pth").read_bytes()
     refused(capsys, train(trained), str(trained), "--resume")
     assert (trained / "epoch_3.pth").read_bytes() == before
+
+
+def test_resume_goes_on_from_the_work_folder_whatever_the_weights_were_at_first(trained, tmp_path):
+    first = [f"load_from={trained / 'epoch_1.pth'}", "train_cfg.max_epochs=2"]
+    assert train(tmp_path / "run", *first) == 0
+    assert train(tmp_path / "run", first[0], flags=["--resume"]) == 0
+    assert "resumed epoch: 2, iter: 20" in "".join(file.read_text() for file in (tmp_path / "run").glob("*/*.log"))
+    # Nothing there yet: the weights are where it begins.
+    assert train(tmp_path / "new", first[0], "train_cfg.max_epochs=1", flags=["--resume"]) == 0
+    assert torch.load(tmp_path / "new/epoch_1.pth", weights_only=False)["meta"]["epoch"] == 1
+
+
+def test_a_work_folder_may_be_moved_and_copied(trained, tmp_path):
+    assert (trained / "last_checkpoint").read_text() == str(trained / "epoch_3.pth")
+    shutil.copytree(trained, tmp_path / "copy")
+    assert latest_checkpoint(tmp_path / "copy") == str(tmp_path / "copy/epoch_3.pth")
+    assert latest_checkpoint(trained) == str(trained / "epoch_3.pth")
+    assert latest_checkpoint(tmp_path / "nowhere") is None
+
+
+@pytest.mark.parametrize("form", ["model", "bare"])
+def test_weights_may_be_packed_in_every_usual_way(form, trained, tmp_path):
+    weights = torch.load(trained / "epoch_3.pth", weights_only=False)["state_dict"]
+    torch.save({"model": weights} if form == "model" else weights, tmp_path / "packed.pth")
+    torch.save({"state_dict": weights}, tmp_path / "plain.pth")
+    assert measure(tmp_path / "t", tmp_path / "packed.pth", flags=["--out", "a.json"]) == 0
+    assert measure(tmp_path / "t", tmp_path / "plain.pth", flags=["--out", "b.json"]) == 0
+    assert Path("a.json").read_text() == Path("b.json").read_text()
+
+
+def test_figures_get_their_folder_before_anything_is_measured(trained, tmp_path, capsys):
+    assert measure(tmp_path / "t", trained / "epoch_3.pth", flags=["--out", "new/deep/a.json"]) == 0
+    assert "accuracy/top1" in json.loads(Path("new/deep/a.json").read_text())
+    Path("file").touch()
+    code = measure(tmp_path / "f", trained / "epoch_3.pth", flags=["--final", "--out", "file/a.json"])
+    refused(capsys, code, "file/a.json can't be written")
+    assert not (tmp_path / "f/test_openings.jsonl").exists()
 
 
 class Trap:

@@ -27,9 +27,10 @@ class Line:
         method: the detector.
         backbone: what it is built on.
         costs: of both.
-        values: by the figure's name, in percent, one a seed, in the order of the seeds.
+        values: by the figure's name, in percent, one a seed, in the order of the seeds; NaN where the images have no
+            box of that size or class.
         lead: the reference's figure of `DetectorComparisonConfig.metric` less this one's, in points, paired by seed,
-            with its 95 % interval (t); None for the reference.
+            with its 95 % interval (t); None for the reference, and where the images have no box of that metric.
     """
 
     method: str
@@ -65,16 +66,20 @@ def lines(comparison: DetectorComparison) -> list[Line]:
         for backbone in config.backbones:
             costs = next(entry.costs for entry in own if entry.job.backbone == backbone)
             gaps = [a - b for a, b in zip(best, values[backbone.title][config.metric], strict=True)]
-            lead = None if backbone.title == config.reference else mean_interval(gaps)
+            known = backbone.title != config.reference and not any(math.isnan(gap) for gap in gaps)
+            lead = mean_interval(gaps) if known else None
             part.append(Line(method, backbone, costs, values[backbone.title], lead))
-        found += sorted(part, key=lambda line: (line.lead is not None, -_mean(line.values[config.metric])))
+        found += sorted(
+            part, key=lambda line: (line.backbone.title != config.reference, -_mean(line.values[config.metric]))
+        )
     return found
 
 
 def _values(entries: Sequence[Entry], phase: str, metric: str) -> dict[str, list[float]]:
     figures = [entry.test if phase == TEST else entry.dev for entry in entries]
     names = [name for name in figures[0] if name.endswith(SHARES) or name == metric]
-    return {name: [100 * each[name] for each in figures] for name in names}
+    # COCO's evaluation says -1 where the images have no box to find.
+    return {name: [100 * each[name] if each[name] >= 0 else math.nan for each in figures] for name in names}
 
 
 def markdown(comparison: DetectorComparison) -> str:
@@ -140,6 +145,8 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _spread(values: Sequence[float]) -> str:
+    if any(math.isnan(value) for value in values):
+        return ""
     return f"{_mean(values):.1f} ({min(values):.1f}-{max(values):.1f})" if len(values) > 1 else f"{values[0]:.1f}"
 
 

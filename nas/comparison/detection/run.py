@@ -21,14 +21,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from gemnet.detection.backbone import GEMNet
 from nas.comparison.detection.config import Backbone, DetectorComparisonConfig, find_weights
 from nas.comparison.detection.costs import Costs, measure_costs
 from nas.comparison.run import ComparisonFolder
 from nas.comparison.trainings import ComparisonError
-from nas.components import available_cores
+from nas.components import crew
 from nas.config import first_difference
 from nas.images.datasets import code_version
 from nas.monitor import Monitor
@@ -206,17 +204,14 @@ class _Crew:
     """As many processes at a time as the config says, each with its GPU where there are GPUs."""
 
     def __init__(self, config: DetectorComparisonConfig) -> None:
-        gpus = torch.cuda.device_count()
+        count, gpus = crew(config.workers)
+        count = max(count, 1)
         self.metric = config.metric
         self.threads = config.workers.threads
-        self.count = max(1, config.workers.count or gpus or available_cores() // self.threads)
-        # Those that this process was given, by the names it was given them.
-        given = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
-        names = given[:gpus] or [str(number) for number in range(gpus)]
         self._devices: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        for number in range(self.count):
-            self._devices.put(names[number % gpus] if gpus else None)
-        self._pool = ThreadPoolExecutor(self.count)
+        for number in range(count):
+            self._devices.put(gpus[number % len(gpus)] if gpus else None)
+        self._pool = ThreadPoolExecutor(count)
         self._children: set[subprocess.Popen[bytes]] = set()
         self._lock = threading.Lock()
 
@@ -291,14 +286,20 @@ def _train(crew: _Crew, job: Job) -> None:
     epoch, figures = measured[-1]
     if epoch < job.epochs:  # killed between its last checkpoint and its last validation: a resumed one ends at once
         figures = _measure(crew, job, job.folder / "measured")  # not where the curves are read from
+    _check_metric(crew, job, figures)
+    write_json(job.figures(DEV), figures)
+
+
+def _check_metric(crew: _Crew, job: Job, figures: Mapping[str, float]) -> None:
     if crew.metric not in figures:
         raise ComparisonError(f"metric is {crew.metric!r}, but {job.file} measures {', '.join(sorted(figures))}.")
-    write_json(job.figures(DEV), figures)
 
 
 def _test(crew: _Crew, job: Job) -> None:
     """Measures the last checkpoint on the official test images."""
-    write_json(job.figures(TEST), _measure(crew, job, job.folder, "--final"))
+    figures = _measure(crew, job, job.folder, "--final")
+    _check_metric(crew, job, figures)
+    write_json(job.figures(TEST), figures)
 
 
 def _measure(crew: _Crew, job: Job, folder: Path, *arguments: str) -> Mapping[str, float]:
