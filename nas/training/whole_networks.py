@@ -87,8 +87,7 @@ class NetworkTrainer:
             with limited_threads(self.evaluator.threads):
                 model = self.evaluator.build(genome, seed)
                 size = float(sum(parameter.numel() for parameter in model.parameters()))
-                left = None if time_limit is None else time_limit - (time.perf_counter() - started)
-                result = train(model, data, self.evaluator.recipe, epochs, seed, self.evaluator.device, left)
+                result = train(model, data, self.evaluator.recipe, epochs, seed, self.evaluator.device, time_limit)
                 metrics = {"images_per_second": result.images_per_second}
                 if weights is not None:
                     save_weights(

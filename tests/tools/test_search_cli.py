@@ -208,7 +208,7 @@ def test_a_resumed_search_keeps_the_network_it_measured(milliseconds, tmp_path, 
     assert {name: after[name] for name in ("best.json", "finalists.json", "latency.json")} == {
         name: before[name] for name in ("best.json", "finalists.json", "latency.json")
     }
-    known = json.loads(before["finalists.json"])["milliseconds"]
+    known = json.loads((tmp_path / "work" / "finalists.json").read_text())["milliseconds"]
     run(capsys, *arguments, "--budget", "8", "--resume")  # more candidates: the measured ones are not measured again
     later = json.loads((tmp_path / "work" / "finalists.json").read_text())["milliseconds"]
     assert {number: later[number] for number in known} == known
@@ -224,12 +224,12 @@ def test_on_another_device_the_limit_is_kept_as_estimated_and_that_is_said(milli
     code, out, _ = run(capsys, *arguments, "--budget", "4", "--resume")
     assert code == 0
     assert json.loads((tmp_path / "work" / "summary.json").read_text())["chosen"] == before  # as measured over there
+    (tmp_path / "work" / "finalists.json").unlink()
     code, out, _ = run(capsys, *arguments, "--budget", "8", "--resume")
     assert code == 0
     assert "This is not cpu (an abacus), 1 thread: max_latency is kept as estimated" in out
     assert "not measured on this machine: by estimates for cpu (an abacus), 1 thread only" in " ".join(out.split())
-    chosen = json.loads((tmp_path / "work" / "summary.json").read_text())["chosen"]
-    assert (chosen["latency_ms"] is None) == (chosen["number"] >= 4)  # those of the first four were measured over there
+    assert json.loads((tmp_path / "work" / "summary.json").read_text())["chosen"]["latency_ms"] is None
 
 
 def test_mistakes_are_said_before_anything_is_measured_or_written(milliseconds, monkeypatch, tmp_path, capsys) -> None:
@@ -622,7 +622,7 @@ def test_the_longer_training_has_a_time_limit_whoever_does_it(workers, tmp_path,
     arguments = ["--work-dir", str(tmp_path / "work"), "--budget", "4", "--workers", str(workers)]
     code, _, error = run(capsys, *arguments, "--cfg-options", *options)
     assert code == 2
-    assert "The found network's longer training failed: over the time limit" in error
+    assert "The found network's longer training failed: Over its time limit of 0.001 s" in error
 
 
 @pytest.mark.parametrize("extra", [["--genome", "g.json"], ["--out", "there"]])

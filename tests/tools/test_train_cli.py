@@ -154,7 +154,7 @@ def test_work_folder_with_a_training_needs_resume(trained, capsys):
 
 
 def test_resume_goes_on_from_the_work_folder_whatever_the_weights_were_at_first(trained, tmp_path):
-    first = [f"load_from={trained / 'epoch_1.pth'}", "train_cfg.max_epochs=2"]
+    first = [f"load_from={trained / 'epoch_3.pth'}", "train_cfg.max_epochs=2"]
     assert train(tmp_path / "run", *first) == 0
     assert train(tmp_path / "run", first[0], flags=["--resume"]) == 0
     assert "resumed epoch: 2, iter: 20" in "".join(file.read_text() for file in (tmp_path / "run").glob("*/*.log"))
