@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -55,7 +56,6 @@ def _elsewhere(tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A finished search on digits, and what it printed."""
-    import contextlib
     import io
 
     folder, printed = tmp_path_factory.mktemp("finished") / "work", io.StringIO()
@@ -564,10 +564,14 @@ def test_ctrl_c_says_how_to_go_on_and_the_line_works(tmp_path) -> None:
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     end = time.monotonic() + 120
-    while _recorded(tmp_path / "work it") < 2 and process.poll() is None and time.monotonic() < end:
-        time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGINT)  # as the terminal does: the workers hear it too
-    _, error = process.communicate(timeout=60)
+    try:
+        while _recorded(tmp_path / "work it") < 2 and process.poll() is None and time.monotonic() < end:
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)  # as the terminal does: the workers hear it too
+        _, error = process.communicate(timeout=60)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 130
     lines = error.strip().splitlines()
     assert len(lines) == 1
