@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
 from gemnet.errors import nearest
-from nas.config import typed
+from nas.config import keyword_names, typed
 from nas.evaluation import Fidelity
 from nas.score import Budget, EfficiencyScore
 from nas.spaces.base import SearchSpace
@@ -27,7 +26,7 @@ STRATEGIES = {
     "nasgem": ("nas.strategies.nasgem", "Nasgem"),
 }
 
-GIVEN = ("fidelity", "score", "budget", "measure")
+GIVEN = ("space", "seed", "fidelity", "score", "budget", "measure")
 """Arguments of strategies that come from the other parts of a search and are no options of a config."""
 
 __all__ = [
@@ -41,19 +40,13 @@ __all__ = [
 ]
 
 
-def strategy_options(name: str) -> dict[str, Any]:
-    """Names and defaults of the options that `make_strategy` takes for a strategy.
+def strategy_options(name: str) -> list[str]:
+    """Names of the options that `make_strategy` takes for a strategy.
 
     Raises:
         StrategyError: unknown strategy.
     """
-    found: dict[str, Any] = {}
-    for base in _class(name).__mro__:
-        if issubclass(base, HistoryStrategy) and "__init__" in vars(base):
-            for parameter in inspect.signature(vars(base)["__init__"]).parameters.values():
-                if parameter.kind is parameter.KEYWORD_ONLY:
-                    found.setdefault(parameter.name, parameter.default)
-    return {key: value for key, value in found.items() if key not in GIVEN}
+    return [option for option in keyword_names(_class(name)) if option not in GIVEN]
 
 
 def make_strategy(

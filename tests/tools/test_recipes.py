@@ -149,9 +149,10 @@ def test_imagenet_recipe_starts_on_a_folder_of_its_shape(size: str, tmp_path: Pa
 
 def test_opening_imagenets_official_images_is_logged(tmp_path: Path) -> None:
     config = load_runner_config(CONFIGS / "gemnet_a_in1k.py")
-    select_images(config, tmp_path, None)
-    assert not (tmp_path / "test_openings.jsonl").exists()
-    select_images(config, tmp_path, "final figure")
+    select_images(config, tmp_path, None)()
+    opened = select_images(config, tmp_path, "final figure")
+    assert not (tmp_path / "test_openings.jsonl").exists()  # until they are
+    opened()
     (line,) = (tmp_path / "test_openings.jsonl").read_text().splitlines()
     assert json.loads(line)["source"] == "imagenet"
 
