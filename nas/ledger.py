@@ -9,6 +9,7 @@ Only the process that drives a search writes; worker processes hand it their res
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -104,10 +105,9 @@ class Ledger:
 
     def __init__(self, url: str | Path) -> None:
         self.url = url if isinstance(url, str) and "://" in url else f"sqlite:///{Path(url).absolute()}"
-        shown = self.url
+        shown = re.sub("://[^/@]*@", "://***@", self.url)  # without the password, even where it can't be parsed
         try:
             address = sa.engine.make_url(self.url)
-            shown = address.render_as_string()  # without the password
             self._engine = sa.create_engine(address)
             if self._engine.dialect.name == "sqlite":
                 sa.event.listen(self._engine, "connect", _make_durable)

@@ -123,9 +123,13 @@ def test_a_database_of_something_else_is_left_alone(table, tmp_path) -> None:
         assert other.execute("SELECT name FROM sqlite_master").fetchall() == [(table,)]
 
 
-def test_password_of_a_url_is_not_shown() -> None:
+@pytest.mark.parametrize(
+    "url", ["postgresql+nosuchdriver://me:secret@host/base", "postgresql://me:secret@host:port/base"]
+)
+def test_password_of_a_url_is_not_shown(url) -> None:
     with pytest.raises(LedgerError) as caught:
-        Ledger("postgresql+nosuchdriver://me:secret@host/database")
+        Ledger(url)
+    assert "host" in str(caught.value)
     assert "secret" not in str(caught.value)
 
 
