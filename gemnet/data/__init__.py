@@ -1,0 +1,1 @@
+"""Images: data sets in memory, folders too large for it, mixing of batches."""

@@ -1,0 +1,133 @@
+"""Reading one image: the way up it was taken, as 8-bit colour. Classification and detection read images here.
+
+Three things go wrong silently where each reader decodes for itself: a photo's EXIF orientation is ignored, 16-bit grey
+levels are cut off at 255, and a shape that is in the alpha channel alone disappears.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import IO, Any
+
+import numpy as np
+from PIL import ExifTags, Image, ImageOps
+
+from gemnet.errors import GemnetError
+
+FULL_RANGE = frozenset(("PNG", "PPM"))
+"""Formats whose grey levels in Pillow's mode ``I`` are 16 bits wide, whatever the mode could hold."""
+BACKDROP = 128
+"""Grey that transparent images are laid on: whatever colour a shape has, it stands out."""
+ORIENTATIONS = range(1, 9)
+"""EXIF's: 1 as stored, 2 to 4 mirrored or upside down, 5 to 8 with sides exchanged."""
+
+
+class ImageFileError(GemnetError):
+    """An image file that can't be read as it was meant. The message names it."""
+
+
+def open_image(file: str | os.PathLike[str] | IO[bytes]) -> Image.Image:
+    """Opens an image file; only its header is read.
+
+    Raises:
+        ImageFileError: it is missing, empty, no regular file, or of no type that Pillow reads.
+    """
+    if isinstance(file, str | os.PathLike):
+        _check_regular(file)
+    try:
+        return Image.open(file)
+    except Image.DecompressionBombError as error:
+        raise ImageFileError(f"{_name(file)}: refused ({error}).") from None
+    except (OSError, SyntaxError, ValueError) as error:
+        raise _undecodable(_name(file), error) from None
+
+
+def orientation(image: Image.Image) -> int:
+    """An opened image's EXIF orientation, 1 to 8; 1 where it has none, and for TIFF, which Pillow turns by itself."""
+    if image.format == "TIFF":
+        return 1
+    try:
+        found = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # whatever a damaged EXIF block makes Pillow's reader raise: then it says nothing
+        return 1
+    return found if isinstance(found, int) and found in ORIENTATIONS else 1
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height of an opened image once it stands the way it was taken."""
+    width, height = image.size
+    return (height, width) if orientation(image) >= 5 else (width, height)
+
+
+def read_image(file: str | os.PathLike[str] | IO[bytes], upright: bool = True, side: int | None = None) -> Image.Image:
+    """An image in 8-bit colour.
+
+    Grey levels of 16 bits are brought to 8 by their upper half; 32-bit whole numbers and fractions have no range that
+    means white, and are refused. What is transparent lies on middle grey. Of films and stacks the first picture counts.
+
+    Args:
+        file: path or open file; any type that Pillow reads.
+        upright: whether EXIF's orientation is applied (JPEG, PNG, WebP; a TIFF always is).
+        side: least side in pixels that is needed: a JPEG may then be decoded at a half, quarter or eighth of its size.
+
+    Returns:
+        A picture of mode ``RGB``.
+
+    Raises:
+        ImageFileError: it can't be read whole, or its levels have no range.
+    """
+    with open_image(file) as image:
+        turned = orientation(image)
+        try:
+            if side is not None:
+                image.draft(None, (side, side))
+            image.load()
+            if upright and turned != 1:
+                image = ImageOps.exif_transpose(image)
+            return _as_colour(image, _name(file))
+        except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+            if isinstance(error, ImageFileError):
+                raise
+            raise _undecodable(_name(file), error) from None
+
+
+def _as_colour(image: Image.Image, name: str) -> Image.Image:
+    mode = image.mode
+    if mode.startswith("I;16") or (mode == "I" and image.format in FULL_RANGE):
+        image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
+    elif mode in ("I", "F"):
+        kind = "32-bit whole numbers" if mode == "I" else "fractions"
+        raise ImageFileError(
+            f"{name}: its grey levels are {kind}, of which none is known to be white. Save it with 8 or 16 bits."
+        )
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        backdrop = Image.new("RGBA", image.size, (BACKDROP, BACKDROP, BACKDROP, 255))
+        image = Image.alpha_composite(backdrop, image)
+    return image.convert("RGB")
+
+
+def _undecodable(name: str, error: Exception) -> ImageFileError:
+    text = str(error) or type(error).__name__
+    if "truncated" in text.lower():
+        return ImageFileError(f"{name}: the image is truncated ({text}). Restore it, or leave it out.")
+    reason = "no image, or of an unknown type" if "cannot identify" in text else text
+    return ImageFileError(f"{name}: can't be decoded ({reason}). Restore it, or leave it out.")
+
+
+def _check_regular(path: str | os.PathLike[str]) -> None:
+    """A pipe in the place of an image would be waited for for ever."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ImageFileError(f"{_name(path)}: can't be read ({reason}). Restore it, or leave it out.") from None
+    if not stat.S_ISREG(status.st_mode):
+        raise ImageFileError(f"{_name(path)}: is no regular file. Replace or remove it.")
+    if status.st_size == 0:
+        raise ImageFileError(f"{_name(path)}: the image file is empty. Restore it, or leave it out.")
+
+
+def _name(file: Any) -> str:
+    return os.fspath(file) if isinstance(file, str | os.PathLike) else str(getattr(file, "name", "the image"))
