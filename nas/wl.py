@@ -98,7 +98,7 @@ def wl_kernel(
         graphs: n labelled DAGs, the rows.
         others: m labelled DAGs, the columns; None compares ``graphs`` with themselves.
         iterations: how many times colours are refined (h).
-        normalize: divide k(a, b) by sqrt(k(a, a) k(b, b)), so that it lies in [0, 1].
+        normalize: divide k(a, b) by sqrt(k(a, a) k(b, b)), so that it lies in [0, 1] and is 1 for a graph and itself.
         direction: "both" or "out", see `wl_colours`. "out" is GraKeL's setting.
         exact: use exact colours instead of hashed ones.
 
@@ -424,7 +424,7 @@ def _kernel_blocks(
     rows: csr_array, columns: csr_array | None, normalize: bool, block: int
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
     """Blocks of rows @ columns.T: frequent colours by dense products, rare ones pair by pair."""
-    row_scale = (1.0 / np.sqrt(_square_norms(rows))).astype(np.float32) if normalize else None
+    row_scale = _scale(rows) if normalize else None
     row_frequency = np.bincount(rows.indices, minlength=rows.shape[1])
     if columns is None:
         columns, column_scale = rows, row_scale
@@ -433,7 +433,7 @@ def _kernel_blocks(
         diagonal = _square_norms(rows).astype(np.float32)
         column_frequency = row_frequency
     else:
-        column_scale = (1.0 / np.sqrt(_square_norms(columns))).astype(np.float32) if normalize else None
+        column_scale = _scale(columns) if normalize else None
         column_frequency = np.bincount(columns.indices, minlength=rows.shape[1])
         shared = (row_frequency > 0) & (column_frequency > 0)
         diagonal = None
@@ -452,9 +452,24 @@ def _kernel_blocks(
         if diagonal is not None:
             out[np.arange(stop - start), np.arange(start, stop)] = diagonal[start:stop]
         if row_scale is not None and column_scale is not None:
-            out *= row_scale[start:stop, None]
-            out *= column_scale
+            _normalise(out, row_scale[start:stop, None], column_scale)
         yield start, out
+
+
+def _scale(features: csr_array) -> NDArray[np.float32]:
+    """1 / sqrt(k(a, a)), rounded up: a graph and itself come to 1 or a little more, and are cut to 1."""
+    exact = 1.0 / np.sqrt(_square_norms(features))
+    return np.nextafter(exact.astype(np.float32), np.float32(np.inf))
+
+
+def _normalise(block: NDArray[np.float32], rows: NDArray[np.float32], columns: NDArray[np.float32]) -> None:
+    """``block *= rows * columns``, cut at 1, which rounding oversteps; slice by slice, so that it stays in the cache."""
+    step = max(1, 2**16 // max(block.shape[1], 1))
+    for start in range(0, len(block), step):
+        part = block[start : start + step]
+        part *= rows[start : start + step]
+        part *= columns
+        np.minimum(part, 1.0, out=part)
 
 
 # --- threads ---------------------------------------------------------------------------------------------------------

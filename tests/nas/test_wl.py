@@ -149,6 +149,18 @@ def test_large_batches_are_chunked_without_a_trace() -> None:
     assert abs(vocabulary.transform(many)[2000:2300] - part).max() == 0
 
 
+@pytest.mark.parametrize("exact", [False, True])
+def test_normalised_kernel_lies_within_0_and_1_and_every_distance_is_a_number(exact: bool) -> None:
+    many = sample_dags(300, VOCABULARY, np.random.default_rng(3), max_nodes=30)
+    twice = GraphBatch(many.vocabulary, *(np.concatenate([a, a]) for a in (many.sizes, many.ops, many.successors)))
+    for kernel in (wl_kernel(twice, exact=exact), wl_kernel(twice, many, exact=exact)):
+        assert kernel.min() >= 0
+        assert kernel.max() <= 1
+        assert np.isfinite(np.sqrt(1 - kernel)).all()
+    assert (np.diag(wl_kernel(twice, exact=exact)) == 1).all()
+    assert all(block[0, start] == 1 for start, block in wl_kernel_rows(twice, block=7))
+
+
 @pytest.mark.parametrize("normalize", [True, False])
 def test_rows_and_operator_equal_the_kernel(graphs: GraphBatch, normalize: bool) -> None:
     kernel = wl_kernel(graphs, normalize=normalize)
