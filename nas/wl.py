@@ -463,7 +463,7 @@ def _scale(features: csr_array) -> NDArray[np.float32]:
 
 
 def _normalise(block: NDArray[np.float32], rows: NDArray[np.float32], columns: NDArray[np.float32]) -> None:
-    """``block *= rows * columns``, cut at 1, which rounding oversteps; slice by slice, so that it stays in the cache."""
+    """``block *= rows * columns``, cut at 1, which rounding oversteps; slice by slice, within the cache."""
     step = max(1, 2**16 // max(block.shape[1], 1))
     for start in range(0, len(block), step):
         part = block[start : start + step]

@@ -15,6 +15,7 @@ import json
 import math
 import pickle
 import struct
+import tarfile
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -95,14 +96,23 @@ def nasbench201_records(source: Path) -> Iterator[Record]:
             entry = _unpickle(path)
             yield _record_201(path.name, {"less": entry.get("12"), "full": entry.get("200")})
         return
+    if tarfile.is_tarfile(source):
+        raise TableError(
+            f"{source} is an archive that is not unpacked. Unpack it (tar -xf {source.name}) and give the folder "
+            "NATS-tss-v1_0-* in it."
+        )
     try:
         # weights_only: torch's own restricted unpickler.
         with torch.serialization.safe_globals([_scalar(), np.dtype, *_dtypes()]):
             content = torch.load(source, map_location="cpu", weights_only=True)
         entries = content["arch2infos"]
     except (pickle.UnpicklingError, RuntimeError, KeyError, TypeError, EOFError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise TableError(f"{source} is no NAS-Bench-201 file (NAS-Bench-201-v1_0-*.pth or v1_1): {reason}") from None
+        # torch's own messages advise to load such a file without restrictions, which runs whatever is in it.
+        reason = "it asks for more than numbers, texts and containers" if "weights_only" in str(error) else error
+        raise TableError(
+            f"{source} is no NAS-Bench-201 file (NAS-Bench-201-v1_0-*.pth or v1_1): "
+            f"{(str(reason) or type(error).__name__).splitlines()[0]}. It is not read."
+        ) from None
     for index, entry in entries.items():
         yield _record_201(f"entry {index}", entry)
 

@@ -16,6 +16,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -92,9 +93,15 @@ def read_table(path: str | Path, name: str | None = None) -> Table:
         )
     if not len(next(iter(columns.values()))):
         raise TableError(f"Table {path} has no rows.")
-    metrics = _metrics({key: column for key, column in columns.items() if key not in GRAPH_COLUMNS[kind]})
+    others = {key: column for key, column in columns.items() if key not in GRAPH_COLUMNS[kind]}
+    metrics = _metrics(others)
+    texts = {key: _first_text(column) for key, column in others.items() if key not in metrics}
     if not metrics:
-        raise TableError(f"Table {path} has no column of numbers beside its graphs; a metric to search by is needed.")
+        found = "; ".join(f"{key}: {what}" for key, what in texts.items())
+        raise TableError(
+            f"Table {path} has no column of numbers beside its graphs; a metric to search by is needed."
+            f"{f' Other columns: {found}.' if found else ''}"
+        )
     digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     space: SearchSpace
     if kind == "nasbench201":
@@ -114,7 +121,7 @@ def read_table(path: str | Path, name: str | None = None) -> Table:
         batch = _own(name, columns["graph"])
         space = TableSpace(name, batch, macs=metrics.get("macs"), params=metrics.get("params"))
         check_distinct(name, space, batch)
-    return Table(name, space, batch, metrics, digest)
+    return Table(name, space, batch, metrics, digest, texts)
 
 
 def _read_columns(path: Path) -> dict[str, NDArray]:
@@ -138,6 +145,20 @@ def _read_columns(path: Path) -> dict[str, NDArray]:
 
 def _metrics(columns: Mapping[str, NDArray]) -> dict[str, NDArray[np.float64]]:
     return {key: column.astype(np.float64) for key, column in columns.items() if column.dtype.kind in "iuf"}
+
+
+def _first_text(column: NDArray) -> str:
+    """Where a column holds no number, and what; the first such row."""
+    for row, value in enumerate(column.tolist()):
+        try:
+            float(value)
+        except (TypeError, ValueError):
+            return f"row {row} holds {_shown(value)}"
+    return f"its values are of type {column.dtype}"
+
+
+def _shown(value: Any) -> str:
+    return "nothing" if value is None else repr(value if len(str(value)) <= 40 else f"{str(value)[:37]}...")
 
 
 def _nasbench201(name: str, strings: NDArray) -> CandidateBatch:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ class Table:
         batch: the cells, n of them, no two isomorphic.
         metrics: column name -> float64 (n,); accuracies in percent.
         fingerprint: changes when the file's content does.
+        texts: of each column that holds something else than numbers: where, and what.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Table:
     batch: CandidateBatch
     metrics: Mapping[str, NDArray[np.float64]]
     fingerprint: str
+    texts: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.batch)
@@ -44,6 +46,11 @@ class Table:
         Raises:
             TableError: there is no such metric, or it is not a number in some rows.
         """
+        if name in self.texts:
+            raise TableError(
+                f"Column {name!r} of table {self.name!r} is no metric: {self.texts[name]}. Put numbers there, or leave "
+                "the rows without one out."
+            )
         if name not in self.metrics:
             raise TableError(f"Table {self.name!r} has no metric {name!r}.{nearest(name, self.metrics)}")
         values = self.metrics[name]
@@ -72,7 +79,14 @@ class Table:
             )
         index = np.array(rows, dtype=np.intp)
         extra = {name: values[index] for name, values in other.metrics.items() if name not in self.metrics}
-        return Table(self.name, self.space, self.batch, {**self.metrics, **extra}, self.fingerprint + other.fingerprint)
+        return Table(
+            self.name,
+            self.space,
+            self.batch,
+            {**self.metrics, **extra},
+            self.fingerprint + other.fingerprint,
+            self.texts,
+        )
 
 
 def check_distinct(name: str, space: SearchSpace, batch: CandidateBatch) -> None:

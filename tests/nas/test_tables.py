@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import bz2
+import csv
 import json
 import os
 import pickle
 import struct
+import tarfile
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -39,6 +41,22 @@ def write(path: Path, **columns: list[Any]) -> Path:
     else:
         pa.parquet.write_table(table, path)
     return path
+
+
+def test_a_metric_that_holds_a_text_is_refused_with_the_row_and_the_text(tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    other = {"ops": ["a"], "edges": [[0, 1], [1, 2]]}
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerows([["graph", "accuracy", "latency"], [json.dumps(CHAIN), "91.5", "2"]])
+        writer.writerow([json.dumps(other), "-", "1"])
+    table = read_table(path)
+    assert table.metric("latency").tolist() == [2, 1]
+    with pytest.raises(TableError, match=r"'accuracy' of table 'mine' is no metric: row 1 holds '-'"):
+        table.metric("accuracy")
+    path.write_text(path.read_text().replace(",2", "").replace(",1\n", "\n").replace(",latency", ""))
+    with pytest.raises(TableError, match=r"accuracy: row 1 holds '-'"):
+        read_table(path)
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".csv"])
@@ -234,6 +252,23 @@ def test_pickles_that_run_code_are_refused(tmp_path: Path) -> None:
         convert("nasbench201", tmp_path / "evil.pth", tmp_path / "t.parquet")
     assert not trap.exists()
     assert not (tmp_path / "t.parquet").exists()
+
+
+def test_no_refusal_of_an_official_file_advises_to_load_it_without_restrictions(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "NATS-tss-v1_0-3ffb9-simple.tar", "w") as archive:
+        archive.addfile(tarfile.TarInfo("NATS-tss-v1_0-3ffb9-simple/meta.pickle.pbz2"))
+    torch.save({"arch2infos": {0: Evil(str(tmp_path / "trap"))}}, tmp_path / "evil.pth")
+    with (tmp_path / "old.pth").open("wb") as file:
+        torch.save({"arch2infos": {0: Evil("x")}}, file, _use_new_zipfile_serialization=False)
+    for name, words in (
+        ("NATS-tss-v1_0-3ffb9-simple.tar", "not unpacked"),
+        ("evil.pth", "more than"),
+        ("old.pth", "is not read"),
+    ):
+        with pytest.raises(TableError, match=words) as caught:
+            convert("nasbench201", tmp_path / name, tmp_path / "t.parquet")
+        assert "weights_only" not in str(caught.value), name
+        assert "\n" not in str(caught.value), name
 
 
 def field(number: int, value: float | int | bytes) -> bytes:
