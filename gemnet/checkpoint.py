@@ -20,6 +20,9 @@ from torch import Tensor, nn
 
 from gemnet.errors import GemnetError
 
+KEY = "gemnet"
+"""Where a checkpoint holds what its weights say about themselves (`gemnet.metadata`): in ``meta`` of mmengine's."""
+
 
 class CheckpointError(GemnetError):
     """A checkpoint that is missing, damaged, unsafe, or belongs to another network."""
@@ -33,8 +36,8 @@ def load_checkpoint(path: str | os.PathLike[str], map_location: Any = "cpu") -> 
         map_location: device for the tensors, as in `torch.load`.
 
     Returns:
-        What the file holds; a safetensors file as ``{"state_dict": ...}``, with the fingerprint of the ``genome`` its
-        weights belong to where it says so.
+        What the file holds; a safetensors file as ``{"state_dict": ...}``, with its metadata under ``gemnet`` and the
+        fingerprint of the ``genome`` its weights belong to where it says so.
 
     Raises:
         CheckpointError: no such file, not a checkpoint, or one that holds anything but tensors, numbers, texts, their
@@ -151,7 +154,7 @@ def _load_safetensors(name: str, map_location: Any) -> dict[str, Any]:
         raise CheckpointError(f"{name}: can't be read as safetensors ({error}). Is the file complete?") from None
     place = map_location if isinstance(map_location, str | torch.device) else "cpu"
     genome = {"genome": about["genome"]} if "genome" in about else {}
-    return {"state_dict": {key: value.to(place) for key, value in tensors.items()}, **genome}
+    return {"state_dict": {key: value.to(place) for key, value in tensors.items()}, KEY: dict(about), **genome}
 
 
 def _harmless_types() -> list[Any]:

@@ -69,6 +69,7 @@ def _weights_cfg(genome: Genome, weights: PackagedWeights) -> dict[str, Any]:
         mean=weights.mean,
         std=weights.std,
         crop_pct=weights.crop_pct,
+        interpolation=weights.interpolation,
         description=weights.description,
         **({"label_names": weights.classes} if weights.classes else {}),
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from gemnet.errors import GemnetError, nearest
+from gemnet.metadata import read_metadata
 
 FOLDER = Path(__file__).parent
 
@@ -35,6 +37,7 @@ class PackagedWeights:
         crop_pct: share of the image's side that is kept for evaluation.
         description: what it was trained on.
         classes: names of the classes, in the order of the logits; empty where they are not known.
+        interpolation: by which images were resized, as timm calls it.
         precision: what convolution and matrix weights are stored in; all else is float32.
     """
 
@@ -49,6 +52,7 @@ class PackagedWeights:
     description: str = ""
     classes: tuple[str, ...] = ()
     precision: str = "float32"
+    interpolation: str = "bicubic"
 
     @property
     def path(self) -> Path:
@@ -57,13 +61,25 @@ class PackagedWeights:
 
 
 def image_statistics(weights: object) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
-    """Mean and deviation of the channels that weights in the package were trained with; None for any others.
+    """Mean and deviation of the channels that weights were trained with, in [0, 1] and in the order RGB.
 
     Args:
-        weights: ``<architecture>.<tag>``, or whatever else names weights.
+        weights: ``<architecture>.<tag>`` of weights in the package, the path of a ``.safetensors`` or ``.pth`` file, or
+            of a folder that timm's ``local-dir:`` reads.
+
+    Returns:
+        Mean and deviation; None where the weights don't say, or there are no such weights.
+
+    Raises:
+        CheckpointError: a file that is there and can't be read.
     """
-    known = packaged_weights().get(weights) if isinstance(weights, str) else None
-    return None if known is None else (known.mean, known.std)
+    if not isinstance(weights, str | os.PathLike):
+        return None
+    known = packaged_weights().get(os.fspath(weights))
+    if known is not None:
+        return known.mean, known.std
+    path = Path(weights).expanduser()
+    return read_metadata(path).statistics if path.exists() else None
 
 
 @lru_cache(maxsize=1)

@@ -8,21 +8,19 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import time
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from torch import nn
 
+from gemnet.checkpoint import CheckpointError, load_checkpoint
 from gemnet.errors import GemnetError
-from nas.comparison.networks import GenomeSource, Images, Network, build
+from gemnet.metadata import Metadata, read_metadata, save_weights
+from nas.comparison.networks import GenomeSource, Images, Network, TimmSource, build
 from nas.csv_log import CsvLog, columns_of, records
 from nas.evaluators.training import EVALUATION_VERSION, limited_threads
 from nas.images.datasets import DataSpec
@@ -206,7 +204,8 @@ class ComparisonTrainer:
                 accuracy, loss, speed = result.accuracy, result.history[-1].loss, result.images_per_second
                 if folder is not None:
                     weights = weights_name(job, self.fingerprint)
-                    save_weights(model, folder / weights, job, self.images, row_key(job, self.fingerprint))
+                    about = weights_metadata(job, self.images, row_key(job, self.fingerprint))
+                    save_weights(folder / weights, model.state_dict(), about)
         return make_row(
             job,
             row_key(job, self.fingerprint),
@@ -245,34 +244,27 @@ def make_row(job: Job, key: str, phase: str | None = None, **figures: Any) -> Ro
     )
 
 
-def save_weights(model: nn.Module, path: Path, job: Job, data: TrainingData, key: str) -> None:
-    """Writes trained weights as safetensors, through a neighbouring file, so that a crash leaves no half file.
+def weights_metadata(job: Job, data: TrainingData, key: str) -> Metadata:
+    """What the weights of a training say about themselves.
 
-    The metadata say what the weights are of (``genome``: its fingerprint, where the network has one) and what images
-    they expect.
+    Args:
+        job: the training.
+        data: its images.
+        key: of its row.
     """
     source = job.network.source
-    about: dict[str, str] = {
-        "format": "pt",
-        "network": job.network.title,
-        "training": key,
-        "epochs": str(job.epochs),
-        "seed": str(job.seed),
-        "lr": str(job.lr),
-        "num_classes": str(len(data.classes)),
-        "in_chans": str(data.channels),
-        "mean": json.dumps(data.mean),
-        "std": json.dumps(data.std),
-        "classes": json.dumps(data.classes),
-    }
-    if isinstance(source, GenomeSource):
-        about["genome"] = source.genome.fingerprint
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f"{path.name}.{os.getpid()}.draft")
-    # Copies: the format has no tensors that share memory, as those of a module under two names do.
-    state = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
-    save_file(state, draft, about)
-    os.replace(draft, path)
+    return data.metadata().replace(
+        genome=source.genome if isinstance(source, GenomeSource) else None,
+        arch=source.arch if isinstance(source, TimmSource) else "",
+        options=source.options if isinstance(source, TimmSource) else {},
+        notes={
+            "network": job.network.title,
+            "training": key,
+            "epochs": str(job.epochs),
+            "seed": str(job.seed),
+            "lr": str(job.lr),
+        },
+    )
 
 
 def load_weights(network: Network, images: Images, path: Path, key: str) -> nn.Module:
@@ -288,16 +280,14 @@ def load_weights(network: Network, images: Images, path: Path, key: str) -> nn.M
         ComparisonError: the file is missing, damaged or of another training.
     """
     again = "Delete the row of this training from trainings.csv, and the command trains it again."
+    if not path.is_file():
+        raise ComparisonError(f"The weights {path} are missing. {again}")
     try:
-        with safe_open(path, framework="pt") as file:
-            about: Mapping[str, str] = file.metadata() or {}
-        if about.get("training") != key:
+        if read_metadata(path).notes.get("training") != key:
             raise ComparisonError(f"{path} holds weights of another training. {again}")
-        state = load_file(path)
-    except FileNotFoundError:
-        raise ComparisonError(f"The weights {path} are missing. {again}") from None
-    except (OSError, SafetensorError) as error:
-        raise ComparisonError(f"The weights {path} can't be read ({error}). {again}") from None
+        state = load_checkpoint(path)["state_dict"]
+    except CheckpointError as error:
+        raise ComparisonError(f"{error} {again}") from None
     model = build(network.source, images, seed=0)
     model.load_state_dict(state)
     return model

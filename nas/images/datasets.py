@@ -39,6 +39,8 @@ IMAGE_EXTENSIONS = frozenset(
 TIMM_PREFIXES = ("torch/", "hfds/", "hfids/", "tfds/", "wds/")
 SPLIT_FOLDERS = {"train": ("train", "training"), "val": ("val", "validation", "test")}
 CACHE_FORMAT = 1  # part of every cache key: raise it when decoding changes
+CROP_PCT, INTERPOLATION = 1.0, "bicubic"
+"""How images become squares, by timm's names: nothing of the shorter side is cut off."""
 DIGITS_TEST_SHARE, DIGITS_TEST_SEED = 0.2, 0
 SHOWN = 3  # culprits named in one message
 

@@ -15,7 +15,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gemnet.errors import GemnetError
-from nas.images.datasets import DataSpec, ImageSet, load_train_images, resize, train_dev_split
+from gemnet.metadata import Metadata
+from nas.images.datasets import (
+    CROP_PCT,
+    INTERPOLATION,
+    DataSpec,
+    ImageSet,
+    load_train_images,
+    resize,
+    train_dev_split,
+)
 
 LOSS_CHECK_INTERVAL = 20  # steps between looks at the loss: each look makes a GPU wait
 EVALUATION_BATCH = 500
@@ -106,6 +115,19 @@ class TrainingData:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     digest: str
+
+    def metadata(self) -> Metadata:
+        """What weights that are trained on these images say about themselves; the network is still to be named."""
+        return Metadata(
+            num_classes=len(self.classes),
+            in_chans=self.channels,
+            input_size=self.resolution,
+            crop_pct=CROP_PCT,
+            interpolation=INTERPOLATION,
+            mean=tuple(map(float, self.mean)),
+            std=tuple(map(float, self.std)),
+            classes=self.classes,
+        )
 
     @property
     def channels(self) -> int:

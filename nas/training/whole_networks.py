@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -13,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
+from gemnet.errors import GemnetError
 from gemnet.genome import Genome
 from gemnet.macs import macs
+from gemnet.metadata import read_metadata, save_weights
 from gemnet.network import GEMNet
 from nas.evaluation import Evaluation, Fidelity, Proposal
 from nas.evaluators.training import TrainingEvaluator, failure_reason, limited_threads
@@ -90,18 +88,8 @@ class NetworkTrainer:
                 result = train(model, data, self.evaluator.recipe, epochs, seed, self.evaluator.device, time_limit)
                 metrics = {"images_per_second": result.images_per_second}
                 if weights is not None:
-                    save_weights(
-                        model,
-                        weights,
-                        {
-                            "accuracy": f"{result.accuracy:.2f}",
-                            "epochs": str(epochs),
-                            "seed": str(seed),
-                            "mean": json.dumps(data.mean),
-                            "std": json.dumps(data.std),
-                            "classes": json.dumps(data.classes),
-                        },
-                    )
+                    notes = {"accuracy": f"{result.accuracy:.2f}", "epochs": str(epochs), "seed": str(seed)}
+                    save_weights(weights, model.state_dict(), data.metadata().replace(genome=model.genome, notes=notes))
                 if test_log is not None:
                     try:
                         metrics["test_accuracy"] = self._test_accuracy(model, data, test_log)
@@ -121,34 +109,13 @@ class NetworkTrainer:
         )
 
 
-def save_weights(model: GEMNet, path: Path, about: dict[str, str]) -> None:
-    """Writes a network's weights as safetensors; through a neighbouring file, so that a crash leaves no half file.
-
-    Args:
-        model: the network.
-        path: the file.
-        about: texts for the file's metadata, beside the genome's fingerprint and the number of channels and classes.
-    """
-    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    known = {
-        "format": "pt",
-        "genome": model.genome.fingerprint,
-        "num_classes": str(model.num_classes),
-        "in_chans": str(model.in_chans),
-    }
-    draft = path.with_name(f"{path.name}.{os.getpid()}.draft")
-    save_file(state, draft, metadata={**about, **known})
-    os.replace(draft, path)
-
-
 def holds_weights(path: Path, genome: Genome, epochs: int, seed: int) -> bool:
     """Whether a safetensors file is there and holds the weights of just this training."""
     if not path.is_file():
         return False
     try:
-        with safe_open(path, framework="pt") as file:
-            about = file.metadata() or {}
-    except SafetensorError:
+        about = read_metadata(path)
+    except GemnetError:
         return False
-    wanted = {"genome": genome.fingerprint, "epochs": str(epochs), "seed": str(seed)}
-    return all(about.get(key) == value for key, value in wanted.items())
+    wanted = (genome.fingerprint, str(epochs), str(seed))
+    return (about.fingerprint, about.notes.get("epochs"), about.notes.get("seed")) == wanted

@@ -12,15 +12,15 @@ from typing import Any
 
 import timm
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 import gemnet.weights
 from gemnet.checkpoint import describe_mismatch, load_checkpoint, state_dict_of
+from gemnet.metadata import Metadata, metadata_of, save_weights
 from gemnet.models import genome_for
 from gemnet.network import GEMNet
 from gemnet.weights import PackagedWeights, packaged_weights
+from nas.images.datasets import CROP_PCT, INTERPOLATION
 from nas.zoo.results import ZooError, write_text
 
 PRECISIONS = {"float16": torch.float16, "float32": torch.float32}
@@ -60,11 +60,12 @@ def write_weights(
     if not tag or not tag.replace("_", "").isalnum() or tag == "untrained":
         raise ZooError(f"name is {name!r}, expected <architecture>.<tag>, such as gemnet_a_cifar.cifar10.")
     genome = genome_for(arch)
-    state = _bare(state_dict_of(load_checkpoint(source)))
-    about = _metadata(source)
-    if about.get("genome") not in (None, genome.fingerprint):
+    checkpoint = load_checkpoint(source)
+    state = _bare(state_dict_of(checkpoint))
+    about = metadata_of(checkpoint, source)
+    if about.fingerprint not in ("", genome.fingerprint):
         raise ZooError(
-            f"{source} belongs to another genome (fingerprint {about['genome']}) than {arch!r} has now "
+            f"{source} belongs to another genome (fingerprint {about.fingerprint}) than {arch!r} has now "
             f"({genome.fingerprint}). Put the genome it was trained with into gemnet/genomes/{arch}.json first."
         )
     head = state.get("classifier.weight")
@@ -74,22 +75,39 @@ def write_weights(
     difference = describe_mismatch(model, state)
     if difference:
         raise ZooError(f"{source} does not fit {arch!r}: {difference}.")
-    if classes is None and "classes" in about:
-        classes = json.loads(about["classes"])
-    if classes is not None and len(classes) != num_classes:
+    classes = tuple(about.classes if classes is None else classes)
+    if classes and len(classes) != num_classes:
         raise ZooError(f"{source} tells {num_classes} classes apart, {len(classes)} are named.")
-    stored = _stored(state, precision, source)
-    file, digest = _save(stored, name, {"genome": genome.fingerprint, "precision": precision})
+    default = timm.get_pretrained_cfg(arch)
+    mean = _triple("mean", mean or about.mean or default.mean)
+    std = _triple("std", std or about.std or default.std)
+    crop_pct, interpolation = about.crop_pct or CROP_PCT, about.interpolation or INTERPOLATION
+    said = about.replace(
+        genome=genome,
+        fingerprint="",
+        num_classes=num_classes,
+        in_chans=3,
+        input_size=input_size,
+        crop_pct=crop_pct,
+        interpolation=interpolation,
+        mean=mean,
+        std=std,
+        classes=classes,
+        notes={"precision": precision, "name": name},
+    )
+    file, digest = _save(_stored(state, precision, source), name, said)
     return PackagedWeights(
         file=file,
         sha256=digest,
         fingerprint=genome.fingerprint,
         num_classes=num_classes,
         input_size=input_size,
-        mean=_triple("mean", mean or json.loads(about.get("mean", "null")) or timm.get_pretrained_cfg(arch).mean),
-        std=_triple("std", std or json.loads(about.get("std", "null")) or timm.get_pretrained_cfg(arch).std),
+        mean=mean,
+        std=std,
+        crop_pct=crop_pct,
+        interpolation=interpolation,
         description=description,
-        classes=tuple(classes or ()),
+        classes=classes,
         precision=precision,
     )
 
@@ -122,13 +140,6 @@ def _bare(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return inside or state
 
 
-def _metadata(source: Path) -> dict[str, str]:
-    if source.suffix != ".safetensors":
-        return {}
-    with safe_open(source, framework="pt") as file:
-        return dict(file.metadata() or {})
-
-
 def _stored(state: Mapping[str, Tensor], precision: str, source: Path) -> dict[str, Tensor]:
     """Contiguous tensors in the wanted precision. Norms, biases and statistics are small, and stay exact."""
     if precision not in PRECISIONS:
@@ -145,10 +156,10 @@ def _stored(state: Mapping[str, Tensor], precision: str, source: Path) -> dict[s
     return stored
 
 
-def _save(state: dict[str, Tensor], name: str, about: dict[str, str]) -> tuple[str, str]:
+def _save(state: dict[str, Tensor], name: str, about: Metadata) -> tuple[str, str]:
     """Writes the file under its final name; returns that and the sha256."""
     draft = gemnet.weights.FOLDER / f".{name}.{os.getpid()}.draft"
-    save_file(state, draft, metadata={"format": "pt", "name": name, **about})
+    save_weights(draft, state, about)
     digest = hashlib.sha256(draft.read_bytes()).hexdigest()
     file = f"{name}-{digest[:8]}.safetensors"
     os.chmod(draft, 0o644)
