@@ -4,6 +4,7 @@
 """
 
 from gemnet.cell_graph import CellGraph, GraphBatch
+from gemnet.deploy import deploy
 from gemnet.errors import GemnetError, GenomeError, GraphError, OperationError
 from gemnet.genome import CellSpec, Genome, LayerSpec, StageSpec, Template, template
 from gemnet.models import genome_for, register
@@ -25,6 +26,7 @@ __all__ = [
     "StageSpec",
     "Template",
     "__version__",
+    "deploy",
     "genome_for",
     "register",
     "template",
