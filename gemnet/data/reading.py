@@ -110,10 +110,11 @@ def _as_colour(image: Image.Image, name: str) -> Image.Image:
 
 def _undecodable(name: str, error: Exception) -> ImageFileError:
     text = str(error) or type(error).__name__
-    if "truncated" in text.lower():
+    if text.startswith("cannot identify"):  # Pillow repeats the path
+        text = "no image, or of an unknown type"
+    elif "truncated" in text.lower():
         return ImageFileError(f"{name}: the image is truncated ({text}). Restore it, or leave it out.")
-    reason = "no image, or of an unknown type" if "cannot identify" in text else text
-    return ImageFileError(f"{name}: can't be decoded ({reason}). Restore it, or leave it out.")
+    return ImageFileError(f"{name}: can't be decoded ({text}). Restore it, or leave it out.")
 
 
 def _check_regular(path: str | os.PathLike[str]) -> None:
