@@ -178,8 +178,9 @@ def load_backbone_weights(module: GEMNet, source: str | os.PathLike[str], prefix
         module: the backbone.
         source: the path of a ``.pth`` or ``.safetensors`` file (a classifier's, a detector's or a backbone's), or
             ``<architecture>.<tag>`` of packaged weights.
-        prefix: what the wanted keys start with in the file; found by itself among none, ``backbone.`` (detectors),
-            ``network.`` (our classifiers) and ``model.``.
+        prefix: what the wanted keys start with in the file; found by itself among none, ``backbone.`` (MMDetection's
+            detectors), ``backbone.body.`` (torchvision's), ``backbone.bottom_up.body.`` and ``backbone.body.``
+            (Detectron2's), ``network.`` (our classifiers) and ``model.``.
 
     Raises:
         CheckpointError: the file can't be read, or its weights are those of another network.
@@ -199,7 +200,8 @@ def load_backbone_weights(module: GEMNet, source: str | os.PathLike[str], prefix
         )
     weights = state_dict_of(checkpoint)
     own = module.state_dict()
-    prefixes = ["", "backbone.", "network.", "model."] if prefix is None else [prefix.rstrip(".") + "."]
+    usual = ("", "backbone.", "backbone.body.", "backbone.bottom_up.body.", "network.", "model.")
+    prefixes = usual if prefix is None else (prefix.rstrip(".") + ".",)
     chosen = max(prefixes, key=lambda start: sum(start + key in weights for key in own))
     weights = {key.removeprefix(chosen): value for key, value in weights.items() if key.startswith(chosen)}
     # A backbone always lacks the classifier and may lack the last stages: further keys are no sign of another network.

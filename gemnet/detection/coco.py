@@ -8,7 +8,6 @@ be used is left out, counted and named; what can't be meant is an error that nam
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import os
 import stat
@@ -18,6 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gemnet.errors import GemnetError, nearest
+from gemnet.strict_json import JsonError, read_json
 
 Entry = dict[str, Any]
 
@@ -209,20 +209,13 @@ def _load(path: str) -> dict[str, Any]:
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise DataError(f"{path}: is no regular file. Set data_root and ann_file to a COCO annotation file.")
-        with open(path, "rb") as file:
-            content = json.loads(
-                file.read()
-            )  # of bytes, json finds the encoding: UTF-8, -16, -32, with or without mark
-    except DataError:
-        raise
+        content = read_json(path)
     except OSError as error:
         raise DataError(
             f"{path}: can't be read ({error.strerror}). Set data_root and ann_file, or put the data there."
         ) from None
-    except RecursionError:
-        raise DataError(f"{path}: not a COCO annotation file: it is nested too deeply.") from None
-    except ValueError as error:
-        raise DataError(f"{path}: not JSON ({error}). Is the file complete?") from None
+    except JsonError as error:
+        raise DataError(f"{error} Is the file complete, and a COCO annotation file?") from None
     if not isinstance(content, dict):
         raise DataError(
             f"{path}: holds a {type(content).__name__}; expected an object with images, annotations, categories."

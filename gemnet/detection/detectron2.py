@@ -5,8 +5,9 @@
     add_gemnet_config(cfg, arch="gemnet_b")
 
 Importing this module registers ``build_gemnet_backbone`` and, with a feature pyramid, ``build_gemnet_fpn_backbone`` and
-``build_retinanet_gemnet_fpn_backbone`` in Detectron2's ``BACKBONE_REGISTRY``. Levels have the names of Detectron2's
-ResNets, ``res2`` (stride 4) to ``res5`` (stride 32), so its configs need no other change.
+``build_retinanet_gemnet_fpn_backbone`` in Detectron2's ``BACKBONE_REGISTRY``, and ``GEMNetRes5ROIHeads``, the region
+head of C4 detectors. Levels have the names of Detectron2's ResNets, ``res2`` (stride 4) to ``res5`` (stride 32), so its
+configs need no other change.
 """
 
 from __future__ import annotations
@@ -15,14 +16,16 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from torch import Tensor
+from torch import Tensor, nn
 
 try:
     from detectron2.config import CfgNode
     from detectron2.layers import ShapeSpec
     from detectron2.modeling import BACKBONE_REGISTRY, Backbone
     from detectron2.modeling.backbone.fpn import FPN, LastLevelMaxPool, LastLevelP6P7
+    from detectron2.modeling.roi_heads import ROI_HEADS_REGISTRY, Res5ROIHeads
 except ImportError as error:
     raise ImportError(
         f"gemnet.detection.detectron2 needs Detectron2 ({error}). It is not on PyPI: see its installation page, "
@@ -30,6 +33,7 @@ except ImportError as error:
     ) from error
 
 from gemnet.detection.backbone import BackboneError, GEMNet, check_levels, resolve_genome
+from gemnet.detection.statistics import register_statistics, restore_statistics, saved_statistics
 from gemnet.genome import Genome
 from gemnet.models import GenomeSource
 from gemnet.weights import image_statistics
@@ -46,6 +50,8 @@ class GEMNetBackbone(Backbone):
             so on.
         weights: a path or a zoo tag; None for none.
         in_channels: channels of the images.
+        statistics: mean and deviation of the images' channels, in [0, 1] and RGB, that Detectron2 normalises by. They
+            are saved with the weights, and weights that were trained with others are refused. None: ImageNet's.
 
     Raises:
         GemnetError: as `gemnet.detection.GEMNet`.
@@ -59,8 +65,10 @@ class GEMNetBackbone(Backbone):
         freeze_at: int = 0,
         weights: str | os.PathLike[str] | None = None,
         in_channels: int = 3,
+        statistics: tuple[Sequence[float], Sequence[float]] | None = None,
     ) -> None:
         super().__init__()
+        register_statistics(self, *(statistics or (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)))
         read = resolve_genome(arch, genome)
         names = level_names(read)
         unknown = [name for name in out_features if name not in names]
@@ -79,6 +87,46 @@ class GEMNetBackbone(Backbone):
         """Levels by name of images ``batch x in_channels x h x w``."""
         return dict(zip(self._out_features, self.body(x), strict=True))
 
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        saved = saved_statistics(state_dict, prefix)
+        if saved is None:
+            restore_statistics(self, state_dict, prefix)
+        elif not all(
+            mine.shape == theirs.shape and torch.allclose(mine.cpu(), torch.as_tensor(theirs).cpu(), atol=1e-3)
+            for mine, theirs in zip((self.image_mean, self.image_std), saved, strict=True)
+        ):
+            mean, std = ([round(255 * float(value), 3) for value in values] for values in saved)
+            error_msgs.append(
+                f"these weights were trained on images normalised by cfg.MODEL.PIXEL_MEAN = {mean}, "
+                f"cfg.MODEL.PIXEL_STD = {std} (cfg.INPUT.FORMAT = 'RGB'), and this config has others. Set these after "
+                "add_gemnet_config."
+            )
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
+
+
+@ROI_HEADS_REGISTRY.register()
+class GEMNetRes5ROIHeads(Res5ROIHeads):
+    """The heads of a C4 detector (`Res5ROIHeads`), whose shared block is the GEMNet's own last stage."""
+
+    @classmethod
+    def _build_res5_block(cls, cfg: CfgNode) -> tuple[nn.Module, int]:
+        own = cfg.MODEL.GEMNET
+        body = GEMNet(own.ARCH, own.GENOME, init_cfg=own.WEIGHTS)
+        body.init_weights()
+        levels = body.genome.levels
+        return body.stages[levels[-2].stage + 1 : levels[-1].stage + 1], levels[-1].width
+
 
 def level_names(genome: Genome) -> list[str]:
     """``res2`` for the level of stride 4, ``res3`` for stride 8, and so on."""
@@ -93,8 +141,9 @@ def add_gemnet_config(
 ) -> CfgNode:
     """Puts a GEMNet in the place of the backbone of one of Detectron2's configs.
 
-    A config with ``build_resnet_fpn_backbone`` or ``build_retinanet_resnet_fpn_backbone`` keeps its pyramid. Input
-    becomes RGB, normalised as the weights were trained with where they are a zoo tag, else by ImageNet's statistics.
+    A config with ``build_resnet_fpn_backbone`` or ``build_retinanet_resnet_fpn_backbone`` keeps its pyramid; one with
+    ``Res5ROIHeads`` (C4) gets the network's last stage as its heads' shared block. Input becomes RGB, normalised as the
+    weights were trained with where they say so, else by ImageNet's statistics.
 
     Args:
         cfg: the config, changed in place.
@@ -104,7 +153,16 @@ def add_gemnet_config(
 
     Returns:
         The config.
+
+    Raises:
+        BackboneError: a dilated last stage (DC5).
     """
+    if cfg.MODEL.RESNETS.RES5_DILATION != 1:
+        raise BackboneError(
+            f"cfg.MODEL.RESNETS.RES5_DILATION is {cfg.MODEL.RESNETS.RES5_DILATION} (a DC5 detector), but a GEMNet's "
+            "stages are not dilated: its res5 has stride 32. Set it to 1 to go on with that stride, or take a C4 or "
+            "FPN config."
+        )
     pyramids = {
         "build_resnet_fpn_backbone": "build_gemnet_fpn_backbone",
         "build_retinanet_resnet_fpn_backbone": "build_retinanet_gemnet_fpn_backbone",
@@ -114,9 +172,12 @@ def add_gemnet_config(
             "ARCH": arch if genome is None else None,
             "GENOME": genome,
             "WEIGHTS": weights,
-            "OUT_FEATURES": list(cfg.MODEL.FPN.IN_FEATURES) or ["res2", "res3", "res4", "res5"],
+            "OUT_FEATURES": list(cfg.MODEL.FPN.IN_FEATURES)
+            or sorted({*cfg.MODEL.RPN.IN_FEATURES, *cfg.MODEL.ROI_HEADS.IN_FEATURES}),
         }
     )
+    if cfg.MODEL.ROI_HEADS.NAME == "Res5ROIHeads":
+        cfg.MODEL.ROI_HEADS.NAME = "GEMNetRes5ROIHeads"
     cfg.MODEL.BACKBONE.NAME = pyramids.get(cfg.MODEL.BACKBONE.NAME, "build_gemnet_backbone")
     if weights is None:
         cfg.MODEL.BACKBONE.FREEZE_AT = 0
@@ -131,8 +192,17 @@ def add_gemnet_config(
 def build_gemnet_backbone(cfg: Any, input_shape: Any) -> GEMNetBackbone:
     """The backbone that ``cfg.MODEL.GEMNET`` describes, without a pyramid."""
     own = cfg.MODEL.GEMNET
+    mean, std = ([value / 255 for value in values] for values in (cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD))
+    if cfg.INPUT.FORMAT == "BGR":
+        mean, std = mean[::-1], std[::-1]
     return GEMNetBackbone(
-        own.ARCH, own.GENOME, own.OUT_FEATURES, cfg.MODEL.BACKBONE.FREEZE_AT, own.WEIGHTS, input_shape.channels
+        own.ARCH,
+        own.GENOME,
+        own.OUT_FEATURES,
+        cfg.MODEL.BACKBONE.FREEZE_AT,
+        own.WEIGHTS,
+        input_shape.channels,
+        (mean, std),
     )
 
 

@@ -6,14 +6,17 @@ losses = model(images, targets)
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN, RetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import (
     ExtraFPNBlock,
@@ -22,7 +25,9 @@ from torchvision.ops.feature_pyramid_network import (
     LastLevelP6P7,
 )
 
-from gemnet.detection.backbone import GEMNet
+from gemnet.detection.backbone import BackboneError, GEMNet
+from gemnet.detection.statistics import register_statistics, restore_statistics
+from gemnet.errors import nearest
 from gemnet.models import GenomeSource
 from gemnet.weights import image_statistics
 
@@ -51,6 +56,34 @@ class GEMNetPyramid(nn.Module):
         return self.fpn(OrderedDict((str(n), level) for n, level in enumerate(self.body(x))))
 
 
+class NormalisingTransform(GeneralizedRCNNTransform):
+    """torchvision's transform of images, whose mean and deviation belong to the saved state.
+
+    In torchvision they are settings of the constructor: weights loaded into a detector that was built with others would
+    be fed wrongly without a word.
+
+    Args:
+        settings: the transform whose settings are taken over.
+    """
+
+    def __init__(self, settings: GeneralizedRCNNTransform) -> None:
+        super().__init__(
+            settings.min_size,
+            settings.max_size,
+            settings.image_mean,
+            settings.image_std,
+            settings.size_divisible,
+            settings.fixed_size,
+            _skip_resize=settings._skip_resize,
+        )
+        del self.image_mean, self.image_std
+        register_statistics(self, settings.image_mean, settings.image_std)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        restore_statistics(self, state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
 def retinanet(
     arch: str | None = None,
     genome: GenomeSource | None = None,
@@ -60,6 +93,7 @@ def retinanet(
     frozen_stages: int = -1,
     norm_eval: bool = False,
     fpn_channels: int = 256,
+    in_channels: int = 3,
     **options: Any,
 ) -> RetinaNet:
     """RetinaNet (arXiv 1708.02002) with levels P3 to P7.
@@ -73,19 +107,23 @@ def retinanet(
         frozen_stages: as in `gemnet.detection.GEMNet`.
         norm_eval: as in `gemnet.detection.GEMNet`.
         fpn_channels: channels of the pyramid.
+        in_channels: channels of the images.
         **options: of `torchvision.models.detection.RetinaNet`.
 
     Raises:
+        BackboneError: an option that nobody reads.
         GemnetError: as `gemnet.detection.GEMNet`.
     """
-    body = _body(arch, genome, weights, out_indices, frozen_stages, norm_eval)
-    options = {**_statistics(weights), **options}
+    _check_options(RetinaNet, options)
+    body = GEMNet(arch, genome, out_indices, frozen_stages, norm_eval, in_channels=in_channels, init_cfg=weights)
+    body.init_weights()
+    options = {**_statistics(weights, in_channels), **options}
     pyramid = GEMNetPyramid(body, fpn_channels, LastLevelP6P7(body.out_channels[-1], fpn_channels))
     if "anchor_generator" not in options:
         sides = [BASE_SIZE * stride // 2 for stride in _strides(body, extra=2)]
         sizes = tuple((side, int(side * 2 ** (1 / 3)), int(side * 2 ** (2 / 3))) for side in sides)
         options["anchor_generator"] = AnchorGenerator(sizes, (RATIOS,) * len(sizes))
-    return RetinaNet(pyramid, num_classes, **options)
+    return _with_saved_statistics(RetinaNet(pyramid, num_classes, **options))
 
 
 def faster_rcnn(
@@ -97,6 +135,7 @@ def faster_rcnn(
     frozen_stages: int = -1,
     norm_eval: bool = False,
     fpn_channels: int = 256,
+    in_channels: int = 3,
     **options: Any,
 ) -> FasterRCNN:
     """Faster R-CNN (arXiv 1506.01497) on a pyramid of levels P2 to P6.
@@ -110,13 +149,17 @@ def faster_rcnn(
         frozen_stages: as in `gemnet.detection.GEMNet`.
         norm_eval: as in `gemnet.detection.GEMNet`.
         fpn_channels: channels of the pyramid.
+        in_channels: channels of the images.
         **options: of `torchvision.models.detection.FasterRCNN`.
 
     Raises:
+        BackboneError: an option that nobody reads.
         GemnetError: as `gemnet.detection.GEMNet`.
     """
-    body = _body(arch, genome, weights, out_indices, frozen_stages, norm_eval)
-    options = {**_statistics(weights), **options}
+    _check_options(FasterRCNN, options)
+    body = GEMNet(arch, genome, out_indices, frozen_stages, norm_eval, in_channels=in_channels, init_cfg=weights)
+    body.init_weights()
+    options = {**_statistics(weights, in_channels), **options}
     pyramid = GEMNetPyramid(body, fpn_channels, LastLevelMaxPool())
     if "rpn_anchor_generator" not in options:
         sizes = tuple((BASE_SIZE * stride,) for stride in _strides(body, extra=1))
@@ -124,26 +167,32 @@ def faster_rcnn(
     if "box_roi_pool" not in options:
         names = [str(n) for n in range(len(body.out_channels))]
         options["box_roi_pool"] = MultiScaleRoIAlign(featmap_names=names, output_size=7, sampling_ratio=2)
-    return FasterRCNN(pyramid, num_classes, **options)
+    return _with_saved_statistics(FasterRCNN(pyramid, num_classes, **options))
 
 
-def _statistics(weights: object) -> dict[str, list[float]]:
-    """How torchvision's detectors are to normalise images, where the weights say so."""
-    found = image_statistics(weights)
-    return {} if found is None else {"image_mean": list(found[0]), "image_std": list(found[1])}
+def _statistics(weights: object, channels: int) -> dict[str, list[float]]:
+    """How images are to be normalised: as the weights say, else by ImageNet's statistics."""
+    mean, std = image_statistics(weights) or (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+    if len(mean) != channels:
+        mean, std = ([sum(values) / len(values)] * channels for values in (mean, std))
+    return {"image_mean": list(mean), "image_std": list(std)}
 
 
-def _body(
-    arch: str | None,
-    genome: GenomeSource | None,
-    weights: str | os.PathLike[str] | None,
-    out_indices: Sequence[int],
-    frozen_stages: int,
-    norm_eval: bool,
-) -> GEMNet:
-    body = GEMNet(arch, genome, out_indices, frozen_stages, norm_eval, init_cfg=weights)
-    body.init_weights()
-    return body
+def _check_options(detector: type[nn.Module], options: dict[str, Any]) -> None:
+    """torchvision's detectors hand what they don't know to a transform that drops it."""
+    ours = retinanet if detector is RetinaNet else faster_rcnn
+    known = set()
+    for function in (ours, detector.__init__, GeneralizedRCNNTransform.__init__):
+        known |= set(inspect.signature(function).parameters)
+    known -= {"self", "backbone", "options", "kwargs"}
+    for name in options:
+        if name not in known:
+            raise BackboneError(f"{ours.__name__} has no option {name!r}.{nearest(name, known)}")
+
+
+def _with_saved_statistics(model: Any) -> Any:
+    model.transform = NormalisingTransform(model.transform)
+    return model
 
 
 def _strides(body: GEMNet, extra: int) -> list[int]:

@@ -27,6 +27,7 @@ from gemnet.detection.detectron2 import GEMNetBackbone, add_gemnet_config
 CONFIGS = {
     "retinanet": "COCO-Detection/retinanet_R_50_FPN_1x.yaml",
     "faster_rcnn": "COCO-Detection/faster_rcnn_R_50_FPN_1x.yaml",
+    "c4": "COCO-Detection/faster_rcnn_R_50_C4_1x.yaml",
 }
 
 
@@ -60,15 +61,41 @@ def test_one_training_step_and_a_prediction(name: str) -> None:
         losses = model(batch())
     total = sum(losses.values())
     assert torch.isfinite(total)
-    before = [p.detach().clone() for p in model.backbone.bottom_up.parameters()]
+    body = getattr(model.backbone, "bottom_up", model.backbone)  # C4 has no pyramid
+    before = [p.detach().clone() for p in body.parameters()]
     total.backward()
     optimizer.step()
-    after = list(model.backbone.bottom_up.parameters())
+    after = list(body.parameters())
     assert all(p.grad is not None for p in after)
     assert any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
     with torch.no_grad():
         found = model.eval()(batch()[:1])
     assert found[0]["instances"].pred_boxes.tensor.shape[1] == 4
+
+
+def test_the_last_stage_is_the_shared_block_of_a_c4_detectors_heads() -> None:
+    donor = timm.create_model("gemnet_a.imagenette96", pretrained=True).state_dict()
+    model = build_model(config("c4", weights="gemnet_a.imagenette96"))
+    assert list(model.backbone.output_shape()) == ["res4"]
+    for key, value in model.roi_heads.res5.state_dict().items():
+        torch.testing.assert_close(value, donor[f"stages.{key}"])
+
+
+def test_a_dilated_last_stage_is_refused() -> None:
+    cfg = get_cfg()
+    cfg.merge_from_file(model_zoo.get_config_file("COCO-Detection/faster_rcnn_R_50_DC5_1x.yaml"))
+    with pytest.raises(BackboneError, match="RES5_DILATION is 2"):
+        add_gemnet_config(cfg, arch="gemnet_a")
+    cfg.MODEL.RESNETS.RES5_DILATION = 1
+    assert add_gemnet_config(cfg, arch="gemnet_a").MODEL.GEMNET.OUT_FEATURES == ["res5"]
+
+
+@pytest.mark.parametrize("name", ["faster_rcnn", "c4"])
+def test_weights_trained_on_images_normalised_otherwise_are_refused(name: str) -> None:
+    saved = build_model(config(name, weights="gemnet_a.imagenette96")).state_dict()
+    build_model(config(name, weights="gemnet_a.imagenette96")).load_state_dict(saved)
+    with pytest.raises(RuntimeError, match="PIXEL_MEAN"):
+        build_model(config(name)).load_state_dict(saved, strict=False)
 
 
 def test_output_shape_and_strides() -> None:

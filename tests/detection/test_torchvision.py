@@ -72,9 +72,27 @@ def test_weights_and_freezing_reach_the_backbone(name: str, tmp_path: Path) -> N
 def test_images_are_normalised_as_the_weights_were_trained_with(name: str) -> None:
     known = find_weights("gemnet_a.imagenette96")
     model = BUILDERS[name](arch="gemnet_a", weights="gemnet_a.imagenette96", **SMALL)
-    assert (tuple(model.transform.image_mean), tuple(model.transform.image_std)) == (known.mean, known.std)
+    assert model.transform.image_mean.tolist() == pytest.approx(known.mean)
+    assert model.transform.image_std.tolist() == pytest.approx(known.std)
     own = BUILDERS[name](arch="gemnet_a", weights="gemnet_a.imagenette96", image_mean=[0.5] * 3, **SMALL)
-    assert own.transform.image_mean == [0.5] * 3
+    assert own.transform.image_mean.tolist() == [0.5] * 3
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_a_reloaded_detector_sees_images_as_the_saved_one_did(name: str) -> None:
+    saved = BUILDERS[name](arch="gemnet_a", num_classes=4, image_mean=[0.9, 0.2, 0.1], image_std=[0.1] * 3, **SMALL)
+    again = BUILDERS[name](arch="gemnet_a", num_classes=4, **SMALL)
+    again.load_state_dict(saved.state_dict())
+    images, _ = batch()
+    with torch.no_grad():
+        assert torch.equal(saved.eval().transform(images)[0].tensors, again.eval().transform(images)[0].tensors)
+
+
+def test_a_state_without_statistics_still_loads_with_a_warning() -> None:
+    model = retinanet(arch="gemnet_a", num_classes=4, **SMALL)
+    old = {key: value for key, value in model.state_dict().items() if "image_" not in key}
+    with pytest.warns(UserWarning, match="don't say how images were normalised"):
+        model.load_state_dict(old)
 
 
 def test_a_network_of_the_small_form_works_too() -> None:
@@ -89,6 +107,17 @@ def test_a_network_of_the_small_form_works_too() -> None:
 def test_bad_options_are_named() -> None:
     with pytest.raises(BackboneError, match="out_indices holds 7"):
         retinanet(arch="gemnet_a", out_indices=(7,))
+    with pytest.raises(BackboneError, match=r"no option 'frozen_stage'. Did you mean 'frozen_stages'"):
+        retinanet(arch="gemnet_a", frozen_stage=2)
+    with pytest.raises(BackboneError, match=r"no option 'box_scor_thresh'. Did you mean 'box_score_thresh'"):
+        faster_rcnn(arch="gemnet_a", box_scor_thresh=0.1)
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_images_may_have_any_number_of_channels(channels: int) -> None:
+    model = retinanet(arch="gemnet_a", num_classes=4, in_channels=channels, **SMALL).eval()
+    with torch.no_grad():
+        assert len(model([torch.rand(channels, 64, 64)])) == 1
 
 
 def test_it_needs_neither_mmcv_nor_mmdet() -> None:
