@@ -2,12 +2,12 @@
 
     input -> [expand 1x1] -> DAG at constant inner width -> [squeeze-excitation] -> [project 1x1] -> [+ input] -> [act]
 
-A node aggregates what it reads and applies its operation. Where the cell strides or changes width without an
-expansion, a node that reads nothing but the cell's input does so itself; everything else that reads the input reads
-one shared *adapted* input (2x2 average pool, then ``conv1x1_bn`` where the width changes). `none` is the absence of a
-node, and nodes that can't reach the output are not built. A node left with nothing to read reads zeros. Means and sums
-of identities are means and sums of what those read: whoever reads an identity reads that, each with its share, and the
-identity is not run.
+A node aggregates what it reads and applies its operation. Depthwise convolutions may precede the expansion's. Where the
+cell strides or changes width without an expansion, a node that reads nothing but the cell's input does so itself;
+everything else that reads the input reads one shared *adapted* input (2x2 average pool, then ``conv1x1_bn`` where the
+width changes). `none` is the absence of a node, and nodes that can't reach the output are not built. A node left with
+nothing to read reads zeros. Means and sums of identities are means and sums of what those read: whoever reads an
+identity reads that, each with its share, and the identity is not run.
 """
 
 from __future__ import annotations

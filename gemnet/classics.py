@@ -72,6 +72,241 @@ def bottleneck_block() -> CellSpec:
     )
 
 
+def universal_inverted_bottleneck(
+    ratio: float = 4.0, start: int = 0, middle: int = 3, residual: str = "identity"
+) -> CellSpec:
+    """MobileNetV4's block (Qin et al., 2024): depthwise, expand, depthwise, linear projection, either window optional.
+
+    With ``start`` only it is ConvNeXt's form, with ``middle`` only MobileNetV2's, with both *ExtraDW*, without a
+    feed-forward network. A form without ``middle`` does not stride.
+
+    Args:
+        ratio: expansion of the input's width.
+        start: side of the depthwise window before the expansion; 0 for none.
+        middle: side of the one after it, which takes the stride; 0 for none.
+        residual: ``identity`` or ``none``.
+    """
+    return CellSpec(
+        graph=chain(f"dw{middle}x{middle}_bn_act" if middle else "identity"),
+        aggregate="sum",
+        output="sum",
+        expand=f"dw{start}x{start}_bn_conv1x1_bn_act" if start else "conv1x1_bn_act",
+        inner_ratio=ratio,
+        inner_of="input",
+        project="conv1x1_bn",
+        residual=residual,
+    )
+
+
+def depthwise_separable(kernel: int = 3, se_ratio: float = 0.0, residual: str = "none") -> CellSpec:
+    """PP-LCNet's block (Cui et al., 2021), MobileNet's first: depthwise, 1x1, each with its activation.
+
+    Args:
+        kernel: side of the depthwise window.
+        se_ratio: squeeze-excitation between the two, as a fraction of the width.
+        residual: ``none`` or ``identity``.
+    """
+    return CellSpec(
+        graph=chain(f"dw{kernel}x{kernel}_bn_act"),
+        aggregate="sum",
+        output="sum",
+        inner_of="input",
+        se_ratio=se_ratio,
+        project="conv1x1_bn_act",
+        residual=residual,
+    )
+
+
+def plain_convolution(op: str = "conv3x3_bn_act") -> CellSpec:
+    """One operation as a block, without a residual: the early layers of MobileNetV4 and other fast networks."""
+    return CellSpec(graph=chain(op), aggregate="sum", output="sum")
+
+
+def repvgg_block(kernel: int = 3, identity: bool = True) -> CellSpec:
+    """RepVGG's block (Ding et al., 2021): a convolution, a 1x1 and a norm side by side, one convolution once deployed.
+
+    Args:
+        kernel: side of the window.
+        identity: whether there is the norm, which needs size and width to stay.
+    """
+    branches = (f"conv{kernel}x{kernel}_bn", "conv1x1_bn", *(["bn"] if identity else []))
+    graph = CellGraph(
+        branches, frozenset(e for n in range(1, len(branches) + 1) for e in ((0, n), (n, len(branches) + 1)))
+    )
+    return CellSpec(graph=graph, aggregate="sum", output="sum", final_activation="act")
+
+
+def mobileone_block(kernel: int = 3, identity: bool = True) -> CellSpec:
+    """MobileOne's block (Vasu et al., 2023), without over-parametrisation: two convolutions once deployed.
+
+    Args:
+        kernel: side of the depthwise window.
+        identity: whether there are branches of a norm alone, which need size and width to stay.
+    """
+    depthwise = (f"dw{kernel}x{kernel}_bn", "dw1x1_bn", *(["bn"] if identity else []))
+    act = len(depthwise) + 1
+    pointwise = ("conv1x1_bn", "bn") if identity else ()
+    edges = {edge for n in range(1, act) for edge in ((0, n), (n, act))}
+    if identity:
+        edges |= {edge for n in (act + 1, act + 2) for edge in ((act, n), (n, act + 3))}
+    else:
+        edges.add((act, act + 1))
+    return CellSpec(
+        graph=CellGraph((*depthwise, "act", *pointwise), frozenset(edges)),
+        aggregate="sum",
+        output="sum",
+        inner_of="output" if identity else "input",
+        project=None if identity else "conv1x1_bn",
+        final_activation="act",
+    )
+
+
+def repvgg(
+    widths: Sequence[int] = (48, 96, 192, 1280),
+    depths: Sequence[int] = (2, 4, 14, 1),
+    stem_width: int = 48,
+    input_size: int = 224,
+    num_classes: int = 1000,
+) -> Genome:
+    """RepVGG, A0 by default, but for the branch of its stem, which is one convolution here.
+
+    Args:
+        widths: channels of each stage.
+        depths: blocks of each stage; the first of each strides and has no identity.
+        stem_width: channels of the stem.
+        input_size: side of the images.
+        num_classes: classes.
+    """
+    return _with_reductions(
+        "repvgg", repvgg_block(), repvgg_block(identity=False), widths, depths, stem_width, input_size, num_classes
+    ).replace(origin="Ding et al., RepVGG: making VGG-style ConvNets great again, CVPR 2021")
+
+
+def mobileone(
+    widths: Sequence[int] = (96, 192, 512, 1280),
+    depths: Sequence[int] = (2, 8, 10, 1),
+    stem_width: int = 64,
+    input_size: int = 224,
+    num_classes: int = 1000,
+) -> Genome:
+    """MobileOne, S1 by default, its stem one convolution; arguments as `repvgg`."""
+    return _with_reductions(
+        "mobileone",
+        mobileone_block(),
+        mobileone_block(identity=False),
+        widths,
+        depths,
+        stem_width,
+        input_size,
+        num_classes,
+    ).replace(origin="Vasu et al., MobileOne: an improved one millisecond mobile backbone, CVPR 2023")
+
+
+def _with_reductions(
+    name: str,
+    block: CellSpec,
+    reduction: CellSpec,
+    widths: Sequence[int],
+    depths: Sequence[int],
+    stem_width: int,
+    input_size: int,
+    num_classes: int,
+) -> Genome:
+    """Stages of blocks, each begun by one that strides."""
+    stages = tuple(
+        StageSpec("block", width, depth - 1, 2, "reduction") if depth > 1 else StageSpec("reduction", width, 1, 2)
+        for width, depth in zip(widths, depths, strict=True)
+    )
+    cells = {"reduction": reduction, "block": block}
+    return Genome(
+        stem=(LayerSpec("conv3x3_bn_act", stem_width, 2),),
+        cells=cells if max(depths) > 1 else {"reduction": reduction},
+        stages=stages,
+        input_size=input_size,
+        num_classes=num_classes,
+        name=name,
+    )
+
+
+def lcnet(width: float = 1.0, input_size: int = 224, num_classes: int = 1000) -> Genome:
+    """PP-LCNet (Cui et al., 2021) up to its last feature map: timm's hidden layer after the global pool is left out.
+
+    Args:
+        width: factor on all widths but the stem's.
+        input_size: side of the images.
+        num_classes: classes.
+    """
+    settings = [
+        ("dw3", 32, 1, 1),
+        ("dw3", 64, 2, 2),
+        ("dw3", 128, 2, 2),
+        ("dw3", 256, 1, 2),
+        ("dw5", 256, 5, 1),
+        ("dw5_se", 512, 2, 2),
+    ]
+    return Genome(
+        stem=(LayerSpec("conv3x3_bn_act", make_divisible(16 * width), 2),),
+        cells={
+            "dw3": depthwise_separable(3),
+            "dw5": depthwise_separable(5),
+            "dw5_se": depthwise_separable(5, 0.25),
+        },
+        stages=tuple(StageSpec(cell, make_divisible(w * width), depth, stride) for cell, w, depth, stride in settings),
+        activation="hswish",
+        input_size=input_size,
+        num_classes=num_classes,
+        name=f"lcnet_{round(100 * width):03d}",
+        origin="Cui et al., PP-LCNet: a lightweight CPU convolutional neural network, 2021",
+    )
+
+
+def mobilenetv4_conv_small(width: float = 1.0, input_size: int = 224, num_classes: int = 1000) -> Genome:
+    """MobileNetV4-Conv-Small up to its last feature map: timm's hidden layer after the global pool is left out.
+
+    Args:
+        width: factor on all widths but the stem's, which shrinks only below 1.
+        input_size: side of the images.
+        num_classes: classes.
+    """
+    block = universal_inverted_bottleneck
+    cells = {
+        "conv3": plain_convolution(),
+        "conv1": plain_convolution("conv1x1_bn_act"),
+        "extra3": block(3, 5, 5),
+        "inverted2": block(2, 0, 3),
+        "convnext4": block(4, 3, 0),
+        "extra6": block(6, 3, 3),
+        "extra4": block(4, 5, 5),
+        "inverted4_5": block(4, 0, 5),
+        "inverted3_5": block(3, 0, 5),
+        "inverted4_3": block(4, 0, 3),
+    }
+    settings = [
+        ("conv3", 32, 1, 2),
+        ("conv1", 32, 1, 1),
+        ("conv3", 96, 1, 2),
+        ("conv1", 64, 1, 1),
+        ("extra3", 96, 1, 2),
+        ("inverted2", 96, 4, 1),
+        ("convnext4", 96, 1, 1),
+        ("extra6", 128, 1, 2),
+        ("extra4", 128, 1, 1),
+        ("inverted4_5", 128, 1, 1),
+        ("inverted3_5", 128, 1, 1),
+        ("inverted4_3", 128, 2, 1),
+    ]
+    return Genome(
+        stem=(LayerSpec("conv3x3_bn_act", make_divisible(32 * width) if width > 1 else 32, 2),),
+        cells=cells,
+        stages=tuple(StageSpec(cell, make_divisible(w * width), depth, stride) for cell, w, depth, stride in settings),
+        head=(LayerSpec("conv1x1_bn_act", make_divisible(960 * width)),),
+        input_size=input_size,
+        num_classes=num_classes,
+        name="mobilenetv4_conv_small" if width == 1 else f"mobilenetv4_conv_small_{round(100 * width):03d}",
+        origin="Qin et al., MobileNetV4: universal models for the mobile ecosystem, ECCV 2024",
+    )
+
+
 def mobilenetv2(width: float = 1.0, input_size: int = 224, num_classes: int = 1000) -> Genome:
     """MobileNetV2, with timm's rounding of widths (``mobilenetv2_100``, ``_050``, ...).
 

@@ -28,7 +28,7 @@ from timm.layers import make_divisible
 
 from gemnet.cell_graph import CellGraph
 from gemnet.errors import GemnetError, GenomeError, nearest
-from gemnet.operations import ACTIVATIONS, parse_operation
+from gemnet.operations import ACTIVATIONS, Step, parse_operation
 
 FORMAT = 1
 MAX_WIDTH = 4096
@@ -53,7 +53,7 @@ class LayerSpec:
     Args:
         op: the operation's name.
         width: channels it writes; as many as it reads by default.
-        stride: 1 or 2.
+        stride: 1, 2 or 4.
     """
 
     op: str
@@ -66,7 +66,7 @@ class LayerSpec:
             raise GenomeError("op is 'none', which computes nothing. Leave the layer out.")
         if self.width is not None:
             _integer("width", self.width, 1, MAX_WIDTH)
-        _choice("stride", self.stride, (1, 2))
+        _choice("stride", self.stride, (1, 2, 4))
         if self.stride != 1 and not operation.can_stride:
             raise GenomeError(f"stride is {self.stride}, but {self.op!r} can't stride. Use a convolution or a pool.")
 
@@ -81,7 +81,8 @@ class CellSpec:
             however many identity paths there are), ``sum``, or ``sigmoid_weighted`` (sum with a learnt weight in
             (0, 1) an edge).
         output: how the output node does: one of these or ``concat``.
-        expand: 1x1 convolution before the DAG, such as ``conv1x1_bn_act``; None for none.
+        expand: 1x1 convolution before the DAG, such as ``conv1x1_bn_act``, or depthwise ones and then it, such as
+            ``dw5x5_bn_conv1x1_bn_act``; None for none.
         inner_ratio: channels inside the DAG, as a multiple of `inner_of`'s (rounded to a multiple of 8 unless 1).
         inner_of: ``output`` (the stage's width, as in ResNet) or ``input`` (as in MobileNetV2).
         se_ratio: channels inside a squeeze-excitation after the DAG, as a fraction of the DAG's; 0 for none.
@@ -121,9 +122,13 @@ class CellSpec:
         for key in ("expand", "project"):
             name = getattr(self, key)
             if name is not None:
-                windows = [step for step in _operation(key, name).steps if step[0] not in ("bn", "act", *ACTIVATIONS)]
-                if windows != [("conv", 1, 1)]:
-                    raise GenomeError(f"{key} is {name!r}; expected one 1x1 convolution such as 'conv1x1_bn', or null.")
+                windows = [step for step in _operation(key, name).steps if step.kind not in ("bn", "act", *ACTIVATIONS)]
+                before = windows[:-1] if key == "expand" else []
+                if [*before, Step("conv")] != windows or any(step.kind != "dw" for step in before):
+                    also = " (after depthwise ones, if any)" if key == "expand" else ""
+                    raise GenomeError(
+                        f"{key} is {name!r}; expected one 1x1 convolution{also} such as 'conv1x1_bn', or null."
+                    )
         if self.final_activation is not None:
             _choice("final_activation", self.final_activation, ("act", *ACTIVATIONS))
         if self.project is None:

@@ -9,7 +9,9 @@ An operation's name is the list of its steps in the order in which they run, joi
     identity, none                        alone: pass on, contribute nothing
 
 So ``dw5x5_bn_act`` normalises after the convolution and ``relu_conv3x3_bn`` activates before it. ``conv3x3d2`` is
-dilated by 2. Kernels are odd, padding keeps the size, convolutions have no bias (a norm carries it). The first
+dilated by 2; ``conv3x3w16`` has groups of 16 channels, or the next wider ones that divide all channels evenly. Padding
+keeps the size, convolutions have no bias (a norm carries it). Windows have odd sides, but for ``conv2x2`` and other
+even ones, which begin at their pixel: with a stride of their own side they cut the image into patches. The first
 windowed step (convolution or pool) takes the stride, the first dense one (conv, sep) takes the change of width.
 """
 
@@ -42,26 +44,32 @@ KNOWN_OPERATIONS = (
     *(f"dw{k}x{k}_bn" for k in (3, 5, 7)),
     *(f"conv{k}x{k}_bn_{act}" for k in (1, 3, 5, 7) for act in ("act", "relu")),
     *(f"conv{k}x{k}_bn" for k in (1, 3, 5, 7)),
+    *(f"conv{k}x{k}_bn{act}" for k in (2, 4) for act in ("", "_act")),
+    *(f"conv3x3w{w}_bn{act}" for w in (8, 16, 32, 64) for act in ("", "_act")),
     *(f"sep{k}x{k}_bn_act" for k in (3, 5)),
     *(f"relu_conv{k}x{k}_bn" for k in (1, 3)),
     *(f"relu_sep{k}x{k}_bn" for k in (3, 5)),
     "avg_pool_3x3",
     "max_pool_3x3",
+    "bn",
     "bn_relu",
     "bn_act",
+    "act",
     "identity",
     "none",
 )
 """Names for suggestions; any name the grammar allows is an operation."""
 
 _TOKEN = re.compile(
-    r"(?P<window>conv|dw|sep|avg_pool_|max_pool_)(?P<kernel>\d+)x(?P<other>\d+)(?:d(?P<dilation>\d+))?"
+    r"(?P<window>conv|dw|sep|avg_pool_|max_pool_)(?P<kernel>\d+)x(?P<other>\d+)(?:d(?P<dilation>\d+))?(?:w(?P<group>\d+))?"
     r"|(?P<plain>bn|act|" + "|".join(sorted(ACTIVATIONS, key=len, reverse=True)) + r")"
 )
 _MAX_KERNEL = 15
 _MAX_DILATION = 8
+_MAX_GROUP_WIDTH = 4096
 _MAX_STEPS = 8
 _IN_PLACE = (nn.ReLU, nn.ReLU6, nn.Hardswish, nn.SiLU)
+_LINEAR = ("conv", "dw", "sep", "avg_pool", "bn")
 
 
 class NarrowStridedConv2d(nn.Conv2d):
@@ -77,6 +85,22 @@ class NarrowStridedConv2d(nn.Conv2d):
         if torch.is_grad_enabled():
             picked = input[:, :, :: self.stride[0], :: self.stride[1]]
             return F.conv2d(picked, self.weight, self.bias, groups=self.groups)
+        return self._conv_forward(input, self.weight, self.bias)
+
+
+class EndPaddedConv2d(nn.Conv2d):
+    """A convolution of an even window, which begins at its pixel and is padded with zeros where it leaves the image."""
+
+    def forward(self, input: Tensor) -> Tensor:  # torch's own name
+        """``batch x in_channels x h x w`` to ``batch x out_channels x ceil(h / stride) x ceil(w / stride)``."""
+        missing = [
+            (-(-size // stride) - 1) * stride + (kernel - 1) * dilation + 1 - size
+            for size, kernel, stride, dilation in zip(
+                input.shape[2:], self.kernel_size, self.stride, self.dilation, strict=True
+            )
+        ]
+        if any(type(each) is not int or each != 0 for each in missing):  # sizes of an export may be symbols
+            input = F.pad(input, [0, missing[1], 0, missing[0]])
         return self._conv_forward(input, self.weight, self.bias)
 
 
@@ -187,6 +211,17 @@ class Layer:
     dilation: int = 1
     groups: int = 1
 
+    @property
+    def is_linear(self) -> bool:
+        """Whether what it writes is linear in what it reads, at inference, and an offset."""
+        return self.kind in _LINEAR
+
+    @property
+    def padding(self) -> tuple[int, int]:
+        """Zeros before and after each row and column; after it, those that a stride of 1 needs."""
+        reach = self.dilation * (self.kernel - 1)
+        return (reach // 2, reach // 2) if self.kernel % 2 else (0, reach)
+
     def output_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """(height, width) after this layer."""
         return -(-size[0] // self.stride), -(-size[1] // self.stride)
@@ -202,10 +237,14 @@ class Layer:
 
     def build(self, after_window: bool, dd: dict[str, Any]) -> nn.Module:
         """The module. ``after_window``: the input is nobody else's, so an activation may overwrite it."""
-        padding = self.dilation * (self.kernel - 1) // 2
+        padding = self.padding[0]
         if self.kind == "conv":
-            narrow = self.kernel == 1 and self.stride > 1 and self.in_channels < 16
-            return (NarrowStridedConv2d if narrow else nn.Conv2d)(
+            convolution: type[nn.Conv2d] = nn.Conv2d
+            if self.kernel % 2 == 0:
+                convolution = EndPaddedConv2d
+            elif self.kernel == 1 and self.stride > 1 and self.in_channels < 16:
+                convolution = NarrowStridedConv2d
+            return convolution(
                 self.in_channels,
                 self.out_channels,
                 self.kernel,
@@ -227,17 +266,33 @@ class Layer:
         return build_activation(self.kind, inplace=after_window)
 
 
+class Step(NamedTuple):
+    """One step of an operation's name.
+
+    Args:
+        kind: ``conv``, ``dw``, ``sep``, ``avg_pool``, ``max_pool``, ``bn``, ``act`` or the name of an activation.
+        kernel: side of the window.
+        dilation: spread of the window.
+        group_width: least number of channels in a group of a dense convolution; 0 for a single group of all.
+    """
+
+    kind: str
+    kernel: int = 1
+    dilation: int = 1
+    group_width: int = 0
+
+
 @dataclass(frozen=True)
 class Operation:
     """A parsed operation name.
 
     Args:
         name: the name.
-        steps: (kind, kernel, dilation) of each step; empty for ``identity`` and ``none``.
+        steps: in order; empty for ``identity`` and ``none``.
     """
 
     name: str
-    steps: tuple[tuple[str, int, int], ...]
+    steps: tuple[Step, ...]
 
     @property
     def is_none(self) -> bool:
@@ -252,17 +307,22 @@ class Operation:
     @property
     def first_kind(self) -> str:
         """Kind of the first step that is no activation, such as ``conv``; "" where there is none."""
-        return next((kind for kind, _, _ in self.steps if kind != "act" and kind not in ACTIVATIONS), "")
+        return next((step.kind for step in self.steps if step.kind != "act" and step.kind not in ACTIVATIONS), "")
 
     @property
     def can_stride(self) -> bool:
         """Whether a step of it can take a stride."""
-        return any(kind in ("conv", "dw", "sep", "avg_pool", "max_pool") for kind, _, _ in self.steps)
+        return any(step.kind in ("conv", "dw", "sep", "avg_pool", "max_pool") for step in self.steps)
 
     @property
     def can_widen(self) -> bool:
         """Whether a step of it can change the number of channels."""
-        return any(kind in ("conv", "sep") for kind, _, _ in self.steps)
+        return any(step.kind in ("conv", "sep") for step in self.steps)
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether what it writes is linear in what it reads, at inference, and an offset."""
+        return not self.is_none and all(step.kind in _LINEAR for step in self.steps)
 
     def layers(
         self,
@@ -310,10 +370,10 @@ class Operation:
             stride = stride if step == 1 else 1
             channels = out
 
-        for kind, kernel, own in self.steps:
+        for kind, kernel, own, group_width in self.steps:
             spread = own * dilation if kernel > 1 else 1
             if kind == "conv":
-                add("conv", "conv", out_channels, kernel, spread)
+                add("conv", "conv", out_channels, kernel, spread, groups_of(group_width, channels, out_channels))
             elif kind == "dw":
                 add("conv", "conv_dw", channels, kernel, spread, groups=channels)
             elif kind == "sep":
@@ -356,6 +416,18 @@ class Operation:
         return total
 
 
+def groups_of(width: int, in_channels: int, out_channels: int) -> int:
+    """Groups of a convolution: the most that divide both channel counts into groups of at least ``width`` each.
+
+    Args:
+        width: least channels of a group, on either side; 0 for a single group.
+        in_channels: channels read.
+        out_channels: channels written.
+    """
+    most = min(in_channels, out_channels) // width if width else 1
+    return next((n for n in range(most, 1, -1) if in_channels % n == 0 and out_channels % n == 0), 1)
+
+
 def build_activation(name: str, inplace: bool = False) -> nn.Module:
     """An activation by its name in `ACTIVATIONS`.
 
@@ -377,7 +449,7 @@ def parse_operation(name: str) -> Operation:
     """
     if name in ("identity", "none"):
         return Operation(name, ())
-    steps: list[tuple[str, int, int]] = []
+    steps: list[Step] = []
     at = 0
     while isinstance(name, str):
         match = _TOKEN.match(name, at)
@@ -385,19 +457,26 @@ def parse_operation(name: str) -> Operation:
             break
         end = match.end()
         if match["plain"]:
-            steps.append((match["plain"], 1, 1))
+            steps.append(Step(match["plain"]))
         else:
-            kernel, dilation = int(match["kernel"]), int(match["dilation"] or 1)
+            kind, kernel, dilation = match["window"].rstrip("_"), int(match["kernel"]), int(match["dilation"] or 1)
+            group_width = int(match["group"] or 0)
             if match["kernel"] != match["other"]:
                 break
-            if match["dilation"] and match["window"].endswith("_pool_"):
+            if match["dilation"] and kind.endswith("_pool"):
                 raise OperationError(f"Operation {name!r}: a pool has no dilation, got {match[0]!r}.")
-            if kernel % 2 == 0 or kernel > _MAX_KERNEL or not 1 <= dilation <= _MAX_DILATION:
+            if match["group"] and (kind != "conv" or not 1 <= group_width <= _MAX_GROUP_WIDTH):
                 raise OperationError(
-                    f"Operation {name!r}: a window has an odd side of at most {_MAX_KERNEL} and a dilation of 1 to "
-                    f"{_MAX_DILATION}, got {match[0]!r}."
+                    f"Operation {name!r}: groups are for 'conv', 1 to {_MAX_GROUP_WIDTH} channels each, got "
+                    f"{match[0]!r}."
                 )
-            steps.append((match["window"].rstrip("_"), kernel, dilation))
+            even = kernel % 2 == 0
+            if not 1 <= kernel <= _MAX_KERNEL or (even and kind != "conv") or not 1 <= dilation <= _MAX_DILATION:
+                raise OperationError(
+                    f"Operation {name!r}: a window has an odd side of at most {_MAX_KERNEL} (of 'conv' also an even "
+                    f"one) and a dilation of 1 to {_MAX_DILATION}, got {match[0]!r}."
+                )
+            steps.append(Step(kind, kernel, dilation, group_width))
         if end == len(name) and len(steps) <= _MAX_STEPS:
             return Operation(name, tuple(steps))
         if end < len(name) and name[end] != "_":

@@ -16,6 +16,8 @@ from itertools import product
 import torch
 from torch import Tensor, nn
 
+from gemnet.operations import EndPaddedConv2d
+
 Offset = tuple[int, int]
 
 
@@ -137,7 +139,8 @@ class LinearMap:
         first, last, step = whole.window
         size = ((last[0] - first[0]) // step + 1, (last[1] - first[1]) // step + 1)
         even = first[0] != -last[0] or first[1] != -last[1]
-        conv = nn.Conv2d(
+        begins = even and first == (0, 0)  # at its pixel, and so it pads for itself, where it must
+        conv = (EndPaddedConv2d if begins else nn.Conv2d)(
             self.channels[0],
             self.channels[1],
             size,
@@ -156,7 +159,7 @@ class LinearMap:
         if conv.bias is not None and bias is not None:
             conv.bias.data.copy_(bias)
         conv.requires_grad_(False)
-        if not even:
+        if begins or not even:
             return conv
         # A convolution pads opposite sides alike.
         return nn.Sequential(nn.ZeroPad2d((-first[1], last[1], -first[0], last[0])), conv)

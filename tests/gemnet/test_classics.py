@@ -13,12 +13,17 @@ import torch
 import torchvision
 from torch import nn
 
+from gemnet.cell import RAW, Cell
 from gemnet.classics import (
     NASBENCH201_OPERATIONS,
+    lcnet,
     mobilenetv2,
+    mobilenetv4_conv_small,
+    mobileone,
     nasbench201,
     nasbench201_cell,
     random_wiring,
+    repvgg,
     resnet,
     watts_strogatz_cell,
 )
@@ -82,6 +87,72 @@ def test_resnet_is_timms() -> None:
     ours = GEMNet(resnet(34))
     copy_in_order(theirs, ours)
     assert_same_function(theirs, ours)
+
+
+def assert_same_features(theirs: nn.Module, ours: GEMNet, size: int = 65) -> None:
+    x = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(1))
+    for training in (False, True):
+        theirs.train(training), ours.train(training)
+        with torch.no_grad():
+            torch.testing.assert_close(theirs.forward_features(x), ours.forward_features(x), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "genome"),
+    [
+        ("lcnet_050", lcnet(0.5)),
+        ("mobilenetv4_conv_small_050", mobilenetv4_conv_small(0.5)),
+    ],
+)
+def test_features_are_timms_up_to_the_hidden_layer_after_the_global_pool(name: str, genome: Genome) -> None:
+    theirs = randomise(timm.create_model(name), 0)
+    theirs.conv_head = theirs.norm_head = theirs.classifier = nn.Identity()  # ours has no layer after the pool
+    ours = GEMNet(genome, num_classes=0)
+    copy_in_order(theirs, ours)
+    assert_same_features(theirs, ours)
+
+
+def branches_of(name: str, blocks: list[nn.Module]) -> dict[tuple[str, bool], nn.Module]:
+    """timm's branches by the operation's name and whether it reads the cell's input."""
+    if name.startswith("repvgg"):
+        (block,) = blocks
+        return {
+            ("conv3x3_bn", True): block.conv_kxk,
+            ("conv1x1_bn", True): block.conv_1x1,
+            ("bn", True): block.identity,
+        }
+    depthwise, pointwise = blocks
+    return {
+        ("dw3x3_bn", True): depthwise.conv_kxk[0],
+        ("dw1x1_bn", True): depthwise.conv_scale,
+        ("bn", True): depthwise.identity,
+        ("conv1x1_bn", False): pointwise.conv_kxk[0],
+        ("bn", False): pointwise.identity,
+    }
+
+
+@pytest.mark.parametrize(("name", "genome", "modules"), [("repvgg_a0", repvgg(), 1), ("mobileone_s1", mobileone(), 2)])
+def test_stages_of_linear_branches_are_timms(name: str, genome: Genome, modules: int) -> None:
+    theirs = randomise(timm.create_model(name), 0)
+    ours = GEMNet(genome)
+    blocks = [block for stage in theirs.stages for block in stage]
+    cells = [module for module in ours.stages.modules() if isinstance(module, Cell)]
+    assert len(blocks) == modules * len(cells)
+    for number, cell in enumerate(cells):
+        branches = branches_of(name, blocks[modules * number : modules * (number + 1)])
+        for node in cell.layout.nodes:
+            if node.operation is not None and node.operation.name != "act":
+                branch = branches.pop((node.operation.name, set(node.sources) == {RAW}))
+                copy_in_order(branch, cell.operations[str(node.node)])
+        if cell.project is not None:
+            copy_in_order(branches.pop(("conv1x1_bn", False)), cell.project)
+        assert not [branch for branch in branches.values() if branch is not None]
+    x = torch.randn(2, genome.stem_width, 17, 17, generator=torch.Generator().manual_seed(1))
+    for training in (False, True):
+        theirs.train(training), ours.train(training)
+        with torch.no_grad():
+            expected = theirs.stages(x)  # nothing normalises the sums: they grow from block to block
+            torch.testing.assert_close(ours.stages(x), expected, rtol=0, atol=1e-3 * float(expected.abs().max()))
 
 
 @pytest.mark.parametrize("stride", [8, 16])

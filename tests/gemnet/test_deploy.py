@@ -9,6 +9,8 @@ from random_genomes import random_genome
 from torch import nn
 
 import gemnet
+from gemnet.classics import chain
+from gemnet.genome import CellSpec, Genome, LayerSpec, StageSpec
 from gemnet.network import GEMNet
 
 
@@ -43,3 +45,13 @@ def test_random_genomes_compute_the_same_when_deployed(seed: int) -> None:
     assert not any(isinstance(module, nn.BatchNorm2d) for module in deployed.modules())
     images = torch.randn(2, 3, genome.input_size, genome.input_size + 5, generator=torch.Generator().manual_seed(seed))
     assert error(model, deployed, images) < 1e-4
+
+
+@pytest.mark.parametrize("size", [32, 35])
+def test_patches_and_groups_compute_the_same_when_deployed_without_a_pad_of_their_own(size: int) -> None:
+    block = CellSpec(chain("conv2x2_bn", "conv3x3w8_bn_act", "conv2x2_bn"), residual="pool_conv1x1_bn")
+    genome = Genome((LayerSpec("conv4x4_bn_act", 16, 4),), {"block": block}, (StageSpec("block", 32, 2, 2),))
+    model = with_random_norms(GEMNet(genome, num_classes=5), 0)
+    deployed = gemnet.deploy(model)
+    assert not any(isinstance(module, nn.ZeroPad2d) for module in deployed.modules())
+    assert error(model, deployed, torch.randn(2, 3, size, size + 3)) < 1e-4

@@ -75,7 +75,7 @@ def test_pools_are_not_dilated() -> None:
     [
         ("dw3x3_bn_atc", "Did you mean 'dw3x3_bn_act'"),
         ("relu_conv3x3", None),
-        ("conv2x2_bn", "odd side"),
+        ("dw2x2_bn", "odd side"),
         ("conv17x17_bn", "at most 15"),
         ("conv3x5_bn", "Did you mean 'conv5x5_bn'"),
         ("dw3x3d0_bn", "dilation of 1 to 8"),
@@ -131,3 +131,43 @@ def test_strides_of_narrow_1x1_convolutions_have_right_gradients_in_channels_las
     ours, theirs = module.conv.weight.grad, exact.conv.weight.grad
     assert ours is not None
     assert torch.allclose(ours.double(), theirs, rtol=1e-3, atol=1e-3 * theirs.abs().max())
+
+
+def test_groups_are_at_least_as_wide_as_named_and_divide_all_channels() -> None:
+    def groups(name: str, channels_in: int, channels_out: int) -> int:
+        return parse_operation(name).build(channels_in, channels_out).conv.groups
+
+    assert groups("conv3x3w16_bn", 64, 64) == 4
+    assert groups("conv3x3w16_bn", 40, 40) == 2  # 20 wide: groups of 16 don't divide 40 channels
+    assert groups("conv3x3w16_bn", 48, 32) == 2
+    assert groups("conv3x3w16_bn", 12, 12) == groups("conv3x3_bn", 64, 64) == 1
+    with pytest.raises(OperationError, match="groups are for 'conv'"):
+        parse_operation("dw3x3w8_bn")
+
+
+@pytest.mark.parametrize(("name", "stride"), [("conv2x2_bn", 2), ("conv4x4_bn", 4), ("conv4x4_bn", 2)])
+@pytest.mark.parametrize("size", [16, 17, 19])
+def test_even_windows_begin_at_their_pixel_and_see_zeros_beyond_the_image(name: str, stride: int, size: int) -> None:
+    module = parse_operation(name).build(3, 5, stride)[0]
+    x = torch.randn(1, 3, size, size)
+    side = -(-size // stride)
+    padded = torch.zeros(1, 3, 40, 40)
+    padded[..., :size, :size] = x
+    expected = torch.nn.functional.conv2d(padded, module.weight, stride=stride)[..., :side, :side]
+    torch.testing.assert_close(module(x), expected)
+
+
+def test_an_even_window_that_spreads_instead_of_striding_is_the_same_at_every_second_pixel() -> None:
+    operation = parse_operation("conv2x2_conv2x2")
+    strided, spread = operation.build(3, 5, 2), operation.build(3, 5, 2, dilates=True)
+    spread.load_state_dict(strided.state_dict())
+    x = torch.randn(1, 3, 13, 13)
+    torch.testing.assert_close(spread(x)[..., ::2, ::2], strided(x))
+
+
+def test_operations_say_what_is_linear() -> None:
+    linear = {name for name in BUILDABLE if parse_operation(name).is_linear}
+    assert {"bn", "identity", "avg_pool_3x3", "dw5x5_bn", "conv3x3w16_bn"} <= linear
+    assert not {"act", "max_pool_3x3", "conv1x1_bn_act", "relu_conv3x3_bn"} & linear
+    layer = parse_operation("conv5x5w16_bn").layers(64, 32, 2)[0]
+    assert (layer.is_linear, layer.kernel, layer.stride, layer.groups, layer.padding) == (True, 5, 2, 2, (2, 2))
