@@ -7,7 +7,7 @@ model = dict(
         std=[58.395, 57.12, 57.375],
         bgr_to_rgb=True,
         pad_size_divisor=32),
-    backbone=dict(type='gemnet.GEMNet'),
+    backbone=dict(type='gemnet.GEMNet', channels_last=True),
     neck=dict(type='FPN', out_channels=256, start_level=1, add_extra_convs='on_input', num_outs=5),
     bbox_head=dict(
         type='RetinaHead',

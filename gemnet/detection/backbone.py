@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -74,6 +75,12 @@ class GEMNet(BaseModule):
             updated once all the same.
         drop_path_rate: stochastic depth of the last block.
         in_channels: channels of the images.
+        norm_cfg: norms in the place of batch norm: ``dict(type='SyncBN')`` for statistics over all processes, or
+            ``dict(type='GN', num_groups=32)`` (as many groups as divide the channels, at most that many), with
+            ``requires_grad=False`` where scales and shifts are not to learn. Weights of batch norms keep scale and
+            shift in either.
+        channels_last: whether levels are handed on in channels_last on a CPU, where neck and heads then follow: a
+            training step takes two thirds of the time. Heads that look at tensors by ``view`` can't take it.
         init_cfg: weights: a path or a zoo tag (``gemnet_b.imagenette96``), or
             ``dict(type='Pretrained', checkpoint=<either>)``; None for none.
 
@@ -92,6 +99,8 @@ class GEMNet(BaseModule):
         with_cp: bool = False,
         drop_path_rate: float = 0.0,
         in_channels: int = 3,
+        norm_cfg: Mapping[str, Any] | None = None,
+        channels_last: bool = False,
         init_cfg: str | os.PathLike[str] | dict[str, Any] | list[Any] | None = None,
     ) -> None:
         if isinstance(init_cfg, str | os.PathLike):
@@ -111,9 +120,12 @@ class GEMNet(BaseModule):
         self.out_channels = tuple(levels[index].width for index in self.out_indices)
         self.strides = tuple(levels[index].reduction for index in self.out_indices)
         net = network.GEMNet(self.genome, num_classes=0, in_chans=in_channels, drop_path_rate=drop_path_rate)
+        self.channels_last = channels_last
         self._ends = {levels[index].stage for index in self.out_indices}
         self.stem = net.stem
         self.stages = net.stages[: max(self._ends) + 1]
+        if norm_cfg is not None:
+            _replace_norms(self, norm_cfg)
         self._freeze()
 
     def init_weights(self) -> None:
@@ -131,10 +143,7 @@ class GEMNet(BaseModule):
         load_backbone_weights(self, self.init_cfg["checkpoint"], self.init_cfg.get("prefix"))
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Levels ``out_indices`` of images ``batch x in_channels x h x w``, largest first.
-
-        On a CPU they are in channels_last, and neck and heads follow: a training step takes two thirds of the time.
-        """
+        """Levels ``out_indices`` of images ``batch x in_channels x h x w``, largest first."""
         if x.device.type == "cpu":
             x = x.contiguous(memory_format=torch.channels_last)
         x = self.stem(x)
@@ -146,7 +155,7 @@ class GEMNet(BaseModule):
                 else:
                     x = block(x)
             if number in self._ends:
-                levels.append(x)
+                levels.append(x if self.channels_last else x.contiguous())
         return tuple(levels)
 
     def train(self, mode: bool = True) -> GEMNet:
@@ -169,6 +178,38 @@ class GEMNet(BaseModule):
         for part in self._frozen_parts():
             part.eval()
             part.requires_grad_(False)
+
+
+def _replace_norms(module: nn.Module, norm_cfg: Mapping[str, Any]) -> None:
+    """Puts the norms of MMCV's ``norm_cfg`` in the place of batch norms, in place.
+
+    Raises:
+        BackboneError: another kind of norm, or an option that it doesn't have.
+    """
+    options = dict(norm_cfg)
+    kind, learns = options.pop("type", None), options.pop("requires_grad", True)
+    known = {"BN": {"eps", "momentum"}, "BN2d": {"eps", "momentum"}, "SyncBN": {"eps", "momentum"}}
+    known["GN"] = {"eps", "num_groups"}
+    if kind not in known:
+        raise BackboneError(f"norm_cfg.type is {kind!r}; a GEMNet has norms of type {', '.join(known)}.")
+    for name in options:
+        if name not in known[kind]:
+            raise BackboneError(f"norm_cfg.{name} is no option of {kind}; it has {', '.join(sorted(known[kind]))}.")
+    for parent in list(module.modules()):
+        for name, norm in parent.named_children():
+            if not isinstance(norm, nn.BatchNorm2d):
+                continue
+            eps, momentum = options.get("eps", norm.eps), options.get("momentum", norm.momentum)
+            if kind == "GN":
+                groups = math.gcd(int(options.get("num_groups", 32)), norm.num_features)
+                new: nn.Module = nn.GroupNorm(groups, norm.num_features, eps)
+            elif kind == "SyncBN":
+                new = nn.SyncBatchNorm(norm.num_features, eps, momentum)
+            else:
+                new = nn.BatchNorm2d(norm.num_features, eps, momentum)
+            new.load_state_dict({key: norm.state_dict()[key] for key in new.state_dict()})  # GEMNet's own beginning
+            new.requires_grad_(bool(learns))
+            setattr(parent, name, new)
 
 
 def load_backbone_weights(module: GEMNet, source: str | os.PathLike[str], prefix: str | None = None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from typing import Any
 
@@ -13,8 +14,10 @@ BACKBONE = "gemnet.GEMNet"
 COCO_CLASSES = 80
 REVERSED_NECKS = ("YOLOV3Neck",)
 """Necks that take the backbone's levels from the smallest on, and hand theirs on likewise."""
-OWN_NECKS = ("SSDNeck",)
-"""Necks whose channels belong to layers of theirs: they are left as they are."""
+EXTENDING_NECKS = ("SSDNeck",)
+"""Necks that hand the backbone's levels on as they are, and further ones after them."""
+TOLERANCE = 0.2
+"""By how much a head's stride may differ from a level's: YOLACT's are 550 / 69, 550 / 35 and so on."""
 HEADS = ("bbox_head", "rpn_head", "panoptic_head")
 """Heads that read the backbone themselves where there is no neck."""
 
@@ -27,7 +30,8 @@ def fill_channels(model: Any) -> bool:
     """Writes what follows from a GEMNet backbone into a detector's config, in place.
 
     The neck's ``in_channels`` (or, without a neck, the head's) become those of the levels the backbone returns,
-    whatever they were; an SSD's neck is left as it is. A genome given as a path is replaced by its contents, so that a
+    whatever they were; of an SSD, whose neck adds levels to them, those of neck and head that are the backbone's. A
+    genome given as a path is replaced by its contents, so that a
     dumped config and the checkpoint that carries it stand alone.
 
     Args:
@@ -52,11 +56,11 @@ def fill_channels(model: Any) -> bool:
     neck = model.get("neck")
     first = neck[0] if isinstance(neck, Sequence) and neck else neck
     kind = _kind(first)
-    if kind in OWN_NECKS:
-        return True
     if kind in REVERSED_NECKS:
         levels, widths = levels[::-1], widths[::-1]
-    if first:
+    if kind in EXTENDING_NECKS:
+        _extend(first, model.get("bbox_head"), widths)
+    elif first:
         _fill(first, widths, "neck")
     else:
         for name in HEADS:
@@ -134,6 +138,13 @@ def _fill(part: Any, widths: list[int], where: str) -> None:
         part["in_channels"] = list(widths)
 
 
+def _extend(neck: Any, head: Any, widths: list[int]) -> None:
+    further = list(neck["out_channels"])[len(neck["in_channels"]) :]
+    neck["in_channels"], neck["out_channels"] = list(widths), [*widths, *further]
+    if isinstance(head, MutableMapping):
+        head["in_channels"] = [*widths, *further]
+
+
 def _check_strides(model: Any, neck: Any, genome: Genome, levels: tuple[int, ...]) -> None:
     """Compares the strides that heads are configured for with those the neck makes of the backbone's."""
     made = [genome.levels[index].reduction for index in levels]
@@ -155,14 +166,17 @@ def _check_strides(model: Any, neck: Any, genome: Genome, levels: tuple[int, ...
         made = used + [used[-1] * 2 ** (extra + 1) for extra in range(count - len(used))]
         source += f", of which the neck makes {_listed(made)}"
     for where, wanted in _wanted_strides(model):
-        if wanted != made[: len(wanted)]:
+        compared = wanted[: len(made)] if _kind(neck) in EXTENDING_NECKS else wanted
+        if len(compared) > len(made) or not all(
+            math.isclose(stride, own, rel_tol=TOLERANCE) for stride, own in zip(compared, made, strict=False)
+        ):
             raise DetectorConfigError(
                 f"{where} is {_listed(wanted)}, but {source}. Choose a network of the ImageNet form (strides 4, 8, 16, "
                 "32), other out_indices or another start_level, or set these strides."
             )
 
 
-def _wanted_strides(model: Any) -> Iterator[tuple[str, list[int]]]:
+def _wanted_strides(model: Any) -> Iterator[tuple[str, list[float]]]:
     for name in ("rpn_head", "bbox_head"):
         head = model.get(name)
         if not isinstance(head, Mapping):
@@ -181,10 +195,10 @@ def _wanted_strides(model: Any) -> Iterator[tuple[str, list[int]]]:
                 yield f"roi_head.{name}.featmap_strides", _sides(one["featmap_strides"])
 
 
-def _sides(strides: Sequence[Any]) -> list[int]:
-    """Strides as integers; a generator may hold (width, height) pairs."""
+def _sides(strides: Sequence[Any]) -> list[float]:
+    """Strides as numbers; a generator may hold (width, height) pairs."""
     return [stride[0] if isinstance(stride, list | tuple) else stride for stride in strides]
 
 
-def _listed(strides: Sequence[int]) -> str:
-    return ", ".join(str(stride) for stride in strides)
+def _listed(strides: Sequence[float]) -> str:
+    return ", ".join(f"{stride:g}" for stride in strides)

@@ -76,7 +76,12 @@ class GEMNetBackbone(Backbone):
             raise BackboneError(f"There is no level {unknown[0]!r}; this network has {', '.join(names)}.")
         chosen = check_levels(read, sorted(names.index(name) for name in out_features))
         self.body = GEMNet(
-            genome=read, out_indices=chosen, frozen_stages=freeze_at - 1, in_channels=in_channels, init_cfg=weights
+            genome=read,
+            out_indices=chosen,
+            frozen_stages=freeze_at - 1,
+            in_channels=in_channels,
+            channels_last=True,
+            init_cfg=weights,
         )
         self.body.init_weights()
         self._out_features = [names[index] for index in chosen]

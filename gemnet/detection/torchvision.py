@@ -115,7 +115,16 @@ def retinanet(
         GemnetError: as `gemnet.detection.GEMNet`.
     """
     _check_options(RetinaNet, options)
-    body = GEMNet(arch, genome, out_indices, frozen_stages, norm_eval, in_channels=in_channels, init_cfg=weights)
+    body = GEMNet(
+        arch,
+        genome,
+        out_indices,
+        frozen_stages,
+        norm_eval,
+        in_channels=in_channels,
+        channels_last=True,
+        init_cfg=weights,
+    )
     body.init_weights()
     options = {**_statistics(weights, in_channels), **options}
     pyramid = GEMNetPyramid(body, fpn_channels, LastLevelP6P7(body.out_channels[-1], fpn_channels))
@@ -157,7 +166,16 @@ def faster_rcnn(
         GemnetError: as `gemnet.detection.GEMNet`.
     """
     _check_options(FasterRCNN, options)
-    body = GEMNet(arch, genome, out_indices, frozen_stages, norm_eval, in_channels=in_channels, init_cfg=weights)
+    body = GEMNet(
+        arch,
+        genome,
+        out_indices,
+        frozen_stages,
+        norm_eval,
+        in_channels=in_channels,
+        channels_last=True,
+        init_cfg=weights,
+    )
     body.init_weights()
     options = {**_statistics(weights, in_channels), **options}
     pyramid = GEMNetPyramid(body, fpn_channels, LastLevelMaxPool())

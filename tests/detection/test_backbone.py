@@ -64,11 +64,31 @@ def test_levels_equal_those_of_the_timm_model_with_the_same_weights() -> None:
     assert list(ours.out_channels) == theirs.feature_info.channels()
 
 
-def test_levels_are_in_channels_last_on_a_cpu() -> None:
+def test_levels_are_contiguous_unless_neck_and_heads_can_take_channels_last() -> None:
     images = torch.rand(2, 3, 64, 96)
-    for level in GEMNet("gemnet_a")(images):
-        assert level.is_contiguous(memory_format=torch.channels_last)
+    levels = [GEMNet("gemnet_a", channels_last=chosen).eval()(images) for chosen in (False, True)]
+    assert all(level.is_contiguous() for level in levels[0])
+    assert all(level.is_contiguous(memory_format=torch.channels_last) for level in levels[1])
     assert images.is_contiguous()
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"), [("BN", nn.BatchNorm2d), ("SyncBN", nn.SyncBatchNorm), ("GN", nn.GroupNorm)]
+)
+def test_norms_are_those_of_norm_cfg_and_keep_what_was_learnt(kind: str, expected: type) -> None:
+    donor = timm.create_model("gemnet_a.imagenette96", pretrained=True).state_dict()
+    model = build(norm_cfg={"type": kind, "requires_grad": False}, init_cfg="gemnet_a.imagenette96")
+    model.init_weights()
+    norms = [
+        module for module in model.modules() if isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm | nn.GroupNorm)
+    ]
+    assert norms
+    assert all(type(norm) is expected for norm in norms)
+    assert not any(parameter.requires_grad for norm in norms for parameter in norm.parameters())
+    assert_weights(model, donor)
+    if kind == "GN":
+        assert len(model(images())) == 4
+        assert any(norm.num_groups > 1 for norm in norms)
 
 
 def test_a_genome_file_a_dict_and_a_registered_name_give_the_same_network(tmp_path: Path) -> None:
@@ -254,6 +274,8 @@ def test_weights_of_another_genome_are_refused_though_their_shapes_fit(tmp_path:
         ({"frozen_stages": True}, "frozen_stages is True"),
         ({"arch": None}, "got neither"),
         ({"genome": {}}, "and a genome"),
+        ({"norm_cfg": {"type": "IN"}}, "norm_cfg.type is 'IN'"),
+        ({"norm_cfg": {"type": "GN", "momentum": 0.1}}, "norm_cfg.momentum is no option of GN"),
     ],
 )
 def test_bad_options_are_named(options: dict, message: str) -> None:

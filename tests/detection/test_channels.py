@@ -90,11 +90,22 @@ def test_a_neck_that_begins_with_the_smallest_level_is_filled_in_its_order() -> 
     assert part.neck.in_channels == WIDTHS["gemnet_a"][:0:-1]
 
 
-def test_a_neck_with_layers_of_its_own_is_left_as_it_is() -> None:
-    neck = {"type": "SSDNeck", "in_channels": [96, 1280], "level_strides": [2, 2], "out_channels": [96, 1280, 512, 256]}
-    part = model(neck=neck, bbox_head={"anchor_generator": {"strides": [16, 32, 64, 128]}})
+def test_an_ssds_neck_and_head_take_the_backbones_levels_before_their_own() -> None:
+    neck = {"type": "SSDNeck", "in_channels": (96, 1280), "out_channels": (96, 1280, 512, 256), "level_strides": (2, 2)}
+    part = model(neck=neck, bbox_head={"in_channels": (1,), "anchor_generator": {"strides": [16, 32, 64, 107]}})
+    part.backbone.out_indices = (2, 3)
     assert fill_channels(part)
-    assert part.neck == neck
+    two = WIDTHS["gemnet_a"][2:]
+    assert part.neck.in_channels == two
+    assert part.neck.out_channels == part.bbox_head.in_channels == [*two, 512, 256]
+    part.backbone.out_indices = (1, 2)
+    with pytest.raises(DetectorConfigError, match="16, 32, 64, 107"):
+        fill_channels(part)
+
+
+def test_strides_that_are_nearly_the_networks_are_fine() -> None:
+    part = model(bbox_head={"anchor_generator": {"strides": [550 / side for side in (69, 35, 18, 9, 5)]}})
+    assert fill_channels(part)
 
 
 def test_the_backbone_may_be_given_as_its_class() -> None:
