@@ -16,7 +16,7 @@ MODELS = Registry(
     scope="gemnet",
     locations=["gemnet.detection.backbone", "gemnet.detection.focal_loss"],
 )
-# Filled by `nas.training.classification` and `gemnet.detection.dataset`. Configs import those by name: gemnet knows
+# Filled by `gemnet.classification.model` and `gemnet.detection.dataset`. Configs import those by name: gemnet knows
 # nothing of nas, and classification needs no mmdet.
 DATASETS = Registry("dataset", parent=MMENGINE_DATASETS, scope="gemnet")
 FUNCTIONS = Registry("function", parent=MMENGINE_FUNCTIONS, scope="gemnet")

@@ -1,4 +1,4 @@
-custom_imports = dict(imports=['nas.training.classification'], allow_failed_imports=False)
+custom_imports = dict(imports=['gemnet.classification'], allow_failed_imports=False)
 default_scope = 'mmengine'
 
 default_hooks = dict(

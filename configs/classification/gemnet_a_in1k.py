@@ -10,4 +10,4 @@ model = dict(
     options=dict(drop_rate=0.1, drop_path_rate=0.0),
     data_preprocessor=dict(
         type='gemnet.BatchAugmentation', crop=0, flip=False, mixup=0.1, cutmix=0.0, erase=0.1))
-custom_imports = dict(imports=['nas.training.classification', 'nas.images.files'], allow_failed_imports=False)
+custom_imports = dict(imports=['gemnet.classification'], allow_failed_imports=False)

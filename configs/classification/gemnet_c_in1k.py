@@ -10,4 +10,4 @@ model = dict(
     options=dict(drop_rate=0.2, drop_path_rate=0.1),
     data_preprocessor=dict(
         type='gemnet.BatchAugmentation', crop=0, flip=False, mixup=0.2, cutmix=1.0, erase=0.25))
-custom_imports = dict(imports=['nas.training.classification', 'nas.images.files'], allow_failed_imports=False)
+custom_imports = dict(imports=['gemnet.classification'], allow_failed_imports=False)

@@ -1,1 +1,1 @@
-"""Images: data sets in memory, folders too large for it, mixing of batches."""
+"""Image sets: folders, the decoded cache, splits, and the log of opened test images."""

@@ -149,7 +149,7 @@ def verify_folder(folder: Path, fingerprint: str) -> None:
     """Checks a Hugging Face style folder (``config.json``, ``model.safetensors``) before timm reads it.
 
     Args:
-        folder: as `nas.zoo.folder.write_folder` makes it; of others only what they say of themselves is checked.
+        folder: as `gemnet.zoo.folder.write_folder` makes it; of others only what they say of themselves is checked.
         fingerprint: of the genome the network is built from.
 
     Raises:

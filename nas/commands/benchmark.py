@@ -70,8 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _search(options: argparse.Namespace) -> None:
     from rich.console import Console
 
-    from nas.benchmark.search_report import report_search
     from nas.strategies import STRATEGIES
+    from nas.studies.tabular.search import report_search
 
     extra = _options_by_strategy(options.options)
     strategies = options.strategies or list(STRATEGIES)
@@ -99,7 +99,7 @@ def _search(options: argparse.Namespace) -> None:
 def _predictors(options: argparse.Namespace) -> None:
     from rich.console import Console
 
-    from nas.benchmark.predictor_report import report_predictors
+    from nas.studies.tabular.predictors import report_predictors
 
     report_predictors(
         Console(soft_wrap=True),
@@ -117,7 +117,7 @@ def _predictors(options: argparse.Namespace) -> None:
 def _ablation(options: argparse.Namespace) -> None:
     from rich.console import Console
 
-    from nas.benchmark.ablation_report import report_ablation
+    from nas.studies.tabular.ablation import report_ablation
 
     report_ablation(
         Console(soft_wrap=True),
@@ -136,7 +136,7 @@ def _ablation(options: argparse.Namespace) -> None:
 def _pareto(options: argparse.Namespace) -> None:
     from rich.console import Console
 
-    from nas.benchmark.pareto_report import report_pareto
+    from nas.studies.tabular.pareto import report_pareto
 
     report_pareto(
         Console(soft_wrap=True),
@@ -154,7 +154,7 @@ def _pareto(options: argparse.Namespace) -> None:
 def _fidelity(options: argparse.Namespace) -> None:
     from rich.console import Console
 
-    from nas.benchmark.fidelity_report import report_fidelity
+    from nas.studies.tabular.cheap_queries import report_fidelity
 
     report_fidelity(
         Console(soft_wrap=True),

@@ -12,8 +12,8 @@ from gemnet.errors import GemnetError
 from nas.commands.options import options_action, program_name
 
 if TYPE_CHECKING:
-    from nas.comparison.run import Comparison, ComparisonFolder
-    from nas.monitor import Monitor
+    from nas.executors.monitor import Monitor
+    from nas.studies.comparison.run import Comparison, ComparisonFolder
 
 DESCRIPTION = """\
 Trains networks alike and compares them with one of them, the reference: one recipe, the learning rate chosen for each
@@ -60,9 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser(program).parse_args(arguments)
     from rich.console import Console
 
-    from nas.comparison.run import ComparisonFolder
-    from nas.config import ConfigError, find_config, read_file
-    from nas.report.console import ConsoleMonitor
+    from gemnet.strict import ConfigError, read_file
+    from nas.commands.console import ConsoleMonitor
+    from nas.search.config import find_config
+    from nas.studies.comparison.run import ComparisonFolder
 
     monitor = ConsoleMonitor(Console(soft_wrap=True))
     try:
@@ -97,15 +98,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _compare_classifiers(data: Mapping[str, Any], folder: ComparisonFolder, final: bool, monitor: Monitor) -> str:
-    from nas.comparison.config import read_comparison
-    from nas.comparison.run import run_comparison
+    from nas.studies.comparison.config import read_comparison
+    from nas.studies.comparison.run import run_comparison
 
     return _write_classifiers(run_comparison(read_comparison(data), folder, final, monitor), folder.path)
 
 
 def _report(data: Mapping[str, Any], path: Path) -> str:
-    from nas.comparison.config import read_comparison
-    from nas.comparison.run import comparison_so_far
+    from nas.studies.comparison.config import read_comparison
+    from nas.studies.comparison.run import comparison_so_far
 
     if DETECTORS in data:
         raise GemnetError(
@@ -115,18 +116,18 @@ def _report(data: Mapping[str, Any], path: Path) -> str:
 
 
 def _write_classifiers(comparison: Comparison, path: Path) -> str:
-    from nas.comparison.picture import draw_comparison
-    from nas.comparison.report import as_csv, markdown
+    from nas.studies.comparison.picture import draw_comparison
+    from nas.studies.comparison.report import as_csv, markdown
 
     draw_comparison(comparison, path / "accuracy.png")
     return _write_tables(path, markdown(comparison), as_csv(comparison), "accuracy.png")
 
 
 def _compare_detectors(data: Mapping[str, Any], folder: ComparisonFolder, final: bool, monitor: Monitor) -> str:
-    from nas.comparison.detection.config import read_detector_comparison
-    from nas.comparison.detection.picture import draw_curves
-    from nas.comparison.detection.report import as_csv, markdown
-    from nas.comparison.detection.run import run_detector_comparison
+    from nas.studies.detectors.config import read_detector_comparison
+    from nas.studies.detectors.picture import draw_curves
+    from nas.studies.detectors.report import as_csv, markdown
+    from nas.studies.detectors.run import run_detector_comparison
 
     comparison = run_detector_comparison(read_detector_comparison(data), folder, final, monitor)
     draw_curves(comparison, folder.path / "curves.png")
@@ -140,9 +141,9 @@ def _write_tables(path: Path, markdown: str, rows: str, picture: str) -> str:
 
 
 def _print_estimate(data: Mapping[str, Any]) -> None:
-    from nas.comparison.config import read_comparison
-    from nas.comparison.run import estimate
-    from nas.components import crew
+    from nas.executors.options import crew
+    from nas.studies.comparison.config import read_comparison
+    from nas.studies.comparison.run import estimate
 
     if DETECTORS in data:
         raise GemnetError("--estimate is for classifiers. A detectors' comparison says what is left after its first.")

@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--form and --size need --max-macs N: the cell is made as wide as N allows")
     if options.genome is None and options.max_macs is not None:
         parser.error("--max-macs needs --genome FILE, the .json to write the resized network to")
-    from nas.export import export, save_genome, save_ledger
+    from nas.search.export import export, save_genome, save_ledger
 
     try:
         if options.ledger is not None:

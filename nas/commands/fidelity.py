@@ -20,8 +20,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     program = program_name("fidelity")
     options = _parser(program).parse_args(arguments)
-    from nas.config import find_config, load_config
-    from nas.fidelity import Row, measure_fidelity
+    from nas.search.config import find_config, load_config
+    from nas.studies.ranking import Row, measure_fidelity
 
     def show(row: Row, done: int, total: int) -> None:
         print(

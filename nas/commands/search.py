@@ -52,8 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # What takes seconds to import comes after --help and wrong arguments.
     from rich.console import Console
 
-    from nas.report.console import ConsoleMonitor
-    from nas.search import run_search
+    from nas.commands.console import ConsoleMonitor
+    from nas.search.run import run_search
 
     # Files and pipes have no width of their own; the table needs some.
     console = Console(soft_wrap=True) if sys.stdout.isatty() else Console(soft_wrap=True, width=120)
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command = [*given, *(() if options.resume else ("--resume",))]
         print(f"\nInterrupted. To go on: {program} {shlex.join(command)}", file=sys.stderr)
         return 130
-    from nas.report.ending import print_ending
+    from nas.search.ending import print_ending
 
     print_ending(console, config, result, program.startswith("gemnet-"))
     monitor.close()
@@ -81,8 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _read(options: argparse.Namespace) -> tuple[Any, Path]:
     """Config and work folder from the arguments."""
-    from nas.config import find_config, load_config, read_config
-    from nas.work_folder import read_identity
+    from nas.search.config import find_config, load_config, read_config
+    from nas.search.folder import read_identity
 
     changes = dict(options.cfg_options or {})
     for name, key in (

@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser(program).parse_args(arguments)
     import torch
 
-    from nas.training.runner import (
+    from gemnet.training.runner import (
         draw_detections,
         find_runner_config,
         load_runner_config,

@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault(HUGE_PAGES, "1")  # read when torch allocates for the first time
     import torch
 
-    from nas.training.runner import (
+    from gemnet.training.runner import (
         LossError,
         RunnerError,
         build_for_training,

@@ -13,7 +13,7 @@ from gemnet.errors import GemnetError, nearest
 from nas.commands.options import program_name
 
 if TYPE_CHECKING:
-    from nas.zoo.results import Result
+    from gemnet.zoo.results import Result
 
 DESCRIPTION = """\
 The model zoo. Figures are read from logs in the repository, tables and cards are made from figures; nothing is typed
@@ -71,9 +71,9 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _publish(options: argparse.Namespace) -> int:
-    from nas.zoo.measure import OPENINGS, build, measure_accuracy, measure_speed
-    from nas.zoo.publish import discard_weights, enter_weights, write_weights
-    from nas.zoo.results import save_result
+    from gemnet.zoo.measure import OPENINGS, build, measure_accuracy, measure_speed
+    from gemnet.zoo.publish import discard_weights, enter_weights, write_weights
+    from gemnet.zoo.results import save_result
 
     row = _row(options)  # before anything is written: a log that can't be read says so now
     weights = write_weights(
@@ -99,7 +99,7 @@ def _publish(options: argparse.Namespace) -> int:
 
 
 def _record(options: argparse.Namespace) -> int:
-    from nas.zoo.results import load_results, save_result
+    from gemnet.zoo.results import load_results, save_result
 
     row = _row(options)
     (options.zoo / "results").mkdir(parents=True, exist_ok=True)
@@ -111,7 +111,7 @@ def _record(options: argparse.Namespace) -> int:
 
 
 def _row(options: argparse.Namespace) -> Result:
-    from nas.zoo.rows import row_from_log
+    from gemnet.zoo.rows import row_from_log
 
     detector = getattr(options, "detector", None)
     return row_from_log(
@@ -140,8 +140,8 @@ def _wanted_rows(items: Sequence[str] | None) -> dict[str, str] | None:
 
 
 def _withdraw(options: argparse.Namespace) -> int:
-    from nas.zoo.publish import withdraw_weights
-    from nas.zoo.results import load_results
+    from gemnet.zoo.publish import withdraw_weights
+    from gemnet.zoo.results import load_results
 
     load_results(options.zoo)  # that there is one, before anything is taken away
     withdraw_weights(options.name)
@@ -151,9 +151,9 @@ def _withdraw(options: argparse.Namespace) -> int:
 
 
 def _speed(options: argparse.Namespace) -> int:
-    from nas.zoo.measure import measure_speed
-    from nas.zoo.results import load_results, save_result
-    from nas.zoo.rows import build_row
+    from gemnet.zoo.measure import measure_speed
+    from gemnet.zoo.results import load_results, save_result
+    from gemnet.zoo.rows import build_row
 
     results = load_results(options.zoo)
     known = [result.name for result in results if result.task == "classification"]
@@ -170,8 +170,8 @@ def _speed(options: argparse.Namespace) -> int:
 
 
 def _tables(options: argparse.Namespace) -> int:
-    from nas.zoo.results import write_text
-    from nas.zoo.tables import generated
+    from gemnet.files import write_text
+    from gemnet.zoo.tables import generated
 
     for path, text in generated(options.zoo).items():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -182,12 +182,12 @@ def _tables(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from nas.zoo.check import TOLERANCE, problems
+    from gemnet.zoo.check import TOLERANCE, problems
 
     found = problems(options.zoo)
     if options.accuracy and not found:
-        from nas.zoo.measure import OPENINGS, measure_accuracy
-        from nas.zoo.rows import published_row
+        from gemnet.zoo.measure import OPENINGS, measure_accuracy
+        from gemnet.zoo.rows import published_row
 
         result, weights = published_row(options.zoo, options.accuracy)
         assert result.weights_value is not None
@@ -203,7 +203,7 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _folder(options: argparse.Namespace) -> int:
-    from nas.zoo.folder import write_folder
+    from gemnet.zoo.folder import write_folder
 
     card = options.zoo / f"{options.name}.md"
     made = write_folder(
@@ -215,7 +215,7 @@ def _folder(options: argparse.Namespace) -> int:
 
 
 def _hub(options: argparse.Namespace) -> int:
-    from nas.zoo.folder import push_folder
+    from gemnet.zoo.folder import push_folder
 
     address = push_folder(Path(options.folder), options.repo, options.token, options.private, options.endpoint)
     print(f"Pushed to {address}. After import gemnet: timm.create_model('hf-hub:{options.repo}', pretrained=True)")

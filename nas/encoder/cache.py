@@ -13,31 +13,33 @@ import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from nas import effective, guide, structure
-from nas.cache import cache_root, make_cache_folder
-from nas.encoder import inputs, model, training
+from gemnet.cache import cache_root, make_cache_folder
 from nas.encoder.model import GraphNetwork
 from nas.encoder.training import Encoder, EncoderConfig, Progress, config_key, train_encoder
 from nas.spaces.base import SearchSpace
 
-# The code an encoder depends on: a change of any of these files trains anew.
-_SOURCES = (inputs, model, training, guide, effective, structure)
+ENCODER_VERSION = 1
+"""Raise it when a change of code trains other encoders: those in the cache are then not found again."""
 
 
 def encoder_key(space: SearchSpace, config: EncoderConfig) -> str:
-    """32 hex digits of all an encoder depends on: vocabulary, a draw of the space's graphs and edits, config, code."""
+    """32 hex digits of all an encoder depends on: vocabulary, a draw of graphs and of edits, config, version."""
     rng = np.random.default_rng(0)
     first = space.sample(64, rng)
     edited = space.mutate(first, rng).graphs
     digest = hashlib.sha256()
-    plain = [space.name, space.vocabulary, sorted(space.zero_ops), sorted(space.identity_ops), config_key(config)]
+    plain = [
+        ENCODER_VERSION,
+        space.name,
+        space.vocabulary,
+        sorted(space.zero_ops),
+        sorted(space.identity_ops),
+        config_key(config),
+    ]
     digest.update(json.dumps(plain).encode())
     for graphs in (first.graphs, edited):
         for array in (graphs.sizes, graphs.ops, graphs.successors):
             digest.update(np.ascontiguousarray(array).tobytes())
-    for module in _SOURCES:
-        assert module.__file__ is not None
-        digest.update(Path(module.__file__).read_bytes())
     return digest.hexdigest()[:32]
 
 
@@ -52,7 +54,7 @@ def load_or_train(
     Args:
         space: gives graphs to learn from.
         config: how to build and train.
-        cache_dir: where trained encoders are kept; None for `nas.cache.cache_root`.
+        cache_dir: where trained encoders are kept; None for `gemnet.cache.cache_root`.
         progress: called after each training step with (step, steps, loss); never where the cache has the encoder.
 
     Raises:

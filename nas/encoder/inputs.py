@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gemnet.cell_graph import FIRST_OP_CODE, GraphBatch
-from nas.effective import without_edges_of
+from nas.graphs.effective import without_edges_of
 
 Floats = NDArray[np.float32]
 PLACES = 10  # numbers of `place_on_paths` for each node

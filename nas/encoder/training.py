@@ -14,11 +14,11 @@ from torch.nn import functional as F
 
 from gemnet.cell_graph import FIRST_OP_CODE, MAX_NODES, GraphBatch
 from gemnet.errors import GemnetError
+from nas.encoder.guide import Guide, make_guide
 from nas.encoder.inputs import NodeInputs, without_zero_ops
 from nas.encoder.model import GraphNetwork, Heads, as_tensors
-from nas.guide import Guide, make_guide
+from nas.graphs.structure import structural_features
 from nas.spaces.base import CandidateBatch, SearchSpace
-from nas.structure import structural_features
 
 Floats = NDArray[np.float32]
 Progress = Callable[[int, int, float], None]
@@ -40,7 +40,7 @@ class EncoderConfig:
     """How an encoder is built and trained.
 
     Args:
-        guide: similarity that cosines follow (`nas.guide.guide_names`); None trains without.
+        guide: similarity that cosines follow (`nas.encoder.guide.guide_names`); None trains without.
         iterations: depth h of the guide.
         guide_weight: weight of the similarity loss.
         reconstruction_weight: weight of reconstructing operations and edges; 0 leaves it out.

@@ -30,7 +30,7 @@ ATTEMPTS = 2
 
 HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"
 """PyTorch's variable; with 1 it asks the kernel for huge pages: up to a fifth more images a second on a CPU
-(benchmarks/huge_pages.py), and the same results. A user's own setting stands."""
+(tools/measure/huge_pages.py), and the same results. A user's own setting stands."""
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _READY, _UNBUILDABLE, _RETURNED, _RAISED = "ready", "unbuildable", "returned", "raised"

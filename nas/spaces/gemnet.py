@@ -76,7 +76,8 @@ class GEMNetSpace(SearchSpace):
         width_step: stages' widths are rounded to multiples of it.
 
     Attributes:
-        latency_model: milliseconds of what `costs` gives, as `nas.latency.LatencyModel`; None until it is measured.
+        latency_model: milliseconds of what `costs` gives, as `nas.evaluation.latency.LatencyModel`; None until it is
+            measured.
 
     Raises:
         SpaceError: an unknown choice, an empty list, a number out of range.

@@ -7,10 +7,11 @@ from importlib import import_module
 from typing import Any
 
 from gemnet.errors import nearest
-from nas.config import keyword_names, typed
-from nas.evaluation import Fidelity
-from nas.score import Budget, EfficiencyScore
+from gemnet.strict import keyword_names, typed
+from nas.evaluation.records import Fidelity
+from nas.evaluation.score import EfficiencyScore
 from nas.spaces.base import SearchSpace
+from nas.spaces.limits import Budget
 from nas.strategies.base import Strategy
 from nas.strategies.history import HistoryStrategy, StrategyError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-from nas.evaluation import Evaluation, Proposal
+from nas.evaluation.records import Evaluation, Proposal
 
 
 class Strategy(ABC):

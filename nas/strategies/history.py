@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gemnet.errors import GemnetError, nearest
-from nas.evaluation import Evaluation, Fidelity, Proposal
-from nas.limits import admits
-from nas.score import Budget, BudgetError, EfficiencyScore
+from nas.evaluation.records import Evaluation, Fidelity, Proposal
+from nas.evaluation.score import EfficiencyScore
+from nas.predictors.pool import Pool, enumerated_pool
 from nas.spaces.base import Candidate, CandidateBatch, SearchSpace
+from nas.spaces.limits import Budget, BudgetError, admits
 from nas.strategies.base import Strategy
-from nas.strategies.pool import Pool, enumerated_pool
 
 DRAWS_PER_ROUND = 64  # candidates drawn at once when looking for one that is new and within the budget
 DRAW_ROUNDS = 200  # then the space is taken to be exhausted, or the budget to admit nothing

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm, rankdata
 
+from nas.predictors.pool import Pool, sampled_pool
 from nas.spaces.base import Candidate, SearchSpace
 from nas.strategies.history import HistoryStrategy, check_least
-from nas.strategies.pool import Pool, sampled_pool
 
 POOL_SIZE = 20_000  # candidates of a round where the space can't be listed
 PARENTS = 20  # of the best candidates mutate into a sampled pool

@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.ensemble import ExtraTreesRegressor
 
-from nas.predictor import FeatureTable, macro_table, structural_table
+from nas.predictors.features import FeatureTable, macro_table, structural_table
+from nas.predictors.forest import tree_predictions
+from nas.predictors.pool import Pool
 from nas.spaces.base import SearchSpace
 from nas.strategies.acquisition import upper_confidence
 from nas.strategies.history import check_least
 from nas.strategies.model import ModelStrategy, best_first, normal_scores
-from nas.strategies.pool import Pool
 
 
 class StructuralSearch(ModelStrategy):
@@ -57,8 +58,3 @@ class StructuralSearch(ModelStrategy):
             pool.table("macro", lambda batch: macro_table(space, batch)),
         ]
         return FeatureTable.join(tables).values
-
-
-def tree_predictions(forest: ExtraTreesRegressor, features: NDArray[np.float32]) -> NDArray[np.float64]:
-    """What each tree of a forest predicts; (trees, n)."""
-    return np.stack([tree.tree_.predict(features)[:, 0] for tree in forest.estimators_])

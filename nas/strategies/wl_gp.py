@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array, vstack
 
 from nas.encoder.inputs import without_zero_ops
-from nas.spaces.base import CandidateBatch, SearchSpace
+from nas.graphs.wl import WLVocabulary
+from nas.predictors.pool import Pool
+from nas.predictors.wl_process import factors, fit_rows, unit_rows, wl_rows
+from nas.spaces.base import SearchSpace
 from nas.strategies.acquisition import expected_improvement
-from nas.strategies.gaussian_process import factors, fit_rows, unit_rows
 from nas.strategies.model import ModelStrategy, best_first, normal_scores
-from nas.strategies.pool import Pool
-from nas.wl import WLVocabulary, wl_features
 
 REFIT_GROWTH = 1.2  # the marginal likelihood is maximised anew when a fifth more is known
 
@@ -85,11 +85,6 @@ class WLGaussianProcess(ModelStrategy):
             None if pool is None else without_zero_ops(pool.batch.graphs, zero_ops),
         )
         return unit_rows(known), unit_rows(known if asked is None else asked)
-
-
-def wl_rows(zero_ops: frozenset[str], iterations: int, batch: CandidateBatch) -> csr_array:
-    """WL features of unit length, (n, d). As in NAS-BOWL, nodes that let nothing through are taken out first."""
-    return unit_rows(wl_features(without_zero_ops(batch.graphs, zero_ops), iterations))
 
 
 def _settled(observed: int, initial: int) -> int:

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from nas.graphs.wl import wl_features
+from nas.predictors.pool import Pool
 from nas.spaces.base import Candidate, CandidateBatch, SearchSpace, SpaceError
-from nas.strategies.pool import Pool
-from nas.wl import wl_features
 
 NEAREST = 16  # neighbours of a cell; enough for local search to have a choice, few enough to stay near
 

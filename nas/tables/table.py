@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gemnet.errors import GemnetError, nearest
+from nas.predictors.pool import Pool
 from nas.spaces.base import CandidateBatch, SearchSpace
-from nas.strategies.pool import Pool, wl_hash
+from nas.spaces.isomorphism import wl_hash
 
 
 class TableError(GemnetError):

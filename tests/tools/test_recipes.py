@@ -17,10 +17,10 @@ import gemnet.weights
 from gemnet.classics import chain
 from gemnet.genome import template
 from gemnet.network import GEMNet
+from gemnet.training.runner import load_runner_config, select_images
 from gemnet.weights import packaged_weights
+from gemnet.zoo.publish import enter_weights, write_weights
 from nas.commands import train as command
-from nas.training.runner import load_runner_config, select_images
-from nas.zoo.publish import enter_weights, write_weights
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs/classification"
 GENOME = template("cifar", "a").genome(chain("dw3x3_bn_act"), width=0.5, inner_ratio=1)

@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import save_file
 
 from gemnet.errors import GemnetError
+from gemnet.training import runner as runner_module
+from gemnet.training.runner import FiniteLoss, find_runner_config, latest_checkpoint, load_runner_config
 from nas.commands import test as test_command
 from nas.commands import train as train_command
-from nas.training import runner as runner_module
-from nas.training.runner import FiniteLoss, find_runner_config, latest_checkpoint, load_runner_config
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIG = str(REPOSITORY / "configs/classification/gemnet_a_cifar_cifar10.py")

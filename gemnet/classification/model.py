@@ -1,0 +1,183 @@
+"""Image classification for mmengine's Runner: data set, preprocessor, model and metric.
+
+Configs name this module (``custom_imports=dict(imports=['gemnet.classification'], ...)``) and its parts with the
+scope ``gemnet.``. Images are those of `gemnet.data.datasets`: decoded once, moved a batch at a time, augmented as one
+tensor where the model is. A batch's augmentation depends on the seed, the iteration and the rank only, so a
+resumed training sees what an uninterrupted one would have seen. Data sets too large for memory are read an image at a
+time: `gemnet.classification.files`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import timm
+import torch
+from mmengine.dist import get_rank
+from mmengine.logging import MessageHub, print_log
+from mmengine.model import BaseDataPreprocessor, BaseModel
+from torch import Tensor
+from torch.nn import functional as F
+
+import gemnet.models  # noqa: F401  (registers its networks with timm)
+from gemnet.classification.arrays import ClassificationError
+from gemnet.classification.mixing import Mixing
+from gemnet.errors import nearest
+from gemnet.registry import MODELS
+from gemnet.training.augmentation import Augmentation
+
+
+@MODELS.register_module()
+class BatchAugmentation(BaseDataPreprocessor):
+    """Augments (in training) and normalises a batch of bytes on the model's device.
+
+    The augmentation is `gemnet.training.augmentation.Augmentation`.
+
+    Args:
+        mean: of each channel, in [0, 1]; None for what the network was made for.
+        std: likewise.
+        crop: padding of random crops, as a share of the side.
+        flip: whether images may be mirrored.
+        cutout: side of the covered square, as a share of the side.
+        mixup: alpha of mixup; 0 for none. See `gemnet.classification.mixing.Mixing`.
+        cutmix: alpha of CutMix; 0 for none.
+        erase: share of the images in which a rectangle becomes noise.
+        seed: draws the augmentation; the tools fill in ``randomness.seed``.
+    """
+
+    def __init__(
+        self,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        crop: float = 0.125,
+        flip: bool = True,
+        cutout: float = 0.0,
+        mixup: float = 0.0,
+        cutmix: float = 0.0,
+        erase: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.mean, self.std = mean, std
+        self.crop, self.flip, self.cutout = crop, flip, cutout
+        self.mixing = Mixing(mixup, cutmix, erase)
+        self.num_classes: int | None = None
+        self.seed = seed
+        self._augment: Augmentation | None = None
+
+    def forward(self, data: Mapping[str, Any], training: bool = False) -> dict[str, Tensor]:
+        """``inputs`` as float32 in channels_last, ``labels`` on the device: int64 (n,), or float32 (n, classes)."""
+        augment = self._augment
+        if augment is None or augment.device != self.device:
+            if self.mean is None or self.std is None:
+                raise ClassificationError("The network names no mean and std. Set them in data_preprocessor.")
+            augment = self._augment = Augmentation(self.mean, self.std, self.crop, self.flip, self.cutout, self.device)
+        if training:
+            step = MessageHub.get_current_instance().get_info("iter", 0)
+            state = np.random.SeedSequence([self.seed, get_rank(), step]).generate_state(1, np.uint64)
+            inputs = augment(data["inputs"], torch.Generator().manual_seed(int(state[0] >> np.uint64(1))))
+            if self.mixing.erase or self.mixing.mixes_labels:
+                if self.num_classes is None:
+                    raise ClassificationError("mixup, cutmix and erase need a model with a number of classes.")
+                rng = np.random.default_rng([self.seed, get_rank(), step, 1])
+                inputs, labels = self.mixing(inputs, data["labels"].to(self.device), self.num_classes, rng)
+                return {"inputs": inputs, "labels": labels}
+        else:
+            inputs = augment.normalise(data["inputs"].to(self.device))
+        return {"inputs": inputs, "labels": data["labels"].to(self.device)}
+
+
+@MODELS.register_module()
+class ImageClassifier(BaseModel):
+    """Any timm network with a cross-entropy loss.
+
+    Args:
+        arch: a timm name, GEMNet's or another's.
+        genome: path or dict of a genome, in place of ``arch``.
+        num_classes: classes; the tools fill in the data set's.
+        in_chans: channels of the images; the tools fill in the data set's.
+        pretrained: start from the weights timm has for ``arch`` (with its tag).
+        label_smoothing: of the loss, in [0, 1).
+        options: further keyword arguments of the network, such as ``drop_path_rate``.
+        data_preprocessor: config of the preprocessor.
+        init_cfg: accepted for mmengine; networks initialise themselves.
+
+    Raises:
+        ClassificationError: no such network, or both ``arch`` and ``genome``.
+    """
+
+    def __init__(
+        self,
+        arch: str | None = None,
+        genome: Any = None,
+        num_classes: int | None = None,
+        in_chans: int = 3,
+        pretrained: bool = False,
+        label_smoothing: float = 0.0,
+        options: Mapping[str, Any] | None = None,
+        data_preprocessor: Any = None,
+        init_cfg: Any = None,
+    ) -> None:
+        super().__init__(data_preprocessor=data_preprocessor or {"type": "gemnet.BatchAugmentation"}, init_cfg=init_cfg)
+        if (arch is None) == (genome is None):
+            raise ClassificationError("The model needs either arch (a timm name) or genome (a path).")
+        arguments = dict(options or {})
+        if num_classes is not None:
+            arguments["num_classes"] = num_classes
+        if genome is not None:
+            arch, arguments["genome"] = "gemnet", genome
+        elif arch.split(".")[0] not in timm.list_models():  # type: ignore[union-attr]
+            raise ClassificationError(f"There is no network {arch!r}.{nearest(str(arch), timm.list_models())}")
+        try:
+            network = timm.create_model(arch, pretrained=pretrained, in_chans=in_chans, **arguments)
+        except (TypeError, RuntimeError) as error:
+            raise ClassificationError(f"Network {arch!r} can't be built with {arguments}: {error}") from None
+        self.network = network.to(memory_format=torch.channels_last)
+        self.label_smoothing = label_smoothing
+        if pretrained and genome is None:
+            _report_weights(str(arch), network, num_classes, in_chans)
+        preprocessor = self.data_preprocessor
+        if isinstance(preprocessor, BatchAugmentation):
+            preprocessor.num_classes = network.num_classes
+        if isinstance(preprocessor, BatchAugmentation) and preprocessor.mean is None:
+            made_for = getattr(network, "pretrained_cfg", {})
+            if in_chans == 3:
+                preprocessor.mean, preprocessor.std = made_for.get("mean"), made_for.get("std")
+            else:
+                preprocessor.mean, preprocessor.std = [0.5] * in_chans, [0.5] * in_chans
+
+    def init_weights(self) -> None:
+        """Does nothing: the network has initialised itself or loaded its weights."""
+
+    def forward(self, inputs: Tensor, labels: Tensor | None = None, mode: str = "tensor") -> Any:
+        """Logits (``tensor``), a dict with the loss (``loss``), or logits and labels for the metric (``predict``).
+
+        Args:
+            inputs: float32 (n, channels, side, side).
+            labels: int64 (n,), or shares of the classes, float32 (n, classes).
+            mode: as mmengine calls it.
+        """
+        logits = self.network(inputs)
+        if mode == "tensor":
+            return logits
+        if mode == "loss":
+            assert labels is not None
+            return {"loss": F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)}
+        return [{"logits": logits, "labels": labels}]
+
+
+def _report_weights(arch: str, network: Any, num_classes: int | None, in_chans: int) -> None:
+    """Says in the log which weights a network starts from, and what of it is new."""
+    made_for = getattr(network, "pretrained_cfg", {})
+    known, channels = made_for.get("num_classes"), made_for.get("input_size", (in_chans,))[0]
+    text = f"Starts from the weights of {arch}."
+    if num_classes not in (None, known):
+        text += (
+            f" They tell {known} classes apart, these images have {num_classes}: a fresh classifier takes the place of "
+            "theirs, all else is kept."
+        )
+    if channels != in_chans:
+        text += f" Their first convolution is adapted from {channels} channels to {in_chans}."
+    print_log(text, logger="current")

@@ -1,0 +1,138 @@
+"""Image folders in torchvision's ImageFolder layout."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from PIL import Image
+from torch import Tensor
+
+from gemnet.data.decoded import CACHE_FORMAT, decode_images, from_cache
+from gemnet.data.image_set import IMAGE_EXTENSIONS, SPLIT_FOLDERS, TIMM_PREFIXES, DataError, ImageSet, data_root
+from gemnet.errors import nearest
+
+
+def image_folder(source: str, root: str | None = None) -> Path:
+    """The folder that a path, or a name below the data root, stands for.
+
+    Raises:
+        DataError: there is none of that name; a path is not looked for here.
+    """
+    if any(mark in source for mark in "/\\~."):
+        return Path(source).expanduser()
+    for folder in (data_root(root) / source, Path(source)):
+        if folder.is_dir():
+            return folder
+    raise DataError(
+        f"Unknown data set {source!r}.{nearest(source, ('digits', 'cifar10'))} Or give the path of an image folder, "
+        f"the name of one below {data_root(root)} (GEMNET_DATA says where that is), or a timm name that starts with "
+        f"one of {', '.join(TIMM_PREFIXES)}."
+    )
+
+
+def list_images(folder: Path, split: str) -> tuple[tuple[str, ...], list[str], list[int]]:
+    """Classes, paths and labels of an image folder, in alphabetical order, without opening an image.
+
+    Args:
+        folder: with ``train/<class>/*`` and ``val/<class>/*``, or ``<class>/*``.
+        split: ``train`` or ``val``.
+
+    Raises:
+        DataError: missing, empty, of one class, or test images of other classes than the training images'.
+    """
+    classes, files, labels = _scan(split_folder(folder.resolve(), split))
+    return classes, [file.path for file in files], labels
+
+
+def read_folder(root: Path, split: str, resolution: int | None) -> ImageSet:
+    """An image folder in torchvision's ImageFolder layout, any image type Pillow reads."""
+    folder = split_folder(root.resolve(), split)
+    classes, files, labels = _scan(folder)
+    manifest = hashlib.sha256(f"{CACHE_FORMAT} {resolution}\n".encode())
+    for file in files:
+        status = file.stat()
+        manifest.update(f"{file.path} {status.st_size} {status.st_mtime_ns}\n".encode())
+
+    def read(index: int) -> Image.Image:
+        return Image.open(files[index].path)
+
+    def decode() -> Tensor:
+        return decode_images(read, [file.path for file in files], resolution)
+
+    return from_cache(manifest.hexdigest()[:24], decode, labels, classes)
+
+
+def split_folder(root: Path, split: str) -> Path:
+    if not root.is_dir():
+        raise DataError(
+            f"There is no image folder at {root}. Expected {root}/train/<class>/<images> or {root}/<class>/<images>; "
+            "check the path, or set GEMNET_DATA to the folder the data sets lie in."
+        )
+    for name in SPLIT_FOLDERS[split]:
+        if (root / name).is_dir():
+            if split == "val":
+                _check_test_classes(root, root / name)
+            return root / name
+    if split == "train" and not any((root / name).is_dir() for name in SPLIT_FOLDERS["val"]):
+        return root
+    wanted = " or ".join(repr(name) for name in SPLIT_FOLDERS[split])
+    raise DataError(f"{root} has no subfolder {wanted} for its {'training' if split == 'train' else 'test'} images.")
+
+
+def _class_folders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _check_test_classes(root: Path, test: Path) -> None:
+    """Classes are numbered in alphabetical order: one more or less in the test images would shift all that follow."""
+    learnt = next((root / name for name in SPLIT_FOLDERS["train"] if (root / name).is_dir()), None)
+    if learnt is None:
+        return
+    names, known = ({path.name for path in _class_folders(folder)} for folder in (test, learnt))
+    if names != known:
+        missing = ", ".join(map(repr, sorted(known - names)[:5])) or "none"
+        further = ", ".join(map(repr, sorted(names - known)[:5])) or "none"
+        raise DataError(
+            f"{test} has other classes than {learnt}: missing {missing}; only there {further}. Test images need the "
+            "folders of the training images, and no others."
+        )
+
+
+def _scan(folder: Path) -> tuple[tuple[str, ...], list[os.DirEntry[str]], list[int]]:
+    """Classes, files and labels of a folder, in alphabetical order."""
+    subfolders = _class_folders(folder)
+    if not subfolders:
+        raise DataError(f"{folder} has no subfolders. Expected one for each class, with its images inside.")
+    files: list[os.DirEntry[str]] = []
+    labels: list[int] = []
+    for label, subfolder in enumerate(subfolders):
+        entries = sorted(_walk(subfolder), key=lambda entry: entry.path)
+        images = [entry for entry in entries if os.path.splitext(entry.name)[1].lower() in IMAGE_EXTENSIONS]
+        if not images:
+            found = f"only files such as {entries[0].name!r}" if entries else "nothing"
+            raise DataError(
+                f"Class folder {subfolder} holds no images ({found}). Known types: "
+                f"{', '.join(sorted(IMAGE_EXTENSIONS))}. Add images or remove the folder."
+            )
+        files += images
+        labels += [label] * len(images)
+    if len(subfolders) < 2:
+        raise DataError(
+            f"{folder} has one class only ({subfolders[0].name!r}); telling images apart takes at least two folders."
+        )
+    return tuple(path.name for path in subfolders), files, labels
+
+
+def _walk(folder: str | os.PathLike[str]) -> Iterator[os.DirEntry[str]]:
+    """All files below a folder but hidden ones. Directory entries know their kind: no extra look at each file."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                yield from _walk(entry.path)
+            elif entry.is_file():
+                yield entry

@@ -1,0 +1,92 @@
+"""Networks to compare a found one with: other cells in the same stem, stages and head, at no more than its MACs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from gemnet.classics import basic_block, bottleneck_block, inverted_residual
+from gemnet.errors import GemnetError, nearest
+from gemnet.genome import CellSpec, Genome
+from gemnet.macs import macs
+
+WIDTH_STEP = 4
+"""Stage widths are fitted in steps of this many channels."""
+
+BLOCKS = {
+    "mobilenetv2": (inverted_residual, "relu6", "MobileNetV2 block"),
+    "resnet": (basic_block, "relu", "ResNet block"),
+    "resnet_bottleneck": (bottleneck_block, "relu", "ResNet bottleneck"),
+}
+"""Hand-made blocks by the name configs use: cell, what its activation is, title."""
+
+
+class BaselineError(GemnetError):
+    """A hand-made block that does not exist, or one that no width brings under the limit."""
+
+
+def block_genome(block: str, frame: Genome) -> Genome:
+    """A hand-made block in the stem, stages and head of another network, at its widths.
+
+    Args:
+        block: a name in `BLOCKS`.
+        frame: the other network.
+
+    Raises:
+        BaselineError: there is no such block.
+    """
+    if block not in BLOCKS:
+        raise BaselineError(f"There is no block {block!r} to compare with.{nearest(block, BLOCKS)}")
+    build, activation, title = BLOCKS[block]
+    cell: CellSpec = build()
+    stages = tuple(replace(stage, cell="cell", downsample=None) for stage in frame.stages)
+    return frame.replace(cells={"cell": cell}, stages=stages, activation=activation, name=block, origin=title)
+
+
+def fit_width(genome: Genome, max_macs: float, in_chans: int = 3) -> Genome:
+    """The genome with its stages as wide as a limit on MACs allows; stem, head and depths stay.
+
+    All widths are scaled by the largest common factor that fits; then, from the last stage to the first and as long as
+    one still fits, each is widened by a step.
+
+    Args:
+        genome: the network.
+        max_macs: multiply-adds not to be exceeded, at the genome's input size.
+        in_chans: channels of the image.
+
+    Raises:
+        BaselineError: it does not fit at any width.
+    """
+
+    def at(widths: list[int]) -> Genome:
+        stages = tuple(replace(stage, width=w) for stage, w in zip(genome.stages, widths, strict=True))
+        return genome.replace(stages=stages)
+
+    def scaled(factor: float) -> list[int]:
+        return [max(WIDTH_STEP, int(stage.width * factor / WIDTH_STEP) * WIDTH_STEP) for stage in genome.stages]
+
+    def fits(widths: list[int]) -> bool:
+        return macs(at(widths), in_chans=in_chans) <= max_macs
+
+    widths = scaled(0)
+    if not fits(widths):
+        least = macs(at(widths), in_chans=in_chans)
+        raise BaselineError(
+            f"{genome.name or 'The network'} needs {least:,} MACs at the least, more than the {max_macs:,.0f} it is to "
+            "be compared at."
+        )
+    low, high = 0.0, 1.0
+    while fits(scaled(high)) and high < 64:
+        low, high = high, 2 * high
+    while high - low > 1 / 256:
+        middle = (low + high) / 2
+        low, high = (middle, high) if fits(scaled(middle)) else (low, middle)
+    widths = scaled(low)
+    grown = True
+    while grown:
+        grown = False
+        for place in reversed(range(len(widths))):
+            wider = [w + WIDTH_STEP * (k == place) for k, w in enumerate(widths)]
+            # At most one step beyond the common factor: the proportions of the stages are part of the comparison.
+            if wider[place] <= scaled(high)[place] + WIDTH_STEP and fits(wider):
+                widths, grown = wider, True
+    return at(widths)

@@ -1,0 +1,217 @@
+"""Strict reading: an unknown key or a value of a wrong type is an error that names the nearest right one."""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from gemnet.errors import GemnetError, nearest
+
+T = TypeVar("T")
+
+
+class ConfigError(GemnetError):
+    """A config that can't be read, or a key or value in it that makes no sense."""
+
+
+@dataclass(frozen=True)
+class Component:
+    """A part chosen by name: ``dict(type='nasgem', pool=20000)``.
+
+    Args:
+        type: the name.
+        options: everything else, checked where the part is built.
+    """
+
+    type: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def config_folder() -> Path:
+    """The folder of the configs that come with the package: the repository's, or the copy inside a wheel."""
+    installed = Path(__file__).resolve().parent / "configs"
+    return installed if installed.is_dir() else Path(__file__).resolve().parents[1] / "configs"
+
+
+def read_file(path: str | Path, options: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What an mmengine config file says, as plain dicts.
+
+    Args:
+        path: the file.
+        options: ``{'search.seed': 1}``: values to put over the file's.
+
+    Raises:
+        ConfigError: the file is not a config.
+    """
+    from mmengine.config import Config
+
+    try:
+        loaded = Config.fromfile(str(path), lazy_import=False)
+        loaded.merge_from_dict(dict(options or {}))
+        return loaded.to_dict()
+    except Exception as error:  # the file is a program: it may raise anything
+        text = " ".join(str(error).split())
+        raise ConfigError(f"Cannot read config {path}: {type(error).__name__}: {text}") from error
+
+
+def make(kind: type[T], data: Any, where: str) -> T:
+    """A dataclass from a dict, strictly.
+
+    Args:
+        kind: the dataclass.
+        data: its values by name.
+        where: dotted path of ``data`` in the config, for messages.
+
+    Raises:
+        ConfigError: as `read_config`.
+    """
+    if not isinstance(data, Mapping):
+        raise ConfigError(f"{where or 'A config'} is a dict, got {data!r}.")
+    if kind is Component:
+        options = {key: value for key, value in data.items() if key != "type"}
+        if not isinstance(data.get("type"), str):
+            raise ConfigError(f"{where} needs a type: dict(type='...', ...), got {dict(data)!r}.")
+        return kind(data["type"], options)  # type: ignore[call-arg]
+    prefix = f"{where}." if where else ""
+    known = {item.name: item for item in fields(kind) if item.init}  # type: ignore[arg-type]
+    for key in data:
+        if key not in known:
+            raise ConfigError(f"There is no config key {prefix}{key}.{_suggest(str(key), known, prefix)}")
+    hints = typing.get_type_hints(kind)
+    values = {key: _value(hints[key], value, f"{prefix}{key}") for key, value in data.items()}
+    for name, item in known.items():
+        if name not in values and item.default is MISSING and item.default_factory is MISSING:
+            raise ConfigError(f"The config has no {prefix}{name}, which is needed.")
+    try:
+        return kind(**values)
+    except ConfigError:
+        raise
+    except GemnetError as error:
+        raise ConfigError(f"{where}: {error}" if where else str(error)) from error
+
+
+def check_options(known: Iterable[str], options: Mapping[str, Any], where: str) -> None:
+    """Checks the names of a component's options.
+
+    Args:
+        known: the options it has.
+        options: those a config gives.
+        where: dotted path of the component in the config, for messages.
+
+    Raises:
+        ConfigError: an option that does not exist; the nearest is named.
+    """
+    names = list(known)
+    for key in options:
+        if key not in names:
+            raise ConfigError(f"There is no config key {where}.{key}.{_suggest(key, names, f'{where}.')}")
+
+
+def keyword_names(build: Callable[..., Any]) -> list[str]:
+    """Names a class or function takes by keyword; of a class that hands ``**options`` on, those of its bases too."""
+    return list(_keywords(build))
+
+
+def typed(build: Callable[..., Any], options: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """A component's options as the hints of what is built from them say; ``2e4`` is 20000 for a whole number.
+
+    Args:
+        build: the class or function that takes them by keyword, as in `keyword_names`.
+        options: those given; their names are checked by `check_options`.
+        where: dotted path of the component, for messages.
+
+    Raises:
+        ConfigError: a value of a wrong type.
+    """
+    hints = _keywords(build)
+    return {key: _value(hints[key], value, f"{where}.{key}") for key, value in options.items()}
+
+
+def _keywords(build: Callable[..., Any]) -> dict[str, Any]:
+    """Names and type hints of what `keyword_names` lists."""
+    chain: list[Any] = [build]
+    if isinstance(build, type):
+        chain = [vars(cls)["__init__"] for cls in build.__mro__ if "__init__" in vars(cls)]
+    named = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    found: dict[str, Any] = {}
+    for function in chain:
+        parameters = inspect.signature(function).parameters.values()
+        hints = typing.get_type_hints(function.func if isinstance(function, partial) else function)
+        for each in parameters:
+            if each.kind in named and each.name != "self":
+                found.setdefault(each.name, hints.get(each.name, Any))
+        if not any(each.kind is each.VAR_KEYWORD for each in parameters):
+            break
+    return found
+
+
+def first_difference(left: Any, right: Any, where: str = "") -> tuple[str, Any, Any] | None:
+    """The first place where two nested dicts differ: (dotted path, left value, right value), or None."""
+    if isinstance(left, Mapping) and isinstance(right, Mapping):
+        for key in [*left, *(key for key in right if key not in left)]:
+            found = first_difference(left.get(key), right.get(key), f"{where}.{key}" if where else str(key))
+            if found is not None:
+                return found
+        return None
+    return None if left == right else (where, left, right)
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    """``value`` as a type hint wants it."""
+    origin = typing.get_origin(hint)
+    if hint is Any:
+        return value
+    if origin in (typing.Union, types.UnionType):
+        kinds = typing.get_args(hint)
+        if value is None and type(None) in kinds:
+            return None
+        kinds = tuple(kind for kind in kinds if kind is not type(None))
+        # A dict is read as the dataclass it can be; else the kind that it is, or the first it might be turned into.
+        records = [kind for kind in kinds if is_dataclass(kind) and isinstance(value, Mapping)]
+        return _value([*records, *(kind for kind in kinds if _is(value, kind)), kinds[0]][0], value, where)
+    if is_dataclass(hint):
+        return value if isinstance(value, hint) else make(hint, value, where)  # type: ignore[arg-type]
+    kind = origin or hint
+    if kind is tuple:
+        items = value if isinstance(value, list | tuple) else [value]
+        return tuple(_value(typing.get_args(hint)[0], item, where) for item in items)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if kind is int and isinstance(value, float) and value.is_integer():
+        return int(value)
+    if not _is(value, kind):
+        names = {int: "a whole number", float: "a number", str: "a text", Mapping: "a dict", Sequence: "a list"}
+        raise ConfigError(f"{where} is {names.get(kind, kind.__name__)}, got {value!r}.")
+    inner = typing.get_args(hint)
+    if kind is Mapping:
+        return {key: _value(inner[1], each, f"{where}.{key}") for key, each in value.items()} if inner else dict(value)
+    if kind is Sequence and inner:
+        return [_value(inner[0], each, where) for each in value]
+    return value
+
+
+def _is(value: Any, hint: Any) -> bool:
+    kind = typing.get_origin(hint) or hint
+    if isinstance(value, bool) or (kind is Sequence and isinstance(value, str)):
+        return kind is type(value)
+    return isinstance(value, kind)
+
+
+def _suggest(key: str, known: Sequence[str] | Mapping[str, Any], prefix: str) -> str:
+    if not known:
+        return " It takes no options."
+    text = nearest(key, known)
+    return text.replace("Did you mean '", f"Did you mean '{prefix}") if text.startswith(" Did") else text
+
+
+def at_least(where: str, options: Any, **least: float) -> None:
+    for name, bound in least.items():
+        value = getattr(options, name)
+        if value < bound:
+            raise ConfigError(f"{where}.{name} is at least {bound}, got {value}.")

@@ -1,0 +1,1 @@
+"""Training of one network: the short loop of a search, and mmengine's Runner."""

@@ -1,0 +1,385 @@
+"""Short training of a network on images in memory: the recipe, the loop, the measurement.
+
+The same seed gives the same result, bit for bit, on one kind of machine with one number of threads.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gemnet.data.datasets import DataSpec, load_train_images, train_dev_split
+from gemnet.data.decoded import CROP_PCT, INTERPOLATION, resize
+from gemnet.data.image_set import ImageSet
+from gemnet.errors import GemnetError
+from gemnet.metadata import Metadata
+from gemnet.training.augmentation import Augmentation, normalised, on_byte_scale
+
+LOSS_CHECK_INTERVAL = 20  # steps between looks at the loss: each look makes a GPU wait
+EVALUATION_BATCH = 500
+
+
+class RecipeError(GemnetError):
+    """A training recipe or fidelity with a value out of range; the message names it."""
+
+
+class TrainingFailed(RuntimeError):
+    """A training that came to nothing, with the reason in one sentence: NaN, over its time limit."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained.
+
+    SGD with Nesterov momentum; the learning rate rises linearly to its peak and falls linearly to zero; decay on
+    weights of convolutions and linear layers only, not on norms, biases and edge weights.
+
+    Args:
+        batch_size: images a step.
+        lr: peak learning rate.
+        warmup: share of the steps during which it rises.
+        momentum: of SGD.
+        weight_decay: on matrices and kernels.
+        label_smoothing: in [0, 1).
+        crop: random crops after padding by this share of the side; 0 for none.
+        flip: whether images may be mirrored (not for digits or letters).
+        cutout: side of a square of the mean colour put over each image, as a share of its side; 0 for none.
+        ema: decay a step of an exponential moving average of the weights, which then is what is measured and kept;
+            None for none.
+
+    Raises:
+        RecipeError: a value out of its range; the message names it.
+    """
+
+    batch_size: int = 128
+    lr: float = 0.2
+    warmup: float = 0.25
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    label_smoothing: float = 0.1
+    crop: float = 0.125
+    flip: bool = True
+    cutout: float = 0.0
+    ema: float | None = None
+
+    def __post_init__(self) -> None:
+        ranges = {
+            "batch_size": (1, 1 << 20),
+            "lr": (1e-8, 100),
+            "warmup": (0, 0.9),
+            "momentum": (0, 0.9999),
+            "weight_decay": (0, 1),
+            "label_smoothing": (0, 0.9),
+            "crop": (0, 0.5),
+            "cutout": (0, 1),
+        }
+        for name, (least, most) in ranges.items():
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not least <= value <= most:
+                raise RecipeError(f"{name} lies between {least} and {most}, got {value!r}.")
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise RecipeError(f"ema is a decay between 0 and 1, or None for none, got {self.ema!r}.")
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingData:
+    """Images of one resolution, ready for training.
+
+    Args:
+        images: uint8 (n, channels, side, side), all of the data set's training images.
+        labels: int64 (n,).
+        train: indices of those to learn from.
+        dev: indices of those to measure on.
+        classes: names.
+        mean: of each channel, in [0, 1].
+        std: of each channel, in [0, 1].
+        digest: of the data set.
+    """
+
+    images: Tensor
+    labels: Tensor
+    train: Tensor
+    dev: Tensor
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    digest: str
+
+    def metadata(self) -> Metadata:
+        """What weights that are trained on these images say about themselves; the network is still to be named."""
+        return Metadata(
+            num_classes=len(self.classes),
+            in_chans=self.channels,
+            input_size=self.resolution,
+            crop_pct=CROP_PCT,
+            interpolation=INTERPOLATION,
+            mean=tuple(map(float, self.mean)),
+            std=tuple(map(float, self.std)),
+            classes=self.classes,
+        )
+
+    @property
+    def channels(self) -> int:
+        """1 or 3."""
+        return int(self.images.shape[1])
+
+    @property
+    def resolution(self) -> int:
+        """Side in pixels."""
+        return int(self.images.shape[2])
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One line of a training's history.
+
+    Args:
+        epoch: from 1.
+        loss: mean over the epoch.
+        accuracy: top-1 on the development images after it, in percent; None where not measured.
+    """
+
+    epoch: int
+    loss: float
+    accuracy: float | None
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a training came to.
+
+    Args:
+        accuracy: top-1 on the development images at the end, in percent.
+        history: one record an epoch.
+        seconds: wall-clock time.
+        images_per_second: training speed, measurement left out.
+    """
+
+    accuracy: float
+    history: tuple[EpochRecord, ...]
+    seconds: float
+    images_per_second: float
+
+
+def load_data(spec: DataSpec) -> TrainingData:
+    """Reads a data set and divides its training images.
+
+    Raises:
+        DataError: see `gemnet.data.datasets`.
+    """
+    images = load_train_images(spec)
+    train, dev = train_dev_split(images.labels, images.classes, spec.dev_fraction, spec.split_seed)
+    mean, std = channel_statistics(images)
+    return TrainingData(
+        images.images,
+        images.labels,
+        torch.from_numpy(train),
+        torch.from_numpy(dev),
+        images.classes,
+        mean,
+        std,
+        images.digest,
+    )
+
+
+def channel_statistics(images: ImageSet) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel, in [0, 1], from at most 10,000 evenly spaced images."""
+    step = max(1, len(images) // 10_000)
+    sample = images.images[::step].to(torch.float32) / 255
+    std, mean = torch.std_mean(sample, dim=(0, 2, 3))
+    return tuple(round(float(v), 4) for v in mean), tuple(round(max(float(v), 1e-3), 4) for v in std)
+
+
+def at_fidelity(data: TrainingData, resolution: int | None = None, subset: float = 1.0) -> TrainingData:
+    """The same data with fewer training images or another resolution.
+
+    Args:
+        data: at full fidelity.
+        resolution: side in pixels; None keeps it.
+        subset: share of the training images, in (0, 1]. Smaller subsets are part of larger ones and hold the classes in
+            the same proportion. The development images stay.
+
+    Raises:
+        RecipeError: a share or resolution out of range.
+    """
+    if not 0 < subset <= 1:
+        raise RecipeError(f"subset is a share of the training images in (0, 1], got {subset}.")
+    if resolution is not None and not 1 <= resolution <= 4096:
+        raise RecipeError(f"resolution is a number of pixels from 1 to 4096, got {resolution}.")
+    train = data.train[: max(1, math.ceil(len(data.train) * subset))]
+    if resolution is None or resolution == data.resolution:
+        return TrainingData(**{**vars(data), "train": train})
+    kept = torch.cat([train, data.dev])
+    return TrainingData(
+        images=resize(data.images[kept], resolution),
+        labels=data.labels[kept],
+        train=torch.arange(len(train)),
+        dev=torch.arange(len(train), len(kept)),
+        classes=data.classes,
+        mean=data.mean,
+        std=data.std,
+        digest=data.digest,
+    )
+
+
+def train(
+    model: nn.Module,
+    data: TrainingData,
+    recipe: Recipe,
+    epochs: int,
+    seed: int,
+    device: torch.device | str = "cpu",
+    time_limit: float | None = None,
+    measure_every: int = 0,
+    on_epoch: Callable[[EpochRecord], None] | None = None,
+) -> TrainingResult:
+    """Trains a network in place and measures it on the development images.
+
+    Args:
+        model: maps float images (batch, channels, side, side), normalised by the data's mean and std, to logits.
+        data: what to train on.
+        recipe: how.
+        epochs: passes over the training images. Incomplete batches at the end of a pass are left out.
+        seed: of data order, augmentation, and dropout in the model.
+        device: where.
+        time_limit: in seconds; None for none.
+        measure_every: epochs between measurements; 0 measures at the end only.
+        on_epoch: called after each epoch.
+
+    Raises:
+        TrainingFailed: the loss is no longer finite, or the time is up.
+        RecipeError: fewer than one epoch.
+    """
+    if epochs < 1:
+        raise RecipeError(f"epochs is at least 1, got {epochs}.")
+    started = time.perf_counter()
+    device = torch.device(device)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        return _train(model, data, recipe, epochs, seed, device, time_limit, measure_every, on_epoch, started)
+
+
+def _train(
+    model: nn.Module,
+    data: TrainingData,
+    recipe: Recipe,
+    epochs: int,
+    seed: int,
+    device: torch.device,
+    time_limit: float | None,
+    measure_every: int,
+    on_epoch: Callable[[EpochRecord], None] | None,
+    started: float,
+) -> TrainingResult:
+    model.to(device).to(memory_format=torch.channels_last)
+    optimizer = make_optimizer(model, recipe)
+    average = _moving_average(model, recipe.ema)
+    batch_size = min(recipe.batch_size, len(data.train))
+    steps_per_epoch = len(data.train) // batch_size
+    total = epochs * steps_per_epoch
+    generator = torch.Generator().manual_seed(seed)
+    history: list[EpochRecord] = []
+    step, training_seconds, accuracy = 0, 0.0, 0.0
+    for epoch in range(1, epochs + 1):
+        epoch_started = time.perf_counter()
+        model.train()
+        losses = torch.zeros((), device=device)
+        for images, labels in batches(data, batch_size, recipe, generator, device):
+            rate = learning_rate(recipe, step, total)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            loss = F.cross_entropy(model(images), labels, label_smoothing=recipe.label_smoothing)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            if average is not None:
+                average.update_parameters(model)
+            losses += loss.detach()
+            step += 1
+            if step % LOSS_CHECK_INTERVAL == 0 and not math.isfinite(losses.item()):
+                raise TrainingFailed(f"The loss became {losses.item()} in epoch {epoch} (learning rate {rate:.3g}).")
+            if time_limit is not None and time.perf_counter() - started > time_limit:
+                raise TrainingFailed(
+                    f"Over its time limit of {time_limit:g} s after {step} of {total} steps, in epoch {epoch}."
+                )
+        mean_loss = losses.item() / steps_per_epoch
+        if not math.isfinite(mean_loss):
+            raise TrainingFailed(f"The loss became {mean_loss} in epoch {epoch}.")
+        training_seconds += time.perf_counter() - epoch_started
+        measured = None
+        if epoch == epochs or (measure_every and epoch % measure_every == 0):
+            measured = accuracy = measure(average.module if average is not None else model, data, device)
+        history.append(EpochRecord(epoch, mean_loss, measured))
+        if on_epoch is not None:
+            on_epoch(history[-1])
+    if average is not None:
+        model.load_state_dict(average.module.state_dict())
+    return TrainingResult(
+        accuracy, tuple(history), time.perf_counter() - started, total * batch_size / max(training_seconds, 1e-9)
+    )
+
+
+def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
+    """SGD that decays matrices and kernels, but no norms, biases, or what the model says not to decay."""
+    skip: set[str] = model.no_weight_decay() if hasattr(model, "no_weight_decay") else set()  # type: ignore[operator]
+    decay: list[nn.Parameter] = []
+    keep: list[nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            (keep if parameter.ndim <= 1 or name in skip else decay).append(parameter)
+    groups = [{"params": decay, "weight_decay": recipe.weight_decay}, {"params": keep, "weight_decay": 0.0}]
+    return torch.optim.SGD(
+        [group for group in groups if group["params"]],
+        lr=recipe.lr,
+        momentum=recipe.momentum,
+        nesterov=recipe.momentum > 0,
+        fused=True,
+    )
+
+
+def learning_rate(recipe: Recipe, step: int, total: int) -> float:
+    """Learning rate of step ``step`` (from 0) of ``total``: up in a line, down in a line."""
+    rise = recipe.warmup * total
+    done = step + 0.5  # the middle of the step: neither the first nor the last is at zero
+    return recipe.lr * (done / rise if done < rise else (total - done) / (total - rise))
+
+
+def batches(
+    data: TrainingData, batch_size: int, recipe: Recipe, generator: torch.Generator, device: torch.device
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """One pass over the training images in random order, augmented a batch at a time.
+
+    Yields:
+        Normalised float32 images (batch_size, channels, side, side) in channels_last, and labels (batch_size,).
+    """
+    augment = Augmentation(data.mean, data.std, recipe.crop, recipe.flip, recipe.cutout, device)
+    order = data.train[torch.randperm(len(data.train), generator=generator)]
+    for index in order.split(batch_size):
+        if len(index) == batch_size:
+            yield augment(data.images[index], generator), data.labels[index].to(device)
+
+
+@torch.no_grad()
+def measure(model: nn.Module, data: TrainingData, device: torch.device | str = "cpu") -> float:
+    """Top-1 on the development images, in percent. The model is left in eval mode."""
+    device = torch.device(device)
+    model.eval()
+    mean, std = on_byte_scale(data.mean, device), on_byte_scale(data.std, device)
+    correct = 0
+    for index in data.dev.split(EVALUATION_BATCH):
+        logits = model(normalised(data.images[index].to(device), mean, std))
+        correct += int((logits.argmax(1) == data.labels[index].to(device)).sum())
+    return 100.0 * correct / len(data.dev)
+
+
+def _moving_average(model: nn.Module, decay: float | None) -> torch.optim.swa_utils.AveragedModel | None:
+    if decay is None:
+        return None
+    average = torch.optim.swa_utils.get_ema_multi_avg_fn(decay)
+    return torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=average, use_buffers=True)

@@ -1,0 +1,507 @@
+"""Training and testing of whole networks with mmengine: from a config file to a Runner, with clear messages on the way.
+
+Any mmengine config will do: classification (`gemnet.classification.model`), MMDetection's, a user's own. What a config
+leaves open is filled in from the data set and the model: number of classes, the neck's channels.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import math
+import os
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config, ConfigDict
+from mmengine.hooks import Hook
+from mmengine.runner import Runner, find_latest_checkpoint
+from torch import Tensor, nn
+
+from gemnet.checkpoint import CheckpointError, describe_mismatch, guard_mmengine, load_checkpoint, state_dict_of
+from gemnet.data.openings import log_opening
+from gemnet.detection.channels import check_num_classes, fill_channels
+from gemnet.errors import GemnetError, nearest
+from gemnet.genome import Genome
+from gemnet.models import registered_names
+from gemnet.strict import config_folder
+from gemnet.training.config_variables import RUNNER_KEYS, read_config
+from gemnet.weights import find_weights
+
+FURTHER_KEYS = frozenset(
+    ("amp", "auto_scale_lr", "custom_imports", "compile", "sync_bn", "find_unused_parameters", "model_wrapper_cfg")
+)
+LAUNCHERS = ("none", "pytorch", "slurm")
+OPENINGS = "test_openings.jsonl"
+LOSS_CHECK_INTERVAL = 50
+
+
+class RunnerError(GemnetError):
+    """A training or test that can't be set up from what was given."""
+
+
+class LossError(RuntimeError):
+    """A loss that is no longer finite."""
+
+
+def find_runner_config(name: str) -> Path:
+    """The file of a config: a path, or the name (with or without ``.py``) of one that comes with the package.
+
+    Raises:
+        RunnerError: neither is there.
+    """
+    if Path(name).expanduser().is_file():
+        return Path(name).expanduser()
+    shipped = config_folder()
+    others = {"_base_", "search", "comparison"}
+    inside = [file for file in sorted(shipped.rglob("*.py")) if not others & set(file.relative_to(shipped).parts)]
+    wanted = Path(name).stem
+    for file in inside:
+        if file.stem == wanted:
+            return file
+    known = [file.stem for file in inside]
+    raise RunnerError(f"There is no config {name!r}: neither a file nor one of ours.{nearest(wanted, known)}")
+
+
+def load_runner_config(file: Path, options: Mapping[str, Any] | None = None) -> Config:
+    """Reads a config and puts options over it.
+
+    Args:
+        file: the config.
+        options: ``{'train_cfg.max_epochs': 3}``.
+
+    Raises:
+        RunnerError: it can't be read, a key is so near to one that exists that it must be a slip, or an option names
+            nothing that anything reads.
+    """
+    try:
+        config, options = read_config(file, dict(options or {}))
+    except GemnetError:
+        raise
+    except ImportError as error:
+        raise RunnerError(
+            f"Config {file} imports what is not installed ({error}). Detection needs: pip install 'gemnet[detection]'."
+        ) from error
+    except Exception as error:  # the file is a program: it may raise anything
+        text = " ".join(str(error).split())
+        raise RunnerError(f"Config {file} can't be read: {type(error).__name__}: {text}") from error
+    for key in config:
+        _refuse_slip(str(key), RUNNER_KEYS | FURTHER_KEYS, "")
+    for key in options:
+        _check_option(config, key)
+    config.merge_from_dict(options)
+    return config
+
+
+def _refuse_slip(key: str, known: Collection[str], where: str) -> None:
+    """Configs may hold any name; one that is nearly a known name is a typing error that would silently do nothing."""
+    if key in known or key.startswith("_"):
+        return
+    for name in sorted(known):
+        if _one_slip_apart(key, name):
+            raise RunnerError(f"There is no config key {where}{key}. Did you mean '{where}{name}'?")
+
+
+def _one_slip_apart(left: str, right: str) -> bool:
+    """Whether two words have the same letters in another order, or differ by one put in, left out or changed."""
+    if sorted(left) == sorted(right):
+        return True
+    short, long = sorted((left, right), key=len)
+    start = next((i for i, (a, b) in enumerate(zip(short, long, strict=False)) if a != b), len(short))
+    if len(short) == len(long):
+        return short[start + 1 :] == long[start + 1 :]
+    return short[start:] == long[start + 1 :]
+
+
+def _check_option(config: Config, path: str) -> None:
+    """An option may add a key, but not one that is nearly another, and not below what isn't there."""
+    part: Any = config._cfg_dict
+    names = path.split(".")
+    for depth, name in enumerate(names):
+        if isinstance(part, list | tuple):
+            if not name.isdigit() or int(name) >= len(part):
+                raise RunnerError(f"--cfg-options {path}: {'.'.join(names[:depth])} is a list of {len(part)} parts.")
+            part = part[int(name)]
+            continue
+        if not isinstance(part, Mapping):
+            return
+        where = ".".join(names[:depth]) + ("." if depth else "")
+        if name not in part:
+            known = set(part) | (RUNNER_KEYS | FURTHER_KEYS if depth == 0 else set())
+            _refuse_slip(name, known, where)
+            if path not in known and len(names) == 1:
+                raise RunnerError(
+                    f"--cfg-options {path}: the config has no variable of this name, so it would change nothing."
+                    f"{nearest(path, known)} Give the whole path, such as optim_wrapper.optimizer.lr=0.1."
+                )
+            return
+        part = part[name]
+
+
+def make_runner(
+    config: Config,
+    work_dir: str | os.PathLike[str],
+    launcher: str = "none",
+    amp: bool = False,
+    auto_scale_lr: bool = False,
+    resume: str | bool = False,
+    load_from: str | None = None,
+    exact: bool = False,
+) -> Runner:
+    """A Runner whose parts are all built, so that whatever a config gets wrong is said before anything is trained.
+
+    Args:
+        config: what to run; what it leaves open is filled in.
+        work_dir: folder for checkpoints and logs.
+        launcher: ``none``, ``pytorch`` (started by torchrun) or ``slurm``.
+        amp: mixed precision; ``amp = True`` in a config means the same where there is a GPU.
+        auto_scale_lr: scale the learning rate with the batch size.
+        resume: go on from the latest checkpoint in the work folder, or from this file.
+        load_from: start from these weights.
+        exact: whether the weights must fit the network completely (a test), or a part will do (fine-tuning).
+
+    Raises:
+        RunnerError: something in the config or on this machine doesn't fit; the message names it.
+        GemnetError: the data set or the network can't be had.
+    """
+    guard_mmengine()
+    config = copy.deepcopy(config)
+    config.work_dir = os.fspath(work_dir)
+    config.launcher = launcher
+    if resume is True:
+        resume = latest_checkpoint(work_dir) or False
+    config.resume = bool(resume)
+    if isinstance(resume, str):
+        load_from = resume
+    if load_from is not None:
+        config.load_from = load_from
+    source = config.get("load_from")
+    if source and "://" not in source:
+        load_checkpoint(source)  # before anything is written, a message instead of a traceback
+    if amp or (config.get("amp") and torch.cuda.is_available()):
+        _use_amp(config)
+    if auto_scale_lr:
+        if "base_batch_size" not in config.get("auto_scale_lr", {}):
+            raise RunnerError("--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...) in the config.")
+        config.auto_scale_lr.enable = True
+    with _named_errors():
+        fill_in(config)
+    _prepare_launcher(config, launcher)
+    with _named_errors():
+        runner = Runner.from_cfg(config)
+        runner.register_hook(CheckpointCheck(exact or bool(resume)), priority="VERY_HIGH")
+        runner.register_hook(FiniteLoss(), priority="VERY_LOW")
+    return runner
+
+
+def build_for_training(runner: Runner) -> None:
+    """Builds loops, optimiser and schedulers now, not in the middle of `Runner.train`.
+
+    Raises:
+        RunnerError: one can't be built.
+        GemnetError: a data set can't be read.
+    """
+    # One line a norm and bias, several hundred for a network of ours, hides all others.
+    runner.logger.addFilter(lambda record: not record.getMessage().startswith("paramwise_options"))
+    with _named_errors():
+        # In Runner.train's own order; it builds whatever is still a config and takes the rest as it is.
+        runner._train_loop = runner.build_train_loop(runner._train_loop)
+        runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+        runner.scale_lr(runner.optim_wrapper, runner.auto_scale_lr)
+        runner.auto_scale_lr = None  # done: once is enough
+        if runner.param_schedulers is not None:
+            runner.param_schedulers = runner.build_param_scheduler(runner.param_schedulers)
+        if runner._val_loop is not None:
+            runner._val_loop = runner.build_val_loop(runner._val_loop)
+
+
+def fill_in(config: Config) -> None:
+    """Fills in what the data set and the model determine: classes and channels of a classifier, a detector's neck."""
+    model = config.get("model")
+    if not isinstance(model, ConfigDict):
+        raise RunnerError("The config has no model=dict(type=...), which is needed.")
+    if str(model.get("type", "")).split(".")[-1] == "ImageClassifier":
+        _fill_classifier(config, model)
+    else:
+        fill_channels(model)
+        check_num_classes(config)
+
+
+def _fill_classifier(config: Config, model: ConfigDict) -> None:
+    """Classes, channels, and the images' side where a config says ``resolution='network'``."""
+    from gemnet.classification.arrays import ImageArrays
+    from gemnet.classification.files import ImageFiles
+
+    _fill_resolution(config, model)
+    data = config.get("train_dataloader") or config.get("test_dataloader") or {}
+    dataset = {key: value for key, value in (data.get("dataset") or {}).items() if key != "type"}
+    if dataset:
+        kind = str(data["dataset"].get("type", "")).split(".")[-1]
+        classes: Any = ImageFiles if kind == "ImageFiles" else ImageArrays
+        for key, found in zip(("num_classes", "in_chans"), classes.describe(**dataset), strict=True):
+            if model.get(key) is None:
+                model[key] = found
+            elif model[key] != found:
+                raise RunnerError(
+                    f"model.{key} is {model[key]}, but the data set {dataset.get('source')!r} has {found}. "
+                    f"Leave model.{key} out: it is read from the data set."
+                )
+    preprocessor = model.setdefault("data_preprocessor", ConfigDict(type="gemnet.BatchAugmentation"))
+    seed = (config.get("randomness") or {}).get("seed")
+    if seed is not None and str(preprocessor.get("type", "")).endswith("BatchAugmentation"):
+        preprocessor.setdefault("seed", seed)
+
+
+def _fill_resolution(config: Config, model: ConfigDict) -> None:
+    """Puts the side of the images that the network, or its weights, were made for where a data set asks for it."""
+    datasets = [
+        loader["dataset"]
+        for loader in (config.get(f"{kind}_dataloader") for kind in ("train", "val", "test"))
+        if loader and (loader.get("dataset") or {}).get("resolution") == "network"
+    ]
+    if not datasets:
+        return
+    side = network_resolution(model.get("arch"), model.get("genome"), bool(model.get("pretrained")))
+    for dataset in datasets:
+        dataset["resolution"] = side
+
+
+def network_resolution(arch: str | None, genome: Any = None, pretrained: bool = False) -> int:
+    """Side in pixels of the images that a network or, with ``pretrained``, its weights are made for.
+
+    Args:
+        arch: a timm name, with or without a tag.
+        genome: or a genome.
+        pretrained: whether its weights are meant, which then must be there.
+
+    Raises:
+        GemnetError: no such network or weights; those that exist are listed.
+    """
+    if genome is not None:
+        return Genome.read(genome).input_size
+    import timm
+
+    name = str(arch).split(".")[0]
+    if not timm.is_model(name):
+        raise RunnerError(f"There is no network {arch!r}.{nearest(name, timm.list_models())}")
+    if name in registered_names() and (pretrained or "." in str(arch)):
+        return find_weights(str(arch)).input_size
+    try:
+        known = timm.get_pretrained_cfg(str(arch))
+    except RuntimeError as error:
+        raise RunnerError(f"There are no weights {arch!r}: {error}.") from None
+    return int(known.input_size[1])
+
+
+def select_images(config: Config, work_dir: str | os.PathLike[str], final: str | None) -> Callable[[], None]:
+    """Settles which images a test is to see.
+
+    Args:
+        config: its ``val_dataloader`` or ``test_dataloader`` is used; that of the other is left alone.
+        work_dir: takes the log, ``test_openings.jsonl``.
+        final: the purpose, if the official test images are to be opened; else None.
+
+    Returns:
+        What to call before measuring: it writes down that official test images are opened, where they are.
+
+    Raises:
+        RunnerError: the config has no such images.
+    """
+    kind = "val" if final is None else "test"
+    loader = config.get(f"{kind}_dataloader")
+    if loader is None:
+        other = "Measure with --final." if kind == "val" else "Measure without --final."
+        raise RunnerError(f"The config has no {kind}_dataloader. {other}")
+    # It keeps the best checkpoint of a training, and fails where there was none.
+    config.setdefault("default_hooks", ConfigDict()).checkpoint = None
+    if final is None:
+        return lambda: None
+    log = str(Path(work_dir) / OPENINGS)
+    dataset = loader.dataset
+    if str(dataset.get("type", "")).endswith("ImageArrays"):  # logs itself, with the images' digest
+        dataset.openings, dataset.purpose = log, final
+        return lambda: None
+    if int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) != 0:
+        return lambda: None
+    names = (dataset.get(key) for key in ("ann_file", "data_root", "source", "type"))
+    return partial(log_opening, log, str(next(name for name in names if name)), final)
+
+
+def draw_detections(config: Config, folder: str | os.PathLike[str], final: bool) -> None:
+    """Has a detector's test draw truth and detections, one picture an image.
+
+    MMDetection draws all images of a test, but only some of a validation; so the development images, if they are
+    meant, become the test's.
+
+    Args:
+        config: a detector's config, changed in place.
+        folder: where the pictures go.
+        final: whether the official test images are measured.
+
+    Raises:
+        RunnerError: the config is no detector's.
+    """
+    hooks = config.get("default_hooks") or {}
+    if (hooks.get("visualization") or {}).get("type") != "DetVisualizationHook":
+        raise RunnerError(
+            "--show-dir draws boxes, so it needs a detector's config with default_hooks.visualization of type "
+            "'DetVisualizationHook'."
+        )
+    hooks["visualization"] = {
+        "type": "DetVisualizationHook",
+        "draw": True,
+        "test_out_dir": str(Path(folder).absolute()),
+    }
+    if not final:
+        for part in ("dataloader", "evaluator"):
+            config[f"test_{part}"] = copy.deepcopy(config[f"val_{part}"])
+
+
+def measure(runner: Runner, final: bool) -> dict[str, float]:
+    """The metrics of the loaded checkpoint, on the official test images (``final``) or the development images.
+
+    Raises:
+        RunnerError: the test can't be built.
+        GemnetError: the data set or the checkpoint can't be had.
+    """
+    with _named_errors():
+        if final:
+            runner._test_loop = runner.build_test_loop(runner._test_loop)
+        else:
+            runner._val_loop = runner.build_val_loop(runner._val_loop)
+    return runner.test() if final else runner.val()
+
+
+def latest_checkpoint(work_dir: str | os.PathLike[str]) -> str | None:
+    """The checkpoint a training in this folder would go on from; None where there is none."""
+    found = find_latest_checkpoint(os.fspath(work_dir)) if Path(work_dir).is_dir() else None
+    if found is None:
+        return None
+    # mmengine wrote down where the folder was then; it may be a copy of that one, or have been moved.
+    here = Path(work_dir) / Path(found).name
+    return str(here) if here.is_file() else found
+
+
+class CheckpointCheck(Hook):
+    """Looks at a checkpoint before it is loaded: does it belong to this network?
+
+    Weights of a bare timm network are given the prefix they have inside `gemnet.classification.model.ImageClassifier`.
+
+    Args:
+        exact: whether every weight must be there; else some will do.
+    """
+
+    def __init__(self, exact: bool) -> None:
+        self.exact = exact
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Raises `CheckpointError` where it does not."""
+        model: nn.Module = getattr(runner.model, "module", runner.model)
+        weights: dict[str, Tensor] = state_dict_of(checkpoint)
+        own = model.state_dict()
+        if not set(weights) & set(own) and {f"network.{key}" for key in weights} & set(own):
+            weights = {f"network.{key}": value for key, value in weights.items()}
+        checkpoint["state_dict"] = weights  # where mmengine and its hooks look for them
+        if runner._resume and "meta" not in checkpoint:
+            raise CheckpointError(
+                "The checkpoint holds weights only; a training can't be resumed from it. Use it as load_from instead."
+            )
+        if self.exact:
+            difference = describe_mismatch(model, weights)
+            if difference:
+                raise CheckpointError(
+                    f"The checkpoint is of another network: {difference}. Use the config it was trained with."
+                )
+        elif not any(key in own and own[key].shape == value.shape for key, value in weights.items()):
+            raise CheckpointError(
+                f"No weight of the checkpoint (such as {next(iter(weights), 'none at all')!r}) fits the network (such "
+                f"as {next(iter(own))!r})."
+            )
+
+
+class FiniteLoss(Hook):
+    """Ends a training whose loss is no longer finite, instead of letting it run for hours."""
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
+    ) -> None:
+        """Looks at the loss every 50 iterations: each look makes a GPU wait."""
+        loss = (outputs or {}).get("loss")
+        if loss is None or not self.every_n_train_iters(runner, LOSS_CHECK_INTERVAL):
+            return
+        value = float(torch.as_tensor(loss).detach())
+        if not math.isfinite(value):
+            raise LossError(
+                f"The loss became {value} after {runner.iter + 1} iterations. Lower the learning rate "
+                "(optim_wrapper.optimizer.lr) or clip gradients (optim_wrapper.clip_grad)."
+            )
+
+
+def _use_amp(config: Config) -> None:
+    if not torch.cuda.is_available():
+        raise RunnerError("--amp needs a GPU: mixed precision is no faster on a CPU. Leave it out.")
+    wrapper = config.get("optim_wrapper")
+    if wrapper is None or wrapper.get("type", "OptimWrapper") not in ("OptimWrapper", "AmpOptimWrapper"):
+        kind = None if wrapper is None else wrapper.get("type")
+        raise RunnerError(f"--amp takes an optim_wrapper of type 'OptimWrapper', the config has {kind!r}.")
+    wrapper.type = "AmpOptimWrapper"
+    wrapper.setdefault("loss_scale", "dynamic")
+
+
+def _prepare_launcher(config: Config, launcher: str) -> None:
+    if launcher not in LAUNCHERS:
+        raise RunnerError(f"Unknown launcher {launcher!r}.{nearest(launcher, LAUNCHERS)}")
+    if launcher == "pytorch" and "RANK" not in os.environ:
+        raise RunnerError(
+            "--launcher pytorch is for processes that torchrun starts: "
+            "torchrun --nproc-per-node 2 tools/train.py CONFIG --launcher pytorch"
+        )
+    if launcher == "slurm" and "SLURM_PROCID" not in os.environ:
+        raise RunnerError("--launcher slurm is for processes that srun starts: srun ... python tools/train.py CONFIG")
+    if launcher == "none" or torch.cuda.is_available():
+        return
+    if launcher == "slurm":
+        raise RunnerError("--launcher slurm needs GPUs. On CPUs use torchrun and --launcher pytorch.")
+    # mmengine picks a GPU for each rank; without GPUs the group is made here, and the wrapper told to stay on the CPU.
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group(backend="gloo")
+    wrapper = config.setdefault(
+        "model_wrapper_cfg",
+        ConfigDict(
+            type="MMDistributedDataParallel",
+            broadcast_buffers=False,
+            find_unused_parameters=config.get("find_unused_parameters", False),
+        ),
+    )
+    wrapper.device_ids = None
+
+
+@contextmanager
+def _named_errors() -> Iterator[None]:
+    """Turns what mmengine raises over a config into one message that names the part and the key."""
+    try:
+        yield
+    except GemnetError:
+        raise
+    except (TypeError, KeyError, ValueError, AttributeError, AssertionError, ImportError, OSError) as error:
+        text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+        text = " ".join(text.split()) or type(error).__name__
+        part, hint = _part_being_built(error), ""
+        if "unexpected keyword argument '" in text and part is not None:
+            key = text.split("unexpected keyword argument '")[1].split("'")[0]
+            hint = nearest(key, [name for name in inspect.signature(part).parameters if name != "self"])
+        where = f" {part.__name__}" if part is not None else ""
+        raise RunnerError(f"The config's part{where} can't be built: {text}.{hint}") from error
+
+
+def _part_being_built(error: BaseException) -> Any:
+    """The innermost class or function that mmengine's registry was calling when the error rose."""
+    part, trace = None, error.__traceback__
+    while trace is not None:
+        part = trace.tb_frame.f_locals.get("obj_cls", part)
+        trace = trace.tb_next
+    return part

@@ -1,0 +1,179 @@
+"""Rows of the zoo from logs, and networks from rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from gemnet.classification.arrays import ImageArrays
+from gemnet.errors import nearest
+from gemnet.sources import Images, TimmSource, build, describe
+from gemnet.weights import PackagedWeights, find_weights
+from gemnet.zoo.results import (
+    CLASSIFICATION,
+    DETECTION,
+    Figures,
+    Result,
+    ZooError,
+    load_results,
+    read_figures,
+    read_rows,
+)
+from nas.studies.comparison.config import load_comparison
+from nas.studies.comparison.roster import build_roster
+
+COLUMNS = ("accuracy", "accuracy/top1", "coco/bbox_mAP")
+"""The figure's name in the files of our own tools: tools/compare.py, tools/test.py of a classifier, of a detector."""
+PERCENT = {"coco/bbox_mAP": 100.0}
+"""Factors that make percent of what is logged as a share."""
+
+
+def row_from_log(
+    name: str,
+    repository: Path,
+    *,
+    data: str,
+    source: str,
+    resolution: int,
+    log: str,
+    config: str,
+    search: str = "",
+    column: str | None = None,
+    rows: Mapping[str, str] | None = None,
+    peer: bool = False,
+    detector: str | None = None,
+    macs: int | None = None,
+    params: int | None = None,
+) -> Result:
+    """A row whose figures are read from a log.
+
+    Args:
+        name: ``<network>.<tag>``.
+        repository: the folder that ``log``, ``config`` and ``search`` are relative to.
+        data: the data set's name for people.
+        source: as configs call it.
+        resolution: side of the images in pixels.
+        log: CSV or JSON.
+        config: what it was trained with.
+        search: what tells of the search it comes from; "" for none.
+        column: of the figure; by default the one our own tools write.
+        rows: what other columns must hold; by default network, phase and detector of tools/compare.py's tables.
+        peer: whether it is another's network.
+        detector: a detector's method; None for a classifier.
+        macs: multiply-adds; by default the log's, else counted. Of a detector: its backbone's.
+        params: parameters; likewise.
+
+    Raises:
+        ZooError: the log has no such figure, or a file is not in the repository.
+    """
+    for option, file in (("config", config), ("search", search), ("log", log)):
+        if Path(file).is_absolute() or {"..", "work_dirs"} & set(Path(file).parts):
+            raise ZooError(
+                f"--{option} {file}: not a file that is kept in the repository. Copy it to model_zoo/logs, and give "
+                "that path, relative to the repository."
+            )
+        if file and not (repository / file).is_file():
+            raise ZooError(f"--{option} {file}: there is no such file in the repository ({repository.resolve()}).")
+    network = name.split(".", 1)[0]
+    columns = _columns(repository / log)
+    if column is None:
+        column = next((known for known in COLUMNS if known in columns), COLUMNS[0])
+    if rows is None:
+        wanted = {"network": network, "phase": "test", "detector": detector or ""} if log.endswith(".csv") else {}
+        rows = {key: value for key, value in wanted.items() if key in columns}
+    figures = Figures(log, column, dict(rows), PERCENT.get(column, 1.0))
+    values = read_figures(figures, repository)
+    first = read_rows(figures, repository)[0]
+    if macs is None or params is None:
+        if "macs" in first and "params" in first:
+            counted = int(float(first["macs"])), int(float(first["params"]))
+        else:
+            counted = _costs(network, source, resolution, detector is not None)
+        macs, params = macs if macs is not None else counted[0], params if params is not None else counted[1]
+    return Result(
+        name=name,
+        task=CLASSIFICATION if detector is None else DETECTION,
+        data=data,
+        source=source,
+        resolution=resolution,
+        values=values,
+        figures=figures,
+        macs=macs,
+        params=params,
+        config=config,
+        epochs=int(float(first.get("epochs") or 0)),
+        search=search,
+        peer=peer,
+        method=detector or "",
+    )
+
+
+def published_row(zoo: Path, name: str) -> tuple[Result, PackagedWeights]:
+    """A row and its weights.
+
+    Raises:
+        ZooError: no row of that name has weights; those that have are listed.
+    """
+    rows = {result.name: result for result in load_results(zoo) if result.weights}
+    if name not in rows:
+        there = nearest(name, rows) if rows else " No weights are published yet."
+        raise ZooError(f"No row {name!r} with weights is in {zoo / 'results'}.{there}")
+    return rows[name], find_weights(name)
+
+
+def build_row(result: Result, repository: Path) -> tuple[nn.Module, int]:
+    """The untrained network of a classifier's row, and the channels of its images.
+
+    Raises:
+        ZooError: it is in no comparison and timm doesn't know it.
+        DataError: the data set, whose classes it is built for, is not there.
+    """
+    images = _images(result.source, result.resolution)
+    if "comparison" in Path(result.config).parts:
+        config = load_comparison(repository / result.config)
+        row = read_rows(result.figures, repository)[0]
+        for entry in build_roster(config, images):
+            for network in entry.forms:
+                if (network.name, network.form) == (row.get("network"), row.get("form", "")):
+                    return build(network.source, images, seed=0), images.channels
+    if not timm.is_model(result.network):
+        raise ZooError(f"{result.name} can't be built: {result.config} has no such network, and timm doesn't know it.")
+    return build(TimmSource(result.network), images, seed=0), images.channels
+
+
+def _images(source: str, resolution: int) -> Images:
+    classes, channels = ImageArrays.describe(source=source, resolution=resolution)
+    return Images(resolution, channels, classes)
+
+
+def _costs(network: str, source: str, resolution: int, backbone: bool) -> tuple[int, int]:
+    """MACs and parameters of a network timm knows; of a backbone, without head and classifier."""
+    if not timm.is_model(network):
+        raise ZooError(f"Neither the log nor timm knows {network!r}. Give its --macs and --params.")
+    if not backbone:
+        found = describe(network, TimmSource(network), _images(source, resolution))
+        return found.macs, found.params
+    model: nn.Module = timm.create_model(network, features_only=True).eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(torch.zeros(1, 3, resolution, resolution))
+    counts: dict[Any, int] = counter.get_flop_counts()["Global"]
+    aten = torch.ops.aten
+    macs = sum(int(counts.get(op, 0)) for op in (aten.convolution, aten.mm, aten.addmm)) // 2
+    return macs, sum(parameter.numel() for parameter in model.parameters())
+
+
+def _columns(path: Path) -> list[str]:
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".json":
+        try:
+            return list(json.loads(text))
+        except ValueError as error:
+            raise ZooError(f"Log {path}: not JSON ({error}).") from None
+    return (text.splitlines() or [""])[0].split(",")

@@ -1,0 +1,118 @@
+"""Evaluations as a CSV table: what a search leaves for people, and for the searches of others to begin with."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from gemnet.errors import GemnetError
+from nas.evaluation.records import Evaluation, Fidelity, Proposal
+from nas.spaces.base import Candidate
+
+COLUMNS = (
+    "number",
+    "training_seed",
+    "epochs",
+    "resolution",
+    "subset",
+    "status",
+    "dev_accuracy",
+    "macs",
+    "params",
+    "seconds",
+    "evaluator",
+    "candidate",
+)
+
+
+class TableError(GemnetError):
+    """A file that is no table of evaluations; the message names the line."""
+
+
+def write_evaluations(file: Path, evaluations: Iterable[tuple[Evaluation, str]]) -> int:
+    """Writes evaluations, each with the fingerprint of what made it, and returns how many there were.
+
+    Args:
+        file: where to; its folder is made.
+        evaluations: in the order of the rows.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    rows = 0
+    with file.open("w", newline="", encoding="utf-8") as opened:
+        writer = csv.writer(opened, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for each, evaluator in evaluations:
+            proposal, fidelity = each.proposal, each.proposal.fidelity
+            rows += 1
+            writer.writerow(
+                [
+                    proposal.number,
+                    proposal.training_seed,
+                    fidelity.epochs,
+                    fidelity.resolution or "",
+                    fidelity.subset,
+                    each.status,
+                    "" if each.accuracy is None else each.accuracy,
+                    "" if each.macs is None else f"{each.macs:.0f}",
+                    "" if each.params is None else f"{each.params:.0f}",
+                    f"{each.seconds:.1f}",
+                    evaluator,
+                    json.dumps(proposal.candidate.to_json(), separators=(",", ":")),
+                ]
+            )
+    return rows
+
+
+def read_evaluations(file: Path) -> list[tuple[Evaluation, str]]:
+    """Reads what `write_evaluations` wrote.
+
+    Raises:
+        TableError: the file can't be read, has other columns, or holds a malformed row.
+    """
+    try:
+        with file.open(newline="", encoding="utf-8") as opened:
+            reader = csv.DictReader(opened)
+            missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
+            if missing:
+                raise TableError(
+                    f"{file} is no table of evaluations: it has no column {missing[0]!r}. Such a table is written by "
+                    "tools/export.py WORK_FOLDER --ledger FILE."
+                )
+            found = []
+            for row in reader:
+                try:
+                    found.append(_evaluation(row))
+                except (KeyError, TypeError, ValueError, GemnetError) as error:
+                    raise TableError(f"{file}, line {reader.line_num}: {error}. Mend or delete the line.") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise TableError(f"{file} can't be read ({error}). Give a table of evaluations (.csv).") from None
+    return found
+
+
+def _evaluation(row: dict[str, str]) -> tuple[Evaluation, str]:
+    if row["status"] not in ("ok", "failed"):
+        raise ValueError(f"status is 'ok' or 'failed', got {row['status']!r}")
+
+    def number(name: str) -> float | None:
+        return float(row[name]) if row[name] else None
+
+    proposal = Proposal(
+        number=int(row["number"]),
+        candidate=Candidate.from_json(json.loads(row["candidate"])),
+        fidelity=Fidelity(
+            int(row["epochs"]), int(row["resolution"]) if row["resolution"] else None, float(row["subset"])
+        ),
+        training_seed=int(row["training_seed"]),
+    )
+    evaluation = Evaluation(
+        proposal,
+        "ok" if row["status"] == "ok" else "failed",
+        number("dev_accuracy"),
+        number("macs"),
+        number("params"),
+        float(row["seconds"]),
+        reason="" if row["status"] == "ok" else "It had failed in the search that its table is of.",
+    )
+    return evaluation, row["evaluator"]

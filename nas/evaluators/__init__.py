@@ -1,1 +1,0 @@
-"""What measures candidates: tables and real trainings."""

@@ -1,0 +1,35 @@
+"""Who evaluates: how many workers, with what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gemnet.machine import available_cores, visible_gpus
+from gemnet.strict import (
+    at_least,
+)
+
+
+@dataclass(frozen=True)
+class WorkerOptions:
+    """Who evaluates.
+
+    Args:
+        count: worker processes; None for one each GPU, or without GPUs one each ``threads`` CPU cores; 0 evaluates in
+            the driving process. Changes no results, and may change when a search is resumed.
+        threads: compute threads of a worker. Sums of floats depend on it in their last digits, so results do too.
+    """
+
+    count: int | None = None
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        at_least("workers", self, threads=1, **({} if self.count is None else {"count": 0}))
+
+
+def crew(options: WorkerOptions) -> tuple[int, list[str]]:
+    """How many worker processes a config asks for, 0 for none, and the GPUs to deal out to them."""
+    gpus = visible_gpus()
+    if options.count is not None:
+        return options.count, gpus
+    return len(gpus) or max(1, available_cores() // options.threads), gpus

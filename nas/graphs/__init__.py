@@ -1,0 +1,1 @@
+"""What is read off a cell's graph: Weisfeiler-Lehman colours, the effective graph, structural features."""

@@ -1,1 +1,0 @@
-"""Images: data sets in memory, folders too large for it, mixing of batches."""

@@ -1,0 +1,107 @@
+"""Features of candidates in groups: structure, macro choices and costs, embedding."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gemnet.errors import GemnetError
+from nas.graphs.effective import without_dead_weight
+from nas.graphs.structure import feature_names, structural_features
+from nas.spaces.base import CandidateBatch, SearchSpace
+
+Floats = NDArray[np.float64]
+
+
+Table = NDArray[np.float32]
+
+
+EMBEDDING = "embedding"
+
+
+class PredictorError(GemnetError):
+    """Observations or features that nothing can be learnt from."""
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureTable:
+    """What a predictor may know of n candidates.
+
+    Args:
+        values: float32 (n, f).
+        groups: name of the group each column belongs to, f of them. Columns of a group share a length scale.
+
+    Raises:
+        PredictorError: shapes that don't fit, or values that are not finite.
+    """
+
+    values: Table
+    groups: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.values.ndim != 2 or self.values.shape[1] != len(self.groups):
+            raise PredictorError(
+                f"A feature table has one group name a column; got values of shape {self.values.shape} "
+                f"and {len(self.groups)} names."
+            )
+        if not np.isfinite(self.values).all():
+            raise PredictorError("Features hold NaN or infinite values; mend or drop those columns.")
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def take(self, index: NDArray[np.integer] | NDArray[np.bool_] | Sequence[int] | slice) -> FeatureTable:
+        """The rows at ``index``."""
+        return FeatureTable(self.values[index], self.groups)
+
+    def without(self, groups: Collection[str]) -> FeatureTable:
+        """The table without the columns of some groups."""
+        keep = [column for column, group in enumerate(self.groups) if group not in groups]
+        return FeatureTable(self.values[:, keep], tuple(self.groups[column] for column in keep))
+
+    @staticmethod
+    def join(tables: Sequence[FeatureTable]) -> FeatureTable:
+        """Tables of the same candidates side by side."""
+        return FeatureTable(
+            np.concatenate([table.values for table in tables], axis=1),
+            tuple(group for table in tables for group in table.groups),
+        )
+
+
+def structural_table(space: SearchSpace, batch: CandidateBatch) -> FeatureTable:
+    """Structural features of the cells, by the space's notion of zero and identity operations."""
+    names = feature_names(space.vocabulary, space.zero_ops, space.identity_ops)
+    values = structural_features(batch.graphs, space.zero_ops, space.identity_ops)
+    return FeatureTable(values, tuple(name.partition("/")[0] for name in names))
+
+
+def macro_table(space: SearchSpace, batch: CandidateBatch) -> FeatureTable:
+    """Macro choices, each a group, and logarithms of MACs and parameters where the space knows them (group ``cost``).
+
+    A choice among numbers is its place among them, from 0 to 1; a choice among names is one column for each. What zero
+    operations cut off costs nothing here: it says nothing about what the cell computes.
+    """
+    columns: list[Table] = []
+    groups: list[str] = []
+    for place, (name, values) in enumerate(space.macro_choices.items()):
+        chosen = batch.macro[:, place].astype(np.int64)
+        if all(isinstance(value, int | float) for value in values):
+            order = np.argsort(np.argsort([float(value) for value in values]))  # type: ignore[arg-type]
+            columns.append((order[chosen] / max(len(values) - 1, 1)).astype(np.float32)[:, None])
+        else:
+            columns.append(np.eye(len(values), dtype=np.float32)[chosen])
+        groups += [name] * columns[-1].shape[1]
+    alive = CandidateBatch(without_dead_weight(batch.graphs, space.zero_ops), batch.macro)
+    for cost in (space.macs(alive), space.params(alive)):
+        if cost is not None:
+            columns.append(np.log(np.maximum(cost, 1)).astype(np.float32)[:, None])
+            groups.append("cost")
+    return FeatureTable(np.concatenate([np.zeros((len(batch), 0), np.float32), *columns], axis=1), tuple(groups))
+
+
+def embedding_table(vectors: NDArray[np.floating]) -> FeatureTable:
+    """An encoder's vectors (n, d) as one group."""
+    return FeatureTable(np.asarray(vectors, dtype=np.float32), (EMBEDDING,) * vectors.shape[1])

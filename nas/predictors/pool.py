@@ -1,0 +1,145 @@
+"""The candidates a strategy chooses from: all of a space that can be listed, or a fresh sample of one that can't."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas.predictors.features import FeatureTable
+from nas.spaces.base import Candidate, CandidateBatch, SearchSpace
+from nas.spaces.isomorphism import row_bytes, wl_hash
+from nas.spaces.limits import Budget, admits
+
+View = Any  # an array or a csr_array with a row for each candidate
+
+
+class Pool:
+    """Candidates and what has been computed about them.
+
+    Args:
+        space: the candidates' space.
+        batch: the candidates.
+        parent: pool that this one is a selection of, and the rows selected; views are sliced from it.
+    """
+
+    def __init__(
+        self, space: SearchSpace, batch: CandidateBatch, parent: tuple[Pool, NDArray[np.intp]] | None = None
+    ) -> None:
+        self.space = space
+        self.batch = batch
+        self._parent = parent
+        self._views: dict[str, View] = {}
+        self._tables: dict[str, FeatureTable] = {}
+        self._rows: dict[bytes, int] | None = None
+        self._buckets: dict[int, list[int]] | None = None
+
+    def __len__(self) -> int:
+        return len(self.batch)
+
+    def view(self, name: str, compute: Callable[[CandidateBatch], View]) -> View:
+        """``compute(batch)``, a row for each candidate, computed once under each name."""
+        if self._parent is not None:
+            pool, rows = self._parent
+            return pool.view(name, compute)[rows]
+        if name not in self._views:
+            self._views[name] = compute(self.batch)
+        return self._views[name]
+
+    def table(self, name: str, compute: Callable[[CandidateBatch], FeatureTable]) -> FeatureTable:
+        """Like `view`, for what a predictor reads."""
+        if self._parent is not None:
+            pool, rows = self._parent
+            return pool.table(name, compute).take(rows)
+        if name not in self._tables:
+            self._tables[name] = compute(self.batch)
+        return self._tables[name]
+
+    def take(self, rows: NDArray[np.intp]) -> Pool:
+        """The candidates at ``rows`` as a pool that shares this one's views."""
+        return Pool(self.space, self.batch.take(rows), (self, rows))
+
+    def candidate(self, index: int) -> Candidate:
+        """Candidate ``index``."""
+        return self.space.unpack(self.batch, index)
+
+    def index(self, candidate: Candidate) -> int | None:
+        """Where a candidate, or one isomorphic to it, stands in the pool; None where it does not."""
+        if self._rows is None:
+            self._rows = {key: row for row, key in enumerate(row_bytes(self.batch))}
+        packed = self.space.pack([candidate])
+        row = self._rows.get(next(iter(row_bytes(packed))))
+        if row is not None:
+            return row
+        if self._buckets is None:
+            self._buckets = {}
+            for place, value in enumerate(wl_hash(self.batch).tolist()):
+                self._buckets.setdefault(value, []).append(place)
+        key = candidate.key()
+        places = self._buckets.get(int(wl_hash(packed)[0]), [])
+        return next((place for place in places if self.candidate(place).key() == key), None)
+
+
+@lru_cache(maxsize=8)
+def enumerated_pool(space: SearchSpace, budget: Budget) -> Pool | None:
+    """Every candidate of a space within the budget, or None where the space can't be listed.
+
+    All searches of one process in the same space object share the pool and what is computed about it.
+    """
+    everything = space.all()
+    if everything is None:
+        return None
+    return Pool(space, everything.take(np.flatnonzero(admits(space, budget, everything))))
+
+
+def sampled_pool(
+    space: SearchSpace,
+    budget: Budget,
+    size: int,
+    best: CandidateBatch,
+    seen: CandidateBatch,
+    rng: np.random.Generator,
+) -> Pool:
+    """A fresh pool of a space that can't be listed.
+
+    Half are random, half are mutations of ``best`` (one to three edits; better ones have more children). Candidates
+    over the budget, isomorphic to one in ``seen`` or to another in the pool are left out, and more are drawn in their
+    place a few times.
+
+    Args:
+        space: the space.
+        budget: hard limits.
+        size: candidates wanted; fewer come back where the space within the budget is small.
+        best: parents, best first; may be empty.
+        seen: candidates evaluated or in evaluation.
+        rng: source of randomness.
+    """
+    known = wl_hash(seen) if len(seen) else np.zeros(0, dtype=np.uint64)
+    parts: list[CandidateBatch] = []
+    total = 0
+    for _ in range(6):
+        if total >= size:
+            break
+        missing = size - total
+        fresh = max(missing // 2, 1) if len(best) else missing
+        drawn = [space.sample(fresh, rng)]
+        if len(best):
+            # A geometric preference: rank k has about 0.8 ** k as many children as the best.
+            weights = 0.8 ** np.arange(len(best))
+            parents = rng.choice(len(best), missing - fresh + 1, p=weights / weights.sum())
+            edits = rng.integers(1, 4, len(parents))
+            drawn += [
+                space.mutate(best.take(parents[edits == k]), rng, edits=k) for k in (1, 2, 3) if np.any(edits == k)
+            ]
+        batch = CandidateBatch.concat(drawn)
+        batch = batch.take(np.flatnonzero(admits(space, budget, batch)))
+        hashes = wl_hash(batch) if len(batch) else np.zeros(0, dtype=np.uint64)
+        _, first = np.unique(hashes, return_index=True)
+        new = np.sort(first[~np.isin(hashes[first], known)])
+        parts.append(batch.take(new))
+        known = np.concatenate([known, hashes[new]])
+        total += len(new)
+    return Pool(space, CandidateBatch.concat(parts).take(slice(0, size)))

@@ -1,1 +1,0 @@
-"""What a search shows: progress, table and pictures."""

@@ -1,0 +1,225 @@
+"""Search configs: mmengine config files, read strictly.
+
+A config is a Python file with one assignment a part, ``_base_`` for what it builds on. Every key is checked: one that
+does not exist is an error that names the nearest one that does, so that a typing error never silently changes a search.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from gemnet.errors import nearest
+from gemnet.strict import Component, ConfigError, at_least, config_folder, make, read_file
+from nas.evaluation.latency import LatencyOptions
+from nas.evaluation.records import Fidelity
+from nas.evaluation.score import EfficiencyScore
+from nas.executors.options import WorkerOptions
+from nas.spaces.limits import Budget
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """The search itself.
+
+    Args:
+        evaluations: candidates to evaluate. May be raised when a search is resumed.
+        batch: candidates the strategy proposes at a time.
+        ahead: a batch is proposed when all but the last ``ahead`` proposals before it are evaluated. 0 lets every batch
+            know everything before it, and workers wait at its end; about half a batch keeps them busy. It is a
+            number and not "whatever is done", so that a search does not depend on who finishes first.
+        seed: seed of the strategy.
+        start_from: work folder of an earlier search, or a table of its evaluations (.csv): this one begins with those
+            instead of with random candidates. Those of the same evaluator and fidelity within the limits are taken;
+            they count.
+        first: known candidates to evaluate before any other, each as ``dict(cell=dict(ops=[...], edges=[...]),
+            macro=dict(...))``. They count, and random ones fill up their last batch.
+    """
+
+    evaluations: int = 60
+    batch: int = 8
+    ahead: int = 4
+    seed: int = 0
+    start_from: str | None = None
+    first: tuple[Mapping[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.first and self.start_from is not None:
+            raise ConfigError(
+                "search.first and search.start_from both say how the search begins. Leave one of them out."
+            )
+        at_least("search", self, evaluations=1, batch=1, ahead=0, seed=0)
+
+
+@dataclass(frozen=True)
+class ConfirmOptions:
+    """Re-evaluation before one is chosen: the best of many noisy evaluations is flattered.
+
+    Args:
+        top: how many of the best are evaluated again; 0 trusts the search's own evaluations.
+        seeds: fresh training seeds for each; their mean decides.
+        epochs: epochs of these evaluations; None for the search's own.
+    """
+
+    top: int = 4
+    seeds: int = 2
+    epochs: int | None = None
+
+    def __post_init__(self) -> None:
+        at_least("confirm", self, top=0, seeds=1, **({} if self.epochs is None else {"epochs": 1}))
+
+
+@dataclass(frozen=True)
+class FinalOptions:
+    """The longer training of the found network.
+
+    Args:
+        epochs: its epochs.
+        time_limit: seconds after which it is given up; None for none.
+    """
+
+    epochs: int
+    time_limit: float | None = None
+
+    def __post_init__(self) -> None:
+        at_least("final", self, epochs=1)
+
+
+@dataclass(frozen=True)
+class ComparisonOptions:
+    """What the found network is compared with, each trained as it was and fitted to no more than its MACs.
+
+    Args:
+        random_cells: random cells of the space.
+        blocks: hand-made blocks by name.
+        seeds: trainings of each hand-made block and of the found network.
+        epochs: epochs of all of them; None for those of ``final``. Where it is another number, the found network is
+            trained that long for the comparison, and as long as ``final`` says besides.
+        test: whether all of them are measured on the official test images too. Each opening of these is logged in the
+            work folder.
+    """
+
+    random_cells: int = 4
+    blocks: tuple[str, ...] = ("mobilenetv2", "resnet")
+    seeds: int = 1
+    epochs: int | None = None
+    test: bool = False
+
+    def __post_init__(self) -> None:
+        at_least("comparison", self, random_cells=0, seeds=1, **({} if self.epochs is None else {"epochs": 1}))
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """Everything a search is.
+
+    Args:
+        space: where to search.
+        strategy: how.
+        evaluator: what measures candidates: ``training`` or ``tabular``.
+        fidelity: how thoroughly.
+        data: the images, as `gemnet.data.datasets.DataSpec` (``training`` only).
+        recipe: how candidates are trained (``training`` only).
+        score: what is maximised: accuracy, weighed against MACs.
+        limits: hard limits on MACs, parameters and latency.
+        latency: what the limit on latency means; None for its defaults.
+        search: budget, batches and seed.
+        time_limit: seconds after which an evaluation is given up; None for none.
+        workers: who evaluates.
+        confirm: re-evaluation of the best.
+        final: longer training of the chosen one; None for none.
+        comparison: what it is compared with; None for nothing.
+        ledger: SQLAlchemy URL of a shared ledger; None for one of its own in the work folder.
+    """
+
+    space: Component
+    strategy: Component
+    evaluator: Component
+    fidelity: Fidelity
+    data: Mapping[str, Any] = field(default_factory=dict)
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    score: EfficiencyScore = field(default_factory=EfficiencyScore)
+    limits: Budget = field(default_factory=Budget)
+    latency: LatencyOptions | None = None
+    search: SearchOptions = field(default_factory=SearchOptions)
+    time_limit: float | None = None
+    workers: WorkerOptions = field(default_factory=WorkerOptions)
+    confirm: ConfirmOptions = field(default_factory=ConfirmOptions)
+    final: FinalOptions | None = None
+    comparison: ComparisonOptions | None = None
+    ledger: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it; `read_config` of it gives this config again."""
+        data: dict[str, Any] = {}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, Component):
+                value = {"type": value.type, **value.options}
+            elif is_dataclass(value) and not isinstance(value, type):
+                value = asdict(value)
+            data[item.name] = value
+        return json.loads(json.dumps(data))
+
+    def identity(self) -> dict[str, Any]:
+        """What must be equal for a search to be resumed: all but who works and how much is evaluated."""
+        return identity_of(self.to_dict())
+
+
+def identity_of(data: Mapping[str, Any]) -> dict[str, Any]:
+    """`SearchConfig.identity` of a config given as a dict."""
+    kept = {key: dict(value) if isinstance(value, Mapping) else value for key, value in data.items()}
+    kept.get("workers", {}).pop("count", None)
+    kept.get("search", {}).pop("evaluations", None)
+    return kept
+
+
+def find_config(name: str, kind: str = "search") -> Path:
+    """The file of a config: a path, or the name (with or without ``.py``) of one that comes with the package.
+
+    Args:
+        name: what the user gave.
+        kind: folder of the package's configs: ``search`` or ``comparison``.
+
+    Raises:
+        ConfigError: neither is there.
+    """
+    path = Path(name).expanduser()
+    if path.is_file():
+        return path
+    shipped = config_folder()
+    inside = [shipped / name, shipped / f"{name}.py", shipped / kind / name, shipped / kind / f"{name}.py"]
+    if path.parts and path.parts[0] == "configs":
+        inside.append(shipped.joinpath(*path.parts[1:]))
+    for candidate in inside:
+        if candidate.is_file():
+            return candidate
+    known = sorted(file.stem for file in (shipped / kind).glob("*.py"))
+    raise ConfigError(
+        f"There is no {kind} config {name!r}: neither a file nor the name of one of ours.{nearest(path.stem, known)}"
+    )
+
+
+def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> SearchConfig:
+    """Reads a config file.
+
+    Args:
+        path: the file.
+        options: ``{'search.seed': 1}``: values to put over the file's.
+
+    Raises:
+        ConfigError: the file is not a config, or as `read_config`.
+    """
+    return read_config(read_file(path, options))
+
+
+def read_config(data: Mapping[str, Any]) -> SearchConfig:
+    """A config from plain dicts.
+
+    Raises:
+        ConfigError: a key that does not exist (the nearest is named), one that is missing, or a value of a wrong type.
+    """
+    return make(SearchConfig, data, "")

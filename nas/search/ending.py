@@ -1,0 +1,139 @@
+"""What a search says when it is done: what was found, how it compares, what to type next."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from nas.search.config import SearchConfig
+from nas.search.result import Row, SearchResult
+from nas.search.run import bookkeeping_share, evaluations_per_hour
+from nas.spaces.nasbench201 import NASBench201, arch_from_cell
+
+
+def print_ending(console: Console, config: SearchConfig, result: SearchResult, installed: bool) -> None:
+    """Prints the end of a search.
+
+    Args:
+        console: where to.
+        config: the search.
+        result: what it found.
+        installed: whether the tools are console commands (``gemnet-search``), not files in ``tools/``.
+    """
+
+    def say(text: str = "") -> None:
+        console.print(text, highlight=False, markup=False)
+
+    chosen, folder = result.chosen, result.folder
+    candidate = chosen.found.proposal.candidate
+    failed = sum(evaluation.status == "failed" for evaluation in result.evaluations)
+    say()
+    say(
+        f"Chosen: no. {chosen.found.proposal.number} of {len(result.evaluations)}"
+        + (f" ({failed} failed)" if failed else "")
+        + f", {len(candidate.cell.ops)} nodes, {len(candidate.cell.edges)} edges"
+        + "".join(f", {name} {value}" for name, value in candidate.macro)
+    )
+    if config.evaluator.type == "tabular":
+        say(f"  accuracy {chosen.found.accuracy:.2f} %")
+        if config.space.type == NASBench201.name:
+            say(f"  {arch_from_cell(candidate.cell)}")
+    elif chosen.fresh:
+        fresh = [each.accuracy for each in chosen.fresh if each.accuracy is not None]
+        say(f"  {chosen.found.accuracy:.2f} % in the search, {spread(fresh)} % with {len(fresh)} fresh seeds")
+    if config.limits.max_latency is not None:
+        limit = f"the limit is {config.limits.max_latency:g} ms an image"
+        if chosen.latency is not None:
+            say(f"  {chosen.latency:.3g} ms an image, measured on {result.device}; {limit}")
+        else:
+            say(f"  not measured on this machine: by estimates for {result.device} only; {limit}")
+    if result.rows and config.final is not None:
+        say()
+        epochs = config.comparison.epochs if config.comparison is not None else None
+        console.print(comparison_table(result.rows, epochs or config.final.epochs))
+    seconds = result.seconds
+    evaluated = sum(evaluation.seconds for evaluation in result.evaluations)
+    say()
+    say(
+        f"This run took {duration(seconds['total'])}; bookkeeping (strategy, encoder, ledger, pictures) "
+        f"{seconds['total'] * bookkeeping_share(seconds):.1f} s or {100 * bookkeeping_share(seconds):.1f} %."
+    )
+    if config.evaluator.type == "training" and result.evaluated:
+        say(
+            f"{evaluations_per_hour(result):.0f} evaluations an hour; each took a worker "
+            f"{evaluated / len(result.evaluations):.1f} s."
+        )
+    say(f"Everything is in {folder}: {', '.join(sorted(item.name for item in folder.glob('[!.]*')))}")
+    if result.genome is not None:
+        _next_commands(console, config, result, installed)
+
+
+def _next_commands(console: Console, config: SearchConfig, result: SearchResult, installed: bool) -> None:
+    search, export = (f"gemnet-{tool}" if installed else f"python tools/{tool}.py" for tool in ("search", "export"))
+    folder = shlex.quote(str(result.folder))
+    channels = ""
+    if result.in_chans != 3:
+        channels = f", in_chans={result.in_chans}"
+    weights = f", checkpoint_path='{result.folder}/best.safetensors'" if result.rows else ""
+    lines = [
+        "",
+        "Next, build it with timm:",
+        f"  python -c \"import gemnet, timm; print(timm.create_model('gemnet', genome='{result.folder}/best.json'"
+        f'{channels}{weights}))"',
+        "give it a name of its own in timm and mmdet:",
+        f"  {export} {folder} --name mynet",
+        "search longer from here, or on your own images:",
+        f"  {search} --work-dir {folder} --resume --budget {2 * config.search.evaluations}",
+        f"  {search} configs/search/cifar10.py --data path/to/images",
+    ]
+    for line in lines:
+        console.print(line, highlight=False, markup=False)
+
+
+def comparison_table(rows: Sequence[Row], epochs: int) -> Table:
+    """A table with a line for each row.
+
+    Args:
+        rows: the comparison.
+        epochs: how long each network was trained.
+    """
+    test = any(row.test_accuracies for row in rows)
+    table = Table(
+        title=f"Each trained alike ({epochs} epochs), at no more than the found network's MACs",
+        caption="top-1 in %, mean ± standard deviation of n trainings; dev: images set aside from the training set",
+    )
+    table.add_column("network", no_wrap=True)
+    table.add_column("n", justify="right", no_wrap=True)
+    table.add_column("dev", justify="right", no_wrap=True)
+    if test:
+        table.add_column("test", justify="right", no_wrap=True)
+    table.add_column("M MACs", justify="right", no_wrap=True)
+    table.add_column("k params", justify="right", no_wrap=True)
+    for row in rows:
+        count = f"{len(row.accuracies)}" + (f" (+{row.failed} failed)" if row.failed else "")
+        cells = [row.name, count, spread(row.accuracies)]
+        if test:
+            cells.append(spread(row.test_accuracies))
+        cells += [f"{row.macs / 1e6:.2f}", f"{row.params / 1e3:.1f}"]
+        table.add_row(*cells)
+    return table
+
+
+def spread(values: Sequence[float]) -> str:
+    """``mean ± standard deviation``, the mean alone of a single value, a dash of none."""
+    if not values:
+        return "-"
+    if len(values) == 1:
+        return f"{values[0]:.2f}"
+    return f"{np.mean(values):.2f} ± {np.std(values, ddof=1):.2f}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as ``m:ss`` or ``h:mm:ss``."""
+    whole = round(max(0.0, seconds))
+    hours, minutes = divmod(whole // 60, 60)
+    return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"

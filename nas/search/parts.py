@@ -1,0 +1,239 @@
+"""From a config's names to the parts of a search: space, evaluator, strategy, executor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from gemnet.data.datasets import DataSpec
+from gemnet.errors import nearest
+from gemnet.fitting import BLOCKS
+from gemnet.machine import idle_cores, limited_threads
+from gemnet.strict import ConfigError, check_options, keyword_names, make, typed
+from gemnet.training.loop import Recipe, load_data
+from nas.encoder import EncoderConfig, load_or_train
+from nas.evaluation.latency import LatencyModel, LatencyOptions, fit_to_space
+from nas.evaluation.networks import NetworkTrainer
+from nas.evaluation.records import Evaluator, Fidelity
+from nas.evaluation.tabular import TabularEvaluator
+from nas.evaluation.training import TrainingEvaluator
+from nas.executors import Executor, LocalExecutor, SerialExecutor
+from nas.executors.monitor import Monitor
+from nas.executors.options import crew
+from nas.search.config import SearchConfig, read_config
+from nas.spaces.base import SearchSpace
+from nas.spaces.gemnet import GEMNetSpace
+from nas.strategies import make_strategy, strategy_options
+from nas.strategies.base import Strategy
+from nas.tables.read import find_table, read_table
+
+ENCODER_TICKS = 20
+"""Steps in which the training of the encoder is shown."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a search works with.
+
+    Args:
+        space: where it searches.
+        evaluator: what measures.
+    """
+
+    space: SearchSpace
+    evaluator: Evaluator
+
+
+def build_parts(config: SearchConfig) -> Parts:
+    """Space and evaluator of a config.
+
+    Raises:
+        ConfigError: a name or option that does not exist.
+        DataError, TableError: the images or the table can't be used.
+        SpaceError: the space's options make no sense.
+    """
+    builders = {"training": _training_parts, "tabular": _tabular_parts}
+    kind = config.evaluator.type
+    if kind not in builders:
+        raise ConfigError(f"evaluator.type is {kind!r}.{nearest(kind, builders)}")
+    return builders[kind](config)
+
+
+def _training_parts(config: SearchConfig) -> Parts:
+    check_options((), config.evaluator.options, "evaluator")
+    if config.space.type != GEMNetSpace.name:
+        raise ConfigError(
+            f"space.type is {config.space.type!r}, but evaluator 'training' builds networks of space 'gemnet' only. "
+            "Use evaluator 'tabular' for a benchmark's table."
+        )
+    known = [name for name in keyword_names(GEMNetSpace) if name not in ("num_classes", "in_chans")]
+    check_options(known, config.space.options, "space")
+    data = make(DataSpec, config.data, "data")
+    recipe = make(Recipe, config.recipe, "recipe")
+    images = load_data(data)
+    options = {"input_size": images.resolution, **typed(GEMNetSpace, config.space.options, "space")}
+    space = GEMNetSpace(**options, num_classes=len(images.classes), in_chans=images.channels)
+    evaluator = TrainingEvaluator(
+        data,
+        space,
+        recipe,
+        device="cuda" if torch.cuda.is_available() else "cpu",
+        threads=config.workers.threads,
+        time_limit=config.time_limit,
+    )
+    return Parts(space, NetworkTrainer(evaluator))
+
+
+def _tabular_parts(config: SearchConfig) -> Parts:
+    for key in ("data", "recipe"):
+        if getattr(config, key):
+            raise ConfigError(f"{key} is given, but evaluator 'tabular' trains nothing. Remove it.")
+    check_options((), config.space.options, "space")
+    known = [name for name in keyword_names(_table) if name not in ("space", "fidelity")]
+    check_options(known, config.evaluator.options, "evaluator")
+    if "accuracy" not in config.evaluator.options:
+        raise ConfigError("evaluator 'tabular' needs accuracy: the table's column to search by.")
+    return _table(config.space.type, config.fidelity, **typed(_table, config.evaluator.options, "evaluator"))
+
+
+def _table(
+    space: str,
+    fidelity: Fidelity,
+    *,
+    accuracy: str,
+    path: str | None = None,
+    seconds: str | None = None,
+    extra: tuple[str, ...] = (),
+) -> Parts:
+    table = read_table(find_table(space, path), space)
+    return Parts(table.space, TabularEvaluator(table, {fidelity.epochs: accuracy}, seconds=seconds, extra=tuple(extra)))
+
+
+def check_config(config: SearchConfig) -> None:
+    """Checks the names and options of a config, before anything is read or trained.
+
+    Raises:
+        ConfigError, StrategyError: one that does not exist.
+    """
+    check_options(strategy_options(config.strategy.type), config.strategy.options, "strategy")
+    for block in config.comparison.blocks if config.comparison is not None else ():
+        if block not in BLOCKS:
+            raise ConfigError(f"comparison.blocks names {block!r}.{nearest(block, BLOCKS)}")
+    if config.evaluator.type == "tabular":
+        if config.final is not None:
+            raise ConfigError("final is given, but evaluator 'tabular' trains nothing. Set final=None.")
+        if config.strategy.options.get("cheap_epochs") is not None:
+            raise ConfigError(
+                "strategy.cheap_epochs is given, but evaluator 'tabular' has one column and thus one fidelity. Set "
+                "strategy.cheap_epochs=None."
+            )
+
+
+def check_strategy(config: SearchConfig, parts: Parts) -> None:
+    """Builds the strategy once without its encoder and without latencies, which may take minutes, to find values that
+    can't be.
+
+    Raises:
+        ConfigError, StrategyError: there is one.
+        BudgetError: the score charges MACs, which the space does not know.
+    """
+    if config.score.weight and parts.space.macs(parts.space.sample(1, np.random.default_rng(0))) is None:
+        config.score(0.0, None)
+    options = dict(config.strategy.options)
+    if config.strategy.type == "nasgem":
+        encoder = options.get("encoder", {})
+        if encoder is not None:
+            make(EncoderConfig, encoder, "strategy.encoder")
+        options["encoder"] = None
+    limits = replace(config.limits, max_latency=None)
+    build_strategy(replace(config, limits=limits, strategy=replace(config.strategy, options=options)), parts)
+
+
+def prepare_encoder(config: SearchConfig, space: SearchSpace, monitor: Monitor) -> None:
+    """Trains the encoder that the strategy will ask for, where the cache has none, and shows how far it is."""
+    if config.strategy.type != "nasgem":
+        return
+    options = config.strategy.options.get("encoder", {})
+    if options is None:
+        return
+    from nas.predictors.nasgem_features import embedded_space
+
+    shown: int | None = None  # ticks shown; None until the training turns out to be needed
+
+    def show(step: int, steps: int, loss: float) -> None:
+        nonlocal shown
+        if shown is None:
+            shown = 0
+            monitor.note("The first search in this space trains its graph encoder; later ones find it in the cache.")
+            monitor.begin("encoder", ENCODER_TICKS)
+        while shown < ENCODER_TICKS * step // steps:
+            shown += 1
+            monitor.step(f"loss {loss:.3f}")
+
+    settings = make(EncoderConfig, options, "strategy.encoder")
+    with limited_threads(idle_cores()):
+        load_or_train(embedded_space(space), settings, progress=show)
+    monitor.end()
+
+
+def prepare_latency(config: SearchConfig, space: SearchSpace, saved: Path, monitor: Monitor) -> LatencyModel | None:
+    """Lets a space estimate latencies, where the config limits them: by prices saved before, else by measuring now.
+
+    Raises:
+        ConfigError: the space has no networks to measure.
+        LatencyError: the device isn't there, or the saved prices can't be read.
+    """
+    if config.limits.max_latency is None:
+        return None
+    if not isinstance(space, GEMNetSpace):
+        raise ConfigError(
+            f"limits.max_latency is set, but space {space.name!r} has no networks to measure. Remove the limit."
+        )
+    if saved.is_file():
+        model = LatencyModel.load(saved)
+    else:
+        options = config.latency or LatencyOptions()
+        monitor.begin("latency", options.networks)
+        model = fit_to_space(space, config.limits, options, lambda each: monitor.step(f"{each:.3g} ms"))
+        monitor.end()
+        monitor.note(
+            f"Latency on {model.device}: {model.networks} networks took {model.fastest:.3g} to {model.slowest:.3g} ms "
+            f"an image. Estimates are within {model.error:.0%} for half of them, {model.error_90:.0%} for nine of ten."
+        )
+    space.latency_model = model
+    return model
+
+
+def build_strategy(config: SearchConfig, parts: Parts) -> Strategy:
+    """The strategy of a config; it may train or load an encoder."""
+    signals = getattr(parts.evaluator, "signals", None)
+    given = {} if signals is None or config.strategy.type != "nasgem" else {"measure": signals}
+    return make_strategy(
+        config.strategy.type,
+        parts.space,
+        config.search.seed,
+        **given,
+        fidelity=config.fidelity,
+        score=config.score,
+        budget=config.limits,
+        **config.strategy.options,
+    )
+
+
+def build_executor(config: SearchConfig, parts: Parts, worker_log: Path | None) -> Executor:
+    """The workers of a config; they start with the first call."""
+    count, gpus = crew(config.workers)
+    if count == 0 or (config.workers.count is None and config.evaluator.type == "tabular"):
+        return SerialExecutor(lambda: parts.evaluator)
+    build = partial(_evaluator_in_worker, config.to_dict())
+    return LocalExecutor(build, count, config.workers.threads, gpus, worker_log)
+
+
+def _evaluator_in_worker(config: Mapping[str, Any]) -> Evaluator:
+    return build_parts(read_config(config)).evaluator

@@ -1,0 +1,189 @@
+"""How a search went, in one picture: best so far against evaluations, accuracy against MACs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch, Patch
+from numpy.typing import NDArray
+
+from gemnet.cell_graph import INPUT, OUTPUT, CellGraph
+from nas.evaluation.records import Evaluation
+from nas.evaluation.score import EfficiencyScore
+
+DOT, BEST, FRONT, FAILED = "#9ecae1", "#08519c", "#d94801", "#cb181d"
+
+
+def draw_search(
+    evaluations: Sequence[Evaluation],
+    score: EfficiencyScore,
+    path: Path,
+    chosen: Evaluation | None = None,
+    max_macs: float | None = None,
+) -> None:
+    """Writes the picture of a search.
+
+    Args:
+        evaluations: all of it, in the order of their numbers.
+        score: what it maximised.
+        path: a file whose ending matplotlib knows, such as ``search.png``.
+        chosen: the evaluation of the candidate that was chosen.
+        max_macs: the hard limit, drawn where there is one.
+    """
+    figure = Figure(figsize=(12, 4.6), dpi=130, layout="constrained")
+    left, right = figure.subplots(1, 2)
+    good = [each for each in evaluations if each.accuracy is not None]
+    _draw_progress(left, evaluations, score, chosen)
+    with_macs = [each for each in good if each.macs]
+    if with_macs:
+        _draw_costs(right, with_macs, chosen, max_macs)
+    else:
+        right.axis("off")
+        right.text(0.5, 0.5, "no MACs known", ha="center", va="center", transform=right.transAxes)
+    figure.savefig(path)
+
+
+def _draw_progress(
+    axes: Axes, evaluations: Sequence[Evaluation], score: EfficiencyScore, chosen: Evaluation | None
+) -> None:
+    numbers = np.array([each.proposal.number + 1 for each in evaluations if each.accuracy is not None])
+    values = np.array([float(score(each.accuracy, each.macs)) for each in evaluations if each.accuracy is not None])
+    axes.scatter(numbers, values, s=14, color=DOT, label="candidate")
+    if len(values):
+        axes.step(numbers, np.maximum.accumulate(values), where="post", color=BEST, label="best so far")
+        floor = float(values.min())
+        failed = [each.proposal.number + 1 for each in evaluations if each.accuracy is None]
+        if failed:
+            axes.scatter(failed, [floor] * len(failed), marker="x", s=18, color=FAILED, label="failed")
+        # Early failures to learn anything would squeeze all the rest into a line.
+        low = float(np.percentile(values, 5))
+        high = float(values.max())
+        axes.set_ylim(low - 0.1 * (high - low + 1e-9) - 1e-6, high + 0.08 * (high - low) + 1e-6)
+    if chosen is not None and chosen.accuracy is not None:
+        point = (chosen.proposal.number + 1, float(score(chosen.accuracy, chosen.macs)))
+        axes.scatter(*point, s=90, marker="*", color=FRONT, zorder=3, label="chosen")
+    axes.set_xlabel("evaluations")
+    axes.set_ylabel("efficiency score" if score.weight else "accuracy on the development split (%)")
+    axes.legend(frameon=False, fontsize=8, loc="lower right")
+
+
+def _draw_costs(
+    axes: Axes, evaluations: Sequence[Evaluation], chosen: Evaluation | None, max_macs: float | None
+) -> None:
+    macs = np.array([float(each.macs or 0) for each in evaluations]) / 1e6
+    accuracy = np.array([float(each.accuracy or 0) for each in evaluations])
+    order = [each.proposal.number for each in evaluations]
+    dots = axes.scatter(macs, accuracy, s=16, c=order, cmap="viridis", label="candidate")
+    front = pareto_front(macs, accuracy)
+    axes.step(macs[front], accuracy[front], where="post", color=FRONT, label="Pareto front")
+    axes.scatter(macs[front], accuracy[front], s=20, facecolors="none", edgecolors=FRONT)
+    if chosen is not None and chosen.macs and chosen.accuracy is not None:
+        axes.scatter(chosen.macs / 1e6, chosen.accuracy, s=90, marker="*", color=FRONT, zorder=3, label="chosen")
+    if max_macs is not None:
+        axes.axvline(max_macs / 1e6, color="#888888", linestyle=":", label="max_macs")
+    low, high = float(np.percentile(accuracy, 5)), float(accuracy.max())
+    axes.set_ylim(low - 0.1 * (high - low) - 1e-6, high + 0.08 * (high - low) + 1e-6)
+    axes.set_xlabel("MACs (millions)")
+    axes.set_ylabel("accuracy on the development split (%)")
+    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    axes.figure.colorbar(dots, ax=axes, label="evaluation")
+
+
+def pareto_front(costs: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Indices of the points that no other beats in both, by rising cost.
+
+    Args:
+        costs: the less the better, (n,).
+        values: the more the better, (n,).
+    """
+    order = np.lexsort((-values, costs))
+    best = np.maximum.accumulate(values[order])
+    first = np.ones(len(order), dtype=bool)
+    first[1:] = values[order][1:] > best[:-1]
+    return order[first]
+
+
+PALETTE = ("#4c78a8", "#f58518", "#54a24b", "#e45756", "#72b7b2", "#b279a2", "#eeca3b", "#9d755d", "#ff9da6", "#79706e")
+
+
+ENDS_COLOUR = "#222222"
+
+
+SWEEPS = 12  # of the ordering within layers; it settles sooner
+
+
+def draw_cell(cell: CellGraph, path: Path, title: str = "") -> None:
+    """Draws a cell from its input (left) to its output (right) and writes the picture.
+
+    Args:
+        cell: the cell.
+        path: a file whose ending matplotlib knows, such as ``cell.png``.
+        title: a line above.
+    """
+    position = layered_layout(cell)
+    width = max(x for x, _ in position) + 1
+    height = max(y for _, y in position) - min(y for _, y in position) + 1
+    figure = Figure(figsize=(min(1.1 * width + 2.2, 24), min(0.62 * height + 1.6, 16)), dpi=130, layout="constrained")
+    axes = figure.add_subplot()
+    axes.axis("off")
+    for i, j in sorted(cell.edges):
+        (x0, y0), (x1, y1) = position[i], position[j]
+        # Edges that skip layers are bent, so that they don't run through the nodes between.
+        bend = 0.0 if x1 - x0 <= 1 else 0.14 if (i + j) % 2 else -0.14
+        axes.add_patch(
+            FancyArrowPatch(
+                (x0, y0),
+                (x1, y1),
+                arrowstyle="-|>",
+                mutation_scale=8,
+                shrinkA=8,
+                shrinkB=8,
+                linewidth=0.8,
+                color="#999999",
+                connectionstyle=f"arc3,rad={bend}",
+                zorder=1,
+            )
+        )
+    names = sorted(set(cell.ops))
+    colour = {name: PALETTE[k % len(PALETTE)] for k, name in enumerate(names)} | dict.fromkeys(
+        (INPUT, OUTPUT), ENDS_COLOUR
+    )
+    for label, (x, y) in zip(cell.labels, position, strict=True):
+        axes.scatter([x], [y], s=200, color=colour[label], edgecolors="white", zorder=2)
+    for node, text in ((0, "in"), (cell.size - 1, "out")):
+        axes.annotate(text, position[node], color="white", ha="center", va="center", fontsize=6.5, zorder=3)
+    counts = {name: cell.ops.count(name) for name in names}
+    handles = [Patch(color=colour[name], label=f"{name} ({counts[name]})") for name in names]
+    if handles:
+        figure.legend(
+            handles=handles, loc="outside lower center", ncols=min(4, len(handles)), fontsize=8, frameon=False
+        )
+    axes.set_title(title, fontsize=10)
+    axes.margins(0.06, 0.12)
+    figure.savefig(path)
+
+
+def layered_layout(cell: CellGraph) -> list[tuple[float, float]]:
+    """(x, y) of every node: x is its longest distance from the input, y spreads the nodes of one x.
+
+    Nodes of a layer are ordered by the mean position of their neighbours, swept to and fro (Sugiyama et al., 1981).
+    """
+    depth = [0] * cell.size
+    for j in range(1, cell.size):
+        depth[j] = max((depth[i] + 1 for i in cell.predecessors(j)), default=1)
+    depth[-1] = max(depth[:-1]) + 1
+    layers = [[v for v in range(cell.size) if depth[v] == d] for d in range(max(depth) + 1)]
+    y = np.zeros(cell.size)
+    for layer in layers:
+        y[layer] = np.arange(len(layer)) - (len(layer) - 1) / 2
+    for sweep in range(SWEEPS):
+        for layer in layers if sweep % 2 == 0 else reversed(layers):
+            around = cell.predecessors if sweep % 2 == 0 else cell.successors
+            wish = {v: float(np.mean(y[list(around(v))])) if around(v) else float(y[v]) for v in layer}
+            ordered = sorted(layer, key=lambda v: (wish[v], v))
+            y[ordered] = np.arange(len(layer)) - (len(layer) - 1) / 2
+    return [(float(depth[v]), float(y[v])) for v in range(cell.size)]

@@ -1,0 +1,359 @@
+"""The comparison itself: each detector on each backbone with each seed, trained, then measured.
+
+A training is a process of its own (`nas.studies.detectors.child`) in a folder of its own, and goes on from its last
+checkpoint after an interruption. What is finished is a JSON file of figures, and is not done again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gemnet.data.openings import code_version
+from gemnet.detection.backbone import GEMNet
+from gemnet.files import write_json
+from gemnet.strict import first_difference
+from gemnet.training.runner import find_runner_config, latest_checkpoint, load_runner_config
+from nas.executors.monitor import Monitor
+from nas.executors.options import crew
+from nas.studies.comparison.run import ComparisonFolder
+from nas.studies.comparison.trainings import ComparisonError
+from nas.studies.detectors.config import Backbone, DetectorComparisonConfig, find_weights
+from nas.studies.detectors.costs import Costs, measure_costs
+
+DEV, TEST = "training", "test"
+"""Phases, called as in the table of `nas.studies.comparison.trainings`: development images, official test images."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training.
+
+    Args:
+        file: the detector's config.
+        method: what the detector is, such as ``RetinaNet``.
+        epochs: of its schedule.
+        backbone: what it is built on.
+        seed: of the training.
+        folder: where it is done.
+        options: values put over the config's.
+    """
+
+    file: Path
+    method: str
+    epochs: int
+    backbone: Backbone
+    seed: int
+    folder: Path
+    options: Mapping[str, Any]
+
+    @property
+    def title(self) -> str:
+        """For logs."""
+        return f"{self.method}, {self.backbone.title}, seed {self.seed}"
+
+    def figures(self, phase: str) -> Path:
+        """Where the figures of a phase are written."""
+        return self.folder / f"{phase}.json"
+
+    @property
+    def config(self) -> Path:
+        """The detector's config with all options put in: what `tools/train.py` and `tools/test.py` are given."""
+        return self.folder / self.file.name
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A trained detector with its figures.
+
+    Args:
+        job: the training.
+        dev: on the development images, by name, in the metric's own unit.
+        test: on the official test images; empty where they were not opened.
+        costs: of detector and backbone.
+    """
+
+    job: Job
+    dev: Mapping[str, float]
+    test: Mapping[str, float]
+    costs: Costs
+
+
+@dataclass(frozen=True)
+class DetectorComparison:
+    """What came of it.
+
+    Args:
+        config: what was compared.
+        entries: detector by detector, backbone by backbone, seed by seed.
+    """
+
+    config: DetectorComparisonConfig
+    entries: tuple[Entry, ...]
+
+
+def run_detector_comparison(
+    config: DetectorComparisonConfig, folder: ComparisonFolder, final: bool, monitor: Monitor
+) -> DetectorComparison:
+    """Trains and measures whatever is not done yet.
+
+    Args:
+        config: what to compare.
+        folder: where all of it is kept.
+        final: measure on the official test images; all trainings must be done, and the opening is logged.
+        monitor: hears how it goes.
+
+    Raises:
+        ComparisonError: a training failed, ``final`` comes early, or the folder holds other trainings.
+        GemnetError: a detector, backbone or its weights can't be had.
+    """
+    monitor.log_to(folder.log)
+    jobs = plan(config, folder.path)
+    for job in jobs:
+        _claim(job)
+    write_json(
+        folder.path / "comparison.json",
+        {"commit": code_version(), "jobs": {job.folder.name: dict(job.options) for job in jobs}},
+    )
+    waiting = [job for job in jobs if not job.figures(DEV).is_file()]
+    if final and waiting:
+        raise ComparisonError(
+            f"{len(waiting)} of {len(jobs)} trainings are not done yet. Run the same command without --final first, "
+            "look at the development figures, and open the test images when nothing will be changed."
+        )
+    with _Crew(config) as crew:
+        crew.do(_train, waiting, len(jobs), DEV, monitor)
+        if final:
+            crew.do(_test, [job for job in jobs if not job.figures(TEST).is_file()], len(jobs), TEST, monitor)
+    costs = _costs(jobs, folder, monitor)
+    return DetectorComparison(
+        config,
+        tuple(
+            Entry(job, _read(job.figures(DEV)), _read(job.figures(TEST)), costs[job.method, job.backbone.title])
+            for job in jobs
+        ),
+    )
+
+
+def plan(config: DetectorComparisonConfig, folder: Path) -> list[Job]:
+    """All trainings, those of the first seed first.
+
+    Raises:
+        GemnetError: a detector's config, a backbone or its weights can't be had.
+    """
+    detectors = []
+    for name in config.detectors:
+        file = find_runner_config(name)
+        loaded = load_runner_config(file, config.options)
+        detectors.append((file, str(loaded.model.type).rpartition(".")[2], int(loaded.train_cfg.get("max_epochs", 0))))
+    methods = [method for _, method, _ in detectors]
+    if len(set(methods)) != len(methods):
+        raise ComparisonError(f"Two of the detectors are of one type ({', '.join(methods)}). Compare them apart.")
+    jobs = []
+    for seed in config.seeds:
+        for file, method, epochs in detectors:
+            for backbone in config.backbones:
+                genome, weights = backbone.read(), find_weights(config, backbone, seed)
+                GEMNet(genome=genome, init_cfg=weights).init_weights()  # a message now is worth more than hours later
+                options = {
+                    **config.options,
+                    "model.backbone.arch": None,
+                    "model.backbone.genome": genome.to_dict(),
+                    "model.backbone.init_cfg": weights,
+                    "randomness.seed": seed,
+                    "experiment_name": f"{file.stem}_{backbone.title}_seed{seed}",
+                }
+                where = folder / str(options["experiment_name"])
+                jobs.append(Job(file, method, epochs, backbone, seed, where, options))
+    return jobs
+
+
+def _claim(job: Job) -> None:
+    """Writes down what a job is, unless its folder holds another one."""
+    note = job.folder / "options.json"
+    config = load_runner_config(job.file, job.options)
+    digest = hashlib.sha256(config.pretty_text.encode()).hexdigest()[:16]
+    wanted = json.loads(json.dumps({"config": job.file.name, **job.options, "config's contents": digest}))
+    if note.is_file():
+        found = json.loads(note.read_text(encoding="utf-8"))
+        difference = first_difference(found, wanted)
+        if difference:
+            where, before, now = difference
+            raise ComparisonError(
+                f"{job.folder} holds a training with {where} = {before!r}, not {now!r}. Delete this folder, or choose "
+                "another --work-dir."
+            )
+    job.folder.mkdir(parents=True, exist_ok=True)
+    config.dump(job.config)
+    write_json(note, wanted)
+
+
+class _Crew:
+    """As many processes at a time as the config says, each with its GPU where there are GPUs."""
+
+    def __init__(self, config: DetectorComparisonConfig) -> None:
+        count, gpus = crew(config.workers)
+        count = max(count, 1)
+        self.metric = config.metric
+        self.threads = config.workers.threads
+        self._devices: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        for number in range(count):
+            self._devices.put(gpus[number % len(gpus)] if gpus else None)
+        self._pool = ThreadPoolExecutor(count)
+        self._children: set[subprocess.Popen[bytes]] = set()
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> _Crew:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        with self._lock:
+            for child in self._children:
+                child.terminate()
+
+    def do(self, work: Any, jobs: Sequence[Job], total: int, phase: str, monitor: Monitor) -> None:
+        """``work(self, job)`` for all jobs; says when each is done and about how long the rest takes."""
+        if not jobs:
+            return
+        monitor.begin(phase, total, total - len(jobs))
+        started, failures = time.monotonic(), []
+        futures = {self._pool.submit(work, self, job): job for job in jobs}
+        for done, future in enumerate(as_completed(futures), 1):
+            job = futures[future]
+            error = future.exception()
+            if error is not None:
+                failures.append(f"{job.title}: {error}")
+                monitor.step(failures[-1])
+                continue
+            left = (time.monotonic() - started) / done * (len(jobs) - done)
+            monitor.step(f"{job.title}: {_summary(_read(job.figures(phase)))}", f"{left / 3600:.1f} h left")
+        monitor.end()
+        if failures:
+            raise ComparisonError(
+                f"{len(failures)} of {len(jobs)} failed, the first: {failures[0]} The others are kept; the same "
+                "command tries these again."
+            )
+
+    def call(self, command: str, job: Job, *arguments: str) -> None:
+        """A command in a process of its own; its output goes to the job's folder.
+
+        Raises:
+            ComparisonError: it failed; with its last error.
+        """
+        device = self._devices.get()
+        environment = {**os.environ, "OMP_NUM_THREADS": str(self.threads), "MKL_NUM_THREADS": str(self.threads)}
+        if device is not None:
+            environment["CUDA_VISIBLE_DEVICES"] = device
+        log = job.folder / f"{command}.log"
+        line = [sys.executable, "-m", "nas.studies.detectors.child", command, *arguments]
+        try:
+            with open(log, "ab") as output:
+                child = subprocess.Popen(
+                    line, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, env=environment
+                )
+                with self._lock:
+                    self._children.add(child)
+                code = child.wait()
+                with self._lock:
+                    self._children.discard(child)
+        finally:
+            self._devices.put(device)
+        if code:
+            reason = _last_error(log) if code > 0 else f"the process died of {signal.Signals(-code).name}"
+            raise ComparisonError(f"{reason} ({log})")
+
+
+def _train(crew: _Crew, job: Job) -> None:
+    """Trains to the end. The figures are those after the last epoch, of all alike, and not the best on the way."""
+    resume = ["--resume"] if latest_checkpoint(job.folder) else []
+    crew.call("train", job, str(job.config), "--work-dir", str(job.folder), *resume)
+    measured = [(step, figures) for step, figures in curves(job) if "loss" not in figures]
+    if not measured:
+        raise ComparisonError(f"{job.file}: the training measured nothing. Give it a val_dataloader and val_evaluator.")
+    epoch, figures = measured[-1]
+    if epoch < job.epochs:  # killed between its last checkpoint and its last validation: a resumed one ends at once
+        figures = _measure(crew, job, job.folder / "measured")  # not where the curves are read from
+    _check_metric(crew, job, figures)
+    write_json(job.figures(DEV), figures)
+
+
+def _check_metric(crew: _Crew, job: Job, figures: Mapping[str, float]) -> None:
+    if crew.metric not in figures:
+        raise ComparisonError(f"metric is {crew.metric!r}, but {job.file} measures {', '.join(sorted(figures))}.")
+
+
+def _test(crew: _Crew, job: Job) -> None:
+    """Measures the last checkpoint on the official test images."""
+    figures = _measure(crew, job, job.folder, "--final")
+    _check_metric(crew, job, figures)
+    write_json(job.figures(TEST), figures)
+
+
+def _measure(crew: _Crew, job: Job, folder: Path, *arguments: str) -> Mapping[str, float]:
+    """The last checkpoint's figures on the development images or, with ``--final``, on the official test images."""
+    checkpoint = latest_checkpoint(job.folder)
+    if checkpoint is None:
+        raise ComparisonError(f"{job.folder} holds no checkpoint. Delete it to have the training done again.")
+    draft = job.folder / "figures.draft"
+    where = ["--work-dir", str(folder), "--out", str(draft)]
+    crew.call("test", job, str(job.config), checkpoint, *arguments, *where)
+    figures = _read(draft)
+    draft.unlink()
+    return figures
+
+
+def _costs(jobs: Sequence[Job], folder: ComparisonFolder, monitor: Monitor) -> dict[tuple[str, str], Costs]:
+    """Of each detector on each backbone, from the first seed's training; measured one after the other, once."""
+    found: dict[tuple[str, str], Costs] = {}
+    for job in jobs:
+        key = (job.method, job.backbone.title)
+        if key in found:
+            continue
+        note = job.folder / "costs.json"
+        if not note.is_file():
+            monitor.note(f"Measuring MACs and CPU time of {job.title}")
+            config = load_runner_config(job.config)
+            checkpoint = latest_checkpoint(job.folder)
+            assert checkpoint is not None  # its figures are there
+            write_json(note, vars(measure_costs(config, checkpoint)))
+        found[key] = Costs(**json.loads(note.read_text(encoding="utf-8")))
+    return found
+
+
+def curves(job: Job) -> Iterator[tuple[int, Mapping[str, float]]]:
+    """What a training wrote down on its way: (step, figures), losses and development figures alike, in order."""
+    seen: dict[tuple[int, bool], Mapping[str, float]] = {}
+    for file in sorted(job.folder.glob("*/vis_data/scalars.json")):  # one a start of the training
+        for line in file.read_text(encoding="utf-8").splitlines():
+            figures = json.loads(line)
+            seen[int(figures["step"]), "loss" in figures] = figures
+    yield from ((step, figures) for (step, _), figures in sorted(seen.items(), key=lambda item: item[0]))
+
+
+def _read(path: Path) -> Mapping[str, float]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def _summary(figures: Mapping[str, float]) -> str:
+    return ", ".join(
+        f"{key.partition('/')[2]} {figures[key]:.3f}" for key in figures if key.endswith(("mAP", "mAP_50"))
+    )
+
+
+def _last_error(log: Path) -> str:
+    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    told = [line for line in lines if "error:" in line.lower()]
+    return (told or lines or ["no output"])[-1]

@@ -1,0 +1,152 @@
+"""The predictors that are compared, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array, vstack
+from sklearn.ensemble import ExtraTreesRegressor
+
+from nas.encoder import EncoderConfig
+from nas.predictors.features import FeatureTable, macro_table, structural_table
+from nas.predictors.forest import tree_predictions
+from nas.predictors.nasgem_features import Parts, features
+from nas.predictors.pool import Pool
+from nas.predictors.scores import ScorePredictor
+from nas.predictors.wl_process import fit_rows, wl_rows
+from nas.strategies.model import normal_scores
+
+Floats = NDArray[np.float64]
+# (observed cells, their values, pool, rows of the pool to predict, seed) -> mean and deviation (or None), in the
+# values' unit
+Model = Callable[[Pool, Floats, Pool, NDArray[np.intp], int], tuple[Floats, Floats | None]]
+
+
+def nasgem(
+    observed: Pool,
+    values: Floats,
+    pool: Pool,
+    rows: NDArray[np.intp],
+    seed: int,
+    parts: Parts = Parts(),  # noqa: B008  frozen
+    boosters: int | None = None,
+) -> tuple[Floats, Floats | None]:
+    """The score predictor as the search uses it, with its boosted forests."""
+    options = {} if boosters is None else {"boosters": boosters}
+    predictor = ScorePredictor(random_state=seed, **options)
+    everything = features(pool, parts)
+    predictor.fit(features(observed, parts), values, pool=everything)
+    return predictor.predict(everything.take(rows))
+
+
+def structural(
+    observed: Pool, values: Floats, pool: Pool, rows: NDArray[np.intp], seed: int
+) -> tuple[Floats, Floats | None]:
+    """Extra-trees on structural features (GRAF). Their spread is no deviation of an evaluation, so none is given."""
+
+    def table(cells: Pool) -> NDArray[np.float32]:
+        parts = [
+            cells.table("structure", lambda batch: structural_table(cells.space, batch)),
+            cells.table("macro", lambda batch: macro_table(cells.space, batch)),
+        ]
+        return FeatureTable.join(parts).values
+
+    forest = ExtraTreesRegressor(300, max_features=0.5, random_state=seed)
+    forest.fit(table(observed), normal_scores(values))
+    return tree_predictions(forest, table(pool)[rows]).mean(axis=0), None
+
+
+def wl_process(
+    observed: Pool,
+    values: Floats,
+    pool: Pool,
+    rows: NDArray[np.intp],
+    seed: int,
+    iterations: tuple[int, ...] = (0, 1, 2, 3),
+) -> tuple[Floats, Floats | None]:
+    """A Gaussian process on the WL kernel; the marginal likelihood picks h among ``iterations``.
+
+    It learns the normal scores of the ranks; the scale of a deviation is lost with that, so none is given.
+    """
+    best = None
+    for h in iterations:
+
+        def table(cells: Pool, h: int = h) -> csr_array:
+            return csr_array(cells.view(f"wl{h}", partial(wl_rows, cells.space.zero_ops, h)))
+
+        known = table(observed)
+        model = fit_rows(known, np.arange(len(values)), normal_scores(values))
+        if best is None or model.log_marginal_likelihood_value_ > best[0]:
+            best = (
+                float(model.log_marginal_likelihood_value_),
+                model,
+                csr_array(vstack([known, table(pool)[rows]], format="csr")),
+            )
+    assert best is not None
+    _, model, both = best
+    model.kernel_.k1.k2.features = both
+    places = len(values) + np.arange(len(rows), dtype=np.float64)
+    return model.predict(places[:, None]), None
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """nasgem without a part, or with something else in its place.
+
+    Args:
+        options: of the strategy, in place of its own; None where this is no search of ours.
+        model: the predictor that goes with it; None where the predictor is the same.
+    """
+
+    options: Mapping[str, Any] | None
+    model: Model | None = None
+
+    @classmethod
+    def seeing(cls, encoder: Mapping[str, Any] | None = MappingProxyType({}), **parts: bool) -> Ablation:
+        """Another encoder or other features: values of `EncoderConfig`, fields of `Parts`."""
+        config = None if encoder is None else EncoderConfig(**encoder)
+        options = {} if config == EncoderConfig() else {"encoder": None if encoder is None else dict(encoder)}
+        return cls({**options, **parts}, partial(nasgem, parts=Parts(encoder=config, **parts)))
+
+
+MODELS: dict[str, Model] = {
+    "nasgem": nasgem,
+    "structural": structural,
+    "wl_gp": wl_process,
+}
+ABLATIONS: dict[str, Ablation] = {
+    "no embedding": Ablation.seeing(None),
+    "embedding without guidance": Ablation.seeing({"guide": None}),
+    "embedding untrained": Ablation.seeing({"steps": 0}),
+    "embedding without reconstruction": Ablation.seeing({"reconstruction_weight": 0.0}),
+    "embedding that predicts structure, too": Ablation.seeing({"structure_weight": 4.0}),
+    "guide that counts nodes alike": Ablation.seeing({"guide": "graded_wl_by_nodes"}),
+    "plain WL kernel as guide": Ablation.seeing({"guide": "wl"}),
+    "guide's h = 1": Ablation.seeing({"iterations": 1}),
+    "guide's h = 3": Ablation.seeing({"iterations": 3}),
+    "shortest-path kernel as guide": Ablation.seeing({"guide": "shortest_path"}),
+    "no structural features": Ablation.seeing(structure=False),
+    "no drawn counts": Ablation.seeing(drawn=False),
+    "structural features alone": Ablation.seeing(None, drawn=False),
+    "embedding alone": Ablation.seeing(structure=False, drawn=False),
+    "embedding alone, without guidance": Ablation.seeing({"guide": None}, structure=False, drawn=False),
+    "embedding alone, nodes alike": Ablation.seeing({"guide": "graded_wl_by_nodes"}, structure=False, drawn=False),
+    "embedding alone, untrained": Ablation.seeing({"steps": 0}, structure=False, drawn=False),
+    "no boosted trees": Ablation(None, partial(nasgem, boosters=0)),
+    "boosted trees in the search": Ablation({"boosters": 3}),
+    "mean alone (beta = 0)": Ablation({"beta": 0.0}),
+    "mean + 1 deviation": Ablation({"beta": 1.0}),
+    "mean + 3 deviations": Ablation({"beta": 3.0}),
+    "batch not put together one by one": Ablation({"spread": False}),
+    "pool of 300 a round": Ablation({"pool_size": 300}),
+    "pool of 3,000 a round": Ablation({"pool_size": 3000}),
+    **{f"WL kernel alone, h = {h}": Ablation(None, partial(wl_process, iterations=(h,))) for h in range(4)},
+}
+"""What each part is worth."""
+MODELS |= {name: ablation.model for name, ablation in ABLATIONS.items() if ablation.model is not None}

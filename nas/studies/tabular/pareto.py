@@ -1,0 +1,189 @@
+"""Two objectives at once: accuracy against a measured cost, judged by hypervolume.
+
+Both objectives are scaled by the true front of the table: 0 is its worst value, 1 its best. The hypervolume of what a
+    search has found, over
+the corner at -0.1 in both, is given as a share of the true front's (Zitzler and Thiele, 1999; computed by pymoo).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pymoo.indicators.hv import HV
+from pymoo.util.nds.non_dominated_sorting import NonDominatedSorting
+from rich.console import Console
+from rich.table import Table as TextTable
+
+from gemnet.files import write_csv
+from nas.evaluation.tabular import TabularEvaluator
+from nas.strategies import make_strategy
+from nas.studies.statistics import mean_interval
+from nas.studies.tabular.plots import plot_hypervolume
+from nas.studies.tabular.runs import BenchmarkError, Row, RunsFile, run_all
+from nas.studies.tabular.sources import CHECKPOINTS, open_hardware_table
+from nas.tables.table import Table
+
+KEY = ("table", "fingerprint", "metric", "cost", "strategy", "queries", "initial", "batch", "seed")
+COLUMNS = ("cpu_seconds", "shares")
+CORNER = 0.1
+EVERY = 5  # queries between two points of the curve
+
+
+@dataclass(frozen=True)
+class ParetoTask:
+    """One run; arguments as in `nas.studies.tabular.search.Task`, ``cost`` is the column to be minimised."""
+
+    metric: str
+    cost: str
+    strategy: str
+    seed: int
+    queries: int = 200
+    initial: int = 10
+    batch: int = 5
+
+    def key(self, table: Table) -> dict[str, object]:
+        """What names this run in a results file."""
+        own = {name: getattr(self, name) for name in KEY if hasattr(self, name)}
+        return {"table": table.name, "fingerprint": table.fingerprint, **own}
+
+
+class FrontScale:
+    """Hypervolumes as shares of a table's true front.
+
+    Args:
+        accuracy: of all cells (n,).
+        cost: of all cells (n,).
+    """
+
+    def __init__(self, accuracy: NDArray[np.float64], cost: NDArray[np.float64]) -> None:
+        objectives = np.stack([-accuracy, cost], axis=1)
+        front = objectives[NonDominatedSorting().do(objectives, only_non_dominated_front=True)]
+        self.best, self.worst = front.min(axis=0), front.max(axis=0)
+        self._volume = HV(ref_point=np.full(2, 1.0 + CORNER))
+        self.whole = 1.0
+        self.whole = self.share(-front[:, 0], front[:, 1])
+
+    def share(self, accuracy: NDArray[np.float64], cost: NDArray[np.float64]) -> float:
+        """The share that these cells reach."""
+        objectives = np.stack([-accuracy, cost], axis=1)
+        return float(self._volume((objectives - self.best) / (self.worst - self.best))) / self.whole
+
+
+def run_pareto(table: Table, task: ParetoTask) -> dict[str, object]:
+    """One search; returns the values of `COLUMNS`: CPU seconds, and the share after each `EVERY` queries, "s;s;..."."""
+    started = time.process_time()
+    evaluator = TabularEvaluator(table, {1: task.metric}, extra=(task.cost,))
+    options: Mapping[str, Any] = {} if task.strategy == "random" else {"cost": task.cost}
+    strategy = make_strategy(
+        task.strategy, table.space, task.seed, fidelity=evaluator.fidelity, initial=task.initial, **options
+    )
+    accuracy: list[float] = []
+    cost: list[float] = []
+    while len(accuracy) < task.queries:
+        wanted = task.initial if not accuracy else min(task.batch, task.queries - len(accuracy))
+        evaluations = [evaluator.evaluate(proposal) for proposal in strategy.ask(wanted)]
+        strategy.tell(evaluations)
+        accuracy += [e.accuracy for e in evaluations if e.accuracy is not None]
+        cost += [e.metrics[task.cost] for e in evaluations]
+    scale = FrontScale(table.metric(task.metric), table.metric(task.cost))
+    seen = [np.array(values) for values in (accuracy, cost)]
+    shares = [scale.share(seen[0][:k], seen[1][:k]) for k in range(EVERY, task.queries + 1, EVERY)]
+    return {"cpu_seconds": f"{time.process_time() - started:.2f}", "shares": ";".join(f"{s:.5f}" for s in shares)}
+
+
+def curves(rows: Sequence[Row]) -> dict[str, NDArray[np.float64]]:
+    """Shares of each strategy, (seeds, points)."""
+    groups: dict[str, list[list[float]]] = {}
+    for row in rows:
+        groups.setdefault(row["strategy"], []).append([float(share) for share in row["shares"].split(";")])
+    return {name: np.array(values) for name, values in groups.items()}
+
+
+PARETO_STRATEGIES = ("nasgem", "evolution", "random")
+
+
+def report_pareto(
+    console: Console,
+    path: str | None,
+    devices: Sequence[str],
+    metric: str,
+    strategies: Sequence[str],
+    queries: int,
+    seeds: int,
+    workers: int | None,
+    folder: Path,
+) -> None:
+    """Accuracy against latency on NAS-Bench-201: prints, writes ``pareto.csv``, its summary and a plot for each device.
+
+    Args:
+        console: where progress and tables go.
+        path: the table; None takes NAS-Bench-201's.
+        devices: of HW-NAS-Bench.
+        metric: accuracy column.
+        strategies: names; ``evolution`` is NSGA-II here.
+        queries, seeds: of each run.
+        workers: processes; None takes all cores.
+        folder: where the files go.
+    """
+    table = open_hardware_table(path)
+    data = metric.partition("_")[0]
+    costs = [f"{data}_{device}_latency" for device in devices]
+    for column in (metric, *costs):
+        table.metric(column)
+    for strategy in strategies:
+        if strategy not in PARETO_STRATEGIES:
+            raise BenchmarkError(f"Two objectives are known to {', '.join(PARETO_STRATEGIES)}, not to {strategy!r}.")
+    if queries % EVERY or not EVERY <= queries <= len(table):
+        raise BenchmarkError(f"--queries is a multiple of {EVERY} and at most {len(table)}, got {queries}.")
+    tasks = [
+        ParetoTask(metric, cost, strategy, seed, queries)
+        for seed in range(seeds)
+        for cost in costs
+        for strategy in strategies
+    ]
+    rows = run_all(
+        console,
+        RunsFile(folder / "pareto.csv", KEY, COLUMNS),
+        table,
+        tasks,
+        run_pareto,
+        workers,
+        open_hardware_table,
+        (path,),
+        lambda task: f"{task.strategy}, {task.cost}, seed {task.seed}",
+    )
+    checkpoints = [k for k in CHECKPOINTS if k < queries] + [queries]
+    text = TextTable(
+        title=f"{metric} against latency: share of the true front's hypervolume [95 % interval]", title_justify="left"
+    )
+    for heading in ("latency", "strategy", *(f"@{k}" for k in checkpoints)):
+        text.add_column(heading)
+    summary = []
+    for cost in costs:
+        found = curves([row for row in rows if row["cost"] == cost])
+        for strategy, values in found.items():
+            intervals = {k: mean_interval(values[:, k // EVERY - 1]) for k in checkpoints}
+            text.add_row(cost, strategy, *(str(interval) for interval in intervals.values()))
+            for k, interval in intervals.items():
+                summary.append(
+                    {
+                        "metric": metric,
+                        "cost": cost,
+                        "strategy": strategy,
+                        "seeds": interval.n,
+                        "queries": k,
+                        "share": f"{interval.mean:.4f}",
+                        "share_low": f"{interval.low:.4f}",
+                        "share_high": f"{interval.high:.4f}",
+                    }
+                )
+        plot_hypervolume(found, EVERY, folder / f"pareto_{cost}.png", f"{metric} against {cost}")
+    console.print(text)
+    write_csv(folder / "pareto_summary.csv", summary)
+    console.print(f"{folder}/pareto.csv (runs), pareto_summary.csv, pareto_*.png")

@@ -1,0 +1,241 @@
+"""The predictor benchmark: how well models trained on few cells rank the others.
+
+Protocol: for each seed and size, that many cells drawn at random are the training set. Kendall's tau (tau-b) of
+    prediction and metric is
+measured on all cells (NAS-Bench-201, as in the literature) or on 5,000 unseen ones (other tables). Models see the
+graphs and what follows from them, never another metric.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table as TextTable
+from scipy.stats import kendalltau, norm
+
+from gemnet.errors import nearest
+from gemnet.files import write_csv
+from nas.predictors.pool import enumerated_pool
+from nas.spaces.limits import Budget
+from nas.studies.statistics import Interval, mean_interval, paired_difference
+from nas.studies.tabular.models import MODELS
+from nas.studies.tabular.plots import plot_tau
+from nas.studies.tabular.runs import BenchmarkError, Row, RunsFile, run_all
+from nas.studies.tabular.sources import DEFAULT_SIZES, DEFAULT_TARGET, metrics_of, open_table
+from nas.tables.table import Table
+
+KEY = ("table", "fingerprint", "metric", "predictor", "size", "seed")
+COLUMNS = ("tau", "coverage", "nll", "cpu_seconds")
+UNSEEN = 5000
+
+
+@dataclass(frozen=True)
+class PredictorTask:
+    """One training and its test.
+
+    Args:
+        metric: column of the table that is predicted.
+        predictor: a name in `MODELS`.
+        size: training cells.
+        seed: draws the training set and seeds the model.
+    """
+
+    metric: str
+    predictor: str
+    size: int
+    seed: int
+
+    def key(self, table: Table) -> dict[str, object]:
+        """What names this run in a results file."""
+        return {
+            "table": table.name,
+            "fingerprint": table.fingerprint,
+            "metric": self.metric,
+            "predictor": self.predictor,
+            "size": self.size,
+            "seed": self.seed,
+        }
+
+
+def split(table: Table, size: int, seed: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Rows of the training set and of the test set; the same for all predictors."""
+    order = np.random.default_rng([seed, size]).permutation(len(table))
+    if table.name == "nasbench201":
+        return order[:size], np.arange(len(table))
+    return order[:size], order[size : size + UNSEEN]
+
+
+def run_predictor(table: Table, task: PredictorTask) -> dict[str, object]:
+    """Trains and tests once; returns the values of `COLUMNS`.
+
+    ``coverage`` is the share of unseen cells whose metric lies within the predicted central 90 % interval, ``nll``
+    the mean negative log-likelihood, of the metric standardised over the table (both empty for models without
+    uncertainty). The prediction is normal.
+    """
+    values = table.metric(task.metric)
+    pool = enumerated_pool(table.space, Budget())
+    assert pool is not None
+    train, test = split(table, task.size, task.seed)
+    started = time.process_time()
+    mean, deviation = MODELS[task.predictor](pool.take(train), values[train], pool, test, task.seed)
+    seconds = time.process_time() - started
+    tau = float(kendalltau(mean, values[test]).statistic)
+    coverage = nll = ""
+    if deviation is not None:
+        unseen = ~np.isin(test, train)
+        z = (values[test] - mean)[unseen] / deviation[unseen]
+        coverage = f"{(np.abs(z) <= norm.ppf(0.95)).mean():.4f}"
+        scale = values.std()
+        nll = f"{(0.5 * z**2 + np.log(deviation[unseen] / scale) + 0.5 * np.log(2 * np.pi)).mean():.4f}"
+    return {"tau": f"{tau:.5f}", "coverage": coverage, "nll": nll, "cpu_seconds": f"{seconds:.2f}"}
+
+
+def check_predictor_tasks(table: Table, tasks: Sequence[PredictorTask]) -> None:
+    """Raises where a task can't be run: unknown metric or predictor, more training cells than there are."""
+    for task in tasks:
+        table.metric(task.metric)
+        if task.predictor not in MODELS:
+            raise BenchmarkError(f"Unknown predictor {task.predictor!r}.{nearest(task.predictor, MODELS)}")
+        most = len(table) if table.name == "nasbench201" else len(table) - 2
+        if not 2 <= task.size <= most:
+            raise BenchmarkError(
+                f"Table {table.name!r} with {len(table)} cells allows training sizes from 2 to {most}, got {task.size}."
+            )
+
+
+def summarise_predictors(rows: Sequence[Row], column: str) -> dict[str, dict[int, Interval]]:
+    """Mean with interval of a column for each predictor and size; what has no values is left out."""
+    groups: dict[tuple[str, int], list[float]] = {}
+    for row in rows:
+        if row[column]:
+            groups.setdefault((row["predictor"], int(row["size"])), []).append(float(row[column]))
+    result: dict[str, dict[int, Interval]] = {}
+    for (predictor, size), values in groups.items():
+        result.setdefault(predictor, {})[size] = mean_interval(values)
+    return result
+
+
+def compare_predictors(rows: Sequence[Row], reference: str) -> dict[str, dict[int, Interval]]:
+    """Paired difference in tau, "predictor - reference", for each other predictor and size."""
+    values = {(row["predictor"], int(row["size"]), int(row["seed"])): float(row["tau"]) for row in rows}
+    result: dict[str, dict[int, Interval]] = {}
+    for predictor, size in dict.fromkeys((predictor, size) for predictor, size, _ in values):
+        seeds = [s for p, k, s in values if (p, k) == (predictor, size) and (reference, size, s) in values]
+        if predictor != reference and seeds:
+            own = [values[predictor, size, s] for s in seeds]
+            result.setdefault(predictor, {})[size] = paired_difference(own, [values[reference, size, s] for s in seeds])
+    return result
+
+
+def report_predictors(
+    console: Console,
+    space: str | None,
+    path: str | None,
+    metric: str | None,
+    predictors: Sequence[str],
+    sizes: Sequence[int] | None,
+    seeds: int,
+    workers: int | None,
+    folder: Path,
+) -> None:
+    """The predictor benchmark: runs, prints, writes ``predictors.csv``, ``predictors_summary.csv`` and a plot.
+
+    Args:
+        console: where progress and tables go.
+        space, path: see `open_table`.
+        metric: what is predicted; None takes the space's usual target.
+        predictors: names in `nas.studies.tabular.models.MODELS`.
+        sizes: numbers of training cells; None takes the space's usual ones.
+        seeds: training sets of each size.
+        workers: processes; None takes all cores.
+        folder: where the files go.
+    """
+    table = open_table(space, path)
+    usual = metric or DEFAULT_TARGET.get(space or "")
+    target = metrics_of(table, None, None if usual is None else [usual])[0]
+    if not sizes and space not in DEFAULT_SIZES:
+        raise BenchmarkError("Name the numbers of training cells with --train-sizes.")
+    chosen = tuple(sizes or DEFAULT_SIZES[space or ""])
+    tasks = [
+        PredictorTask(target, predictor, size, seed)
+        for seed in range(seeds)
+        for size in chosen
+        for predictor in predictors
+    ]
+    check_predictor_tasks(table, tasks)
+    rows = run_all(
+        console,
+        RunsFile(folder / "predictors.csv", KEY, COLUMNS),
+        table,
+        tasks,
+        run_predictor,
+        workers,
+        open_table,
+        (space, path),
+        lambda task: f"{task.predictor}, {task.size} cells, seed {task.seed}",
+    )
+    tau = summarise_predictors(rows, "tau")
+    reference = next(iter(tau))
+    paired = compare_predictors(rows, reference)
+    text = TextTable(
+        title=f"{table.name}, {target}: Kendall's tau [95 % interval]; below it, less {reference}, pair by pair",
+        title_justify="left",
+    )
+    text.add_column("predictor")
+    for size in chosen:
+        text.add_column(str(size))
+    for predictor, points in tau.items():
+        text.add_row(
+            predictor, *(_with_difference(points[size], paired.get(predictor, {}).get(size)) for size in chosen)
+        )
+    console.print(text)
+    coverage, nll = summarise_predictors(rows, "coverage"), summarise_predictors(rows, "nll")
+    if coverage:
+        text = TextTable(
+            title="calibration: share of unseen cells inside the predicted 90 % interval / negative log-likelihood",
+            title_justify="left",
+        )
+        text.add_column("predictor")
+        for size in chosen:
+            text.add_column(str(size))
+        for predictor in coverage:
+            text.add_row(
+                predictor,
+                *(f"{coverage[predictor][size].mean:.3f} / {nll[predictor][size].mean:.2f}" for size in chosen),
+            )
+        console.print(text)
+    summary = []
+    for predictor, points in tau.items():
+        for size, interval in points.items():
+            difference = paired.get(predictor, {}).get(size)
+            summary.append(
+                {
+                    "metric": target,
+                    "predictor": predictor,
+                    "size": size,
+                    "seeds": interval.n,
+                    "tau": f"{interval.mean:.4f}",
+                    "tau_low": f"{interval.low:.4f}",
+                    "tau_high": f"{interval.high:.4f}",
+                    "difference": "" if difference is None else f"{difference.mean:.4f}",
+                    "difference_low": "" if difference is None else f"{difference.low:.4f}",
+                    "difference_high": "" if difference is None else f"{difference.high:.4f}",
+                    "coverage": f"{coverage[predictor][size].mean:.3f}" if predictor in coverage else "",
+                    "nll": f"{nll[predictor][size].mean:.3f}" if predictor in nll else "",
+                }
+            )
+    write_csv(folder / "predictors_summary.csv", summary)
+    plot_tau(tau, folder / "predictors.png", f"{table.name}, {target}")
+    console.print(f"{folder}/predictors.csv (runs), predictors_summary.csv, predictors.png")
+
+
+def _with_difference(value: Interval, difference: Interval | None) -> str:
+    if difference is None:
+        return str(value)
+    return f"{value}\n  {difference.text('+.3f')}"

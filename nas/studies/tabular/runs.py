@@ -1,0 +1,182 @@
+"""Many independent runs: spread over processes, each result appended to a CSV at once, finished ones never repeated."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from gemnet.errors import GemnetError
+from gemnet.machine import one_thread
+from nas.studies.csv_log import CsvLog
+from nas.tables.table import Table
+
+Row = dict[str, str]
+
+
+class BenchmarkError(GemnetError):
+    """A benchmark that can't be run as asked."""
+
+
+class RunsFile:
+    """A `CsvLog` with one row for each finished run.
+
+    Args:
+        path: the file; made with its folder when the first row is added.
+        key: columns that together name a run.
+        columns: the other columns.
+
+    Raises:
+        CsvLogError: the file has other columns.
+    """
+
+    def __init__(self, path: Path, key: Sequence[str], columns: Sequence[str]) -> None:
+        self.key = tuple(key)
+        self._log = CsvLog(path, (*key, *columns))
+        self._found: dict[tuple[str, ...], Row] = {}
+        for row in self.rows:
+            self._keep(row)
+
+    @property
+    def rows(self) -> list[Row]:
+        """All finished runs, in the order in which they ended."""
+        return self._log.rows
+
+    def find(self, key: Mapping[str, object]) -> Row | None:
+        """The finished run with these key values, or None."""
+        return self._found.get(tuple(str(key[name]) for name in self.key))
+
+    def add(self, row: Mapping[str, object]) -> None:
+        """Appends a finished run."""
+        self._keep(self._log.add(row))
+
+    def _keep(self, row: Row) -> None:
+        self._found[tuple(row[name] for name in self.key)] = row
+
+
+class Task(Protocol):
+    """One run."""
+
+    def key(self, table: Table) -> dict[str, object]:
+        """What names the run in a results file."""
+        ...
+
+
+T = TypeVar("T", bound=Task)
+
+
+def run_all(
+    console: Console,
+    file: RunsFile,
+    table: Table,
+    tasks: Sequence[T],
+    run: Callable[[Table, T], Mapping[str, object]],
+    workers: int | None,
+    make_table: Callable[..., Table],
+    arguments: tuple[Any, ...],
+    describe: Callable[[T], str],
+) -> list[Row]:
+    """`finish` with a bar of runs done and time left.
+
+    Args:
+        console: where the bar goes.
+        workers: processes; None takes one a core.
+        describe: says which run was the last.
+        file, table, tasks, run, make_table, arguments: see `finish`.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+    )
+    with bar:
+        line = bar.add_task("runs", total=len(tasks))
+        return finish(
+            file,
+            table,
+            tasks,
+            run,
+            workers or cores,
+            make_table,
+            arguments,
+            lambda task: bar.update(line, advance=1, description=describe(task)),
+        )
+
+
+def finish(
+    file: RunsFile,
+    table: Table,
+    tasks: Sequence[T],
+    run: Callable[[Table, T], Mapping[str, object]],
+    workers: int,
+    make_table: Callable[..., Table],
+    arguments: tuple[Any, ...],
+    on_result: Callable[[T], None],
+) -> list[Row]:
+    """Runs the tasks that a results file lacks, and returns the rows of all.
+
+    Args:
+        file: where results are looked up and added.
+        table: what the runs search in or learn from.
+        tasks: the runs wanted.
+        run: does one, and returns the values of the file's other columns; a module-level function.
+        workers: processes; 1 works in this one.
+        make_table: reads the table anew in each other process, with ``arguments``.
+        arguments: see ``make_table``.
+        on_result: called for each task that is finished, old ones first.
+    """
+    open_ = []
+    for task in tasks:
+        if file.find(task.key(table)) is None:
+            open_.append(task)
+        else:
+            on_result(task)
+
+    def done(task: T, result: Mapping[str, object]) -> None:
+        file.add({**task.key(table), **result})
+        on_result(task)
+
+    if workers == 1:
+        one_thread()
+        for task in open_:
+            done(task, run(table, task))
+    elif open_:
+        # Fresh processes: a fork of one that has used torch's threads can hang.
+        with ProcessPoolExecutor(
+            min(workers, len(open_)),
+            mp_context=get_context("spawn"),
+            initializer=_prepare,
+            initargs=(make_table, arguments),
+        ) as pool:
+            futures = {pool.submit(_work, run, task): task for task in open_}
+            try:
+                for future in as_completed(futures):
+                    done(futures[future], future.result())
+            finally:
+                for future in futures:
+                    future.cancel()
+    rows = [file.find(task.key(table)) for task in tasks]
+    return [row for row in rows if row is not None]
+
+
+_TABLE: list[Table] = []  # of a worker process: read once, used by all its runs
+
+
+def _prepare(make_table: Callable[..., Table], arguments: tuple[Any, ...]) -> None:
+    one_thread()
+    _TABLE[:] = [make_table(*arguments)]
+
+
+def _work(run: Callable[[Table, T], Mapping[str, object]], task: T) -> Mapping[str, object]:
+    return run(_TABLE[0], task)

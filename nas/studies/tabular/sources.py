@@ -1,0 +1,65 @@
+"""Which table, metric and training sizes a benchmark uses where the user names none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from nas.studies.tabular.runs import BenchmarkError
+from nas.tables.read import HW_FILE, find_table, read_table
+from nas.tables.table import Table
+
+CHECKPOINTS = (50, 100, 150, 200)
+DEFAULT_METRICS = {
+    "nasbench201": ("c10_valid_200ep_1seed", "c100_valid_200ep_1seed", "in16_valid_200ep_1seed"),
+    "nasbench101": ("108ep_valid",),
+}
+# Points that equal cells differ by on this metric (one standard deviation): within it, the best is a matter of luck.
+DEVIATION = {"in16_valid_200ep_1seed": 0.6}
+DEFAULT_SIZES = {"nasbench201": (50, 78, 156, 469, 781, 1563), "nasbench101": (100, 172, 424, 2000)}
+DEFAULT_TARGET = {"nasbench201": "c10_test_200ep_mean", "nasbench101": "108ep_valid"}
+
+
+def open_table(space: str | None, path: str | None) -> Table:
+    """The table of a space, or a user's own.
+
+    Raises:
+        TableError: it is missing or not right.
+    """
+    return read_table(find_table(space or "", path), space if path is None else None)
+
+
+def open_hardware_table(path: str | None) -> Table:
+    """NAS-Bench-201 with HW-NAS-Bench's measurements.
+
+    A latency of -1 there says that the device can't run the cell; it counts as the slowest that was measured.
+    """
+    place = find_table("nasbench201", path)
+    table = read_table(place, "nasbench201").joined(read_table(find_table("hw-nas-bench", place.parent / HW_FILE)))
+    measured = {
+        name: np.where(values > 0, values, values.max()) if name.endswith("_latency") else values
+        for name, values in table.metrics.items()
+    }
+    return replace(table, metrics=measured)
+
+
+def metrics_of(table: Table, space: str | None, asked: Sequence[str] | None) -> tuple[str, ...]:
+    """The metrics asked for, or the usual ones of the space, or the only one of a user's own table.
+
+    Raises:
+        BenchmarkError: a table with several metrics, and none was named.
+        TableError: unknown metric, or one with gaps.
+    """
+    if asked:
+        names = tuple(asked)
+    elif space in DEFAULT_METRICS and all(name in table.metrics for name in DEFAULT_METRICS[space]):
+        names = DEFAULT_METRICS[space]
+    elif len(table.metrics) == 1:
+        names = tuple(table.metrics)
+    else:
+        raise BenchmarkError(f"Name what is to be maximised with --metrics: {', '.join(table.metrics)}.")
+    for name in names:
+        table.metric(name)
+    return names

@@ -1,0 +1,332 @@
+"""`tools/compare.py` with a config of detectors: two backbones in one detector, on drawn shapes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import gemnet.detection  # noqa: F401
+
+pytest.importorskip("mmdet", reason="MMDetection is not installed: pip install '.[detection]'")
+
+from drawn_shapes import draw_shapes
+from test_detector_training import SMALL, write_config
+
+from gemnet.genome import Genome
+from gemnet.models import genome_for
+from gemnet.network import GEMNet
+from gemnet.strict import ConfigError
+from nas.commands import compare as command
+from nas.studies.detectors.config import Backbone, find_weights, read_detector_comparison
+from nas.studies.detectors.costs import Costs
+from nas.studies.detectors.report import figure_title, lines, markdown
+from nas.studies.detectors.run import DetectorComparison, Entry, Job, curves, plan
+
+METRIC = "coco/bbox_mAP_50"
+
+
+def narrow(name: str) -> Genome:
+    """A network of one block a stage, so that a training takes seconds."""
+    genome = genome_for("gemnet_a")
+    return genome.replace(name=name, stages=tuple(replace(stage, depth=1) for stage in genome.stages))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Data, a detector's config, two genomes, weights for one of them, and the comparison's config."""
+    folder = tmp_path_factory.mktemp("comparison")
+    draw_shapes(folder / "shapes", images=9, side=64)
+    write_config(folder)
+    for name in ("ours", "theirs"):
+        narrow(name).save(folder / f"{name}.json")
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        save_file(GEMNet(narrow("ours"), num_classes=3).state_dict(), folder / f"ours_seed{seed}_12ab.safetensors")
+    options = dict(option.split("=") for option in SMALL)
+    (folder / "mine.py").write_text(
+        f"detectors = ['{folder}/own.py']\n"
+        "reference = 'ours'\n"
+        f"backbones = [dict(genome='{folder}/ours.json', weights='{folder}/{{name}}_seed{{seed}}_*.safetensors'),\n"
+        f"             dict(genome='{folder}/theirs.json')]\n"
+        f"metric = '{METRIC}'\n"
+        "seeds = [0]\n"
+        f"options = {dict.fromkeys(options, (96, 96))!r}\n"
+        "workers = dict(count=2, threads=1)\n"
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def done(folder: Path) -> Path:
+    """The work folder of the finished comparison."""
+    assert compare(folder) == 0
+    return folder / "work"
+
+
+def compare(folder: Path, *arguments: str) -> int:
+    return command.main([str(folder / "mine.py"), "--work-dir", str(folder / "work"), *arguments])
+
+
+def test_every_detector_is_trained_and_measured_on_every_backbone(done: Path) -> None:
+    with open(done / "table.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["detector"], row["network"], row["phase"], row["seed"]) for row in rows] == [
+        ("RetinaNet", "ours", "training", "0"),
+        ("RetinaNet", "theirs", "training", "0"),
+    ]
+    for row in rows:
+        assert 0 <= float(row[METRIC]) <= 1
+        assert 0 < float(row["macs"]) < float(row["detector_macs"])
+        assert float(row["params"]) < float(row["detector_params"])
+        assert float(row["seconds"]) > 0
+    assert rows[0]["macs"] == rows[1]["macs"]  # the two backbones are one network
+    assert (done / "curves.png").stat().st_size > 10_000
+    text = (done / "table.md").read_text(encoding="utf-8")
+    assert "**ours**" in text
+    assert "not opened" in text
+
+
+def test_a_backbone_starts_from_its_weights(done: Path, folder: Path) -> None:
+    # The stem is trained on, but eight images move it little; another draw would be far away.
+    from safetensors.torch import load_file
+
+    from gemnet.checkpoint import load_checkpoint
+
+    key = "stem.0.conv.weight"
+    start = load_file(folder / "ours_seed0_12ab.safetensors")[key]
+    for name, near in (("ours", True), ("theirs", False)):
+        trained = load_checkpoint(done / f"own_{name}_seed0" / "epoch_1.pth")["state_dict"][f"backbone.{key}"]
+        assert bool((trained - start).norm() < 0.1 * start.norm()) is near
+
+
+def test_what_is_done_is_not_done_again(done: Path, folder: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in done.glob("*/*.pth")}
+    assert len(before) >= 2
+    assert compare(folder) == 0
+    assert {path: path.stat().st_mtime_ns for path in done.glob("*/*.pth")} == before
+
+
+def test_test_images_are_opened_last_and_logged(done: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert compare(folder, "--final") == 0
+    with open(done / "table.csv", encoding="utf-8", newline="") as file:
+        assert [row["phase"] for row in csv.DictReader(file)] == ["training", "test"] * 2
+    for name in ("ours", "theirs"):
+        opening = json.loads((done / f"own_{name}_seed0" / "test_openings.jsonl").read_text().splitlines()[0])
+        assert "own" in opening["purpose"]
+    assert "the official test images" in capsys.readouterr().out
+
+
+def test_a_training_killed_before_its_last_validation_is_measured_again(
+    done: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = done / "own_ours_seed0"
+    figures = (job / "training.json").read_text(encoding="utf-8")
+    written = {file: file.read_text(encoding="utf-8") for file in job.glob("*/vis_data/scalars.json")}
+    for file, text in written.items():
+        lines = [line for line in text.splitlines(keepends=True) if METRIC not in line]
+        file.write_text("".join([*lines, json.dumps({METRIC: 0.5, "step": 0}) + "\n"]))  # an earlier epoch's
+    (job / "training.json").unlink()
+    assert compare(folder, "--cfg-options", "metric=coco/nonsense") == 2
+    assert f"metric is 'coco/nonsense', but {folder}/own.py measures coco/bbox_mAP, " in capsys.readouterr().err
+    assert compare(folder) == 0
+    again = json.loads((job / "training.json").read_text(encoding="utf-8"))
+    assert again[METRIC] == pytest.approx(json.loads(figures)[METRIC])
+    for file, text in written.items():
+        file.write_text(text)
+
+
+def test_an_edited_config_is_refused_in_the_same_folder(
+    done: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = folder / "own.py"
+    text = config.read_text(encoding="utf-8")
+    config.write_text(text + "auto_scale_lr = dict(enable=False, base_batch_size=16)\n")
+    assert compare(folder) == 2
+    assert "holds a training with config's contents = " in capsys.readouterr().err
+    config.write_text(text)
+    assert compare(folder) == 0
+
+
+def test_other_settings_are_refused_in_the_same_folder(
+    done: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert compare(folder, "--cfg-options", "options.train_cfg.max_epochs=2") == 2
+    assert "Delete this folder" in capsys.readouterr().err
+    assert done.is_dir()
+
+
+def test_final_before_all_are_trained_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main([str(folder / "mine.py"), "--work-dir", str(folder / "empty"), "--final"]) == 2
+    assert "2 of 2 trainings are not done yet" in capsys.readouterr().err
+
+
+def test_weights_of_another_network_are_refused_before_anything_is_trained(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = tmp_path / "bad.safetensors"
+    save_file(GEMNet(genome_for("gemnet_a_cifar")).state_dict(), bad)
+    code = command.main(
+        [str(folder / "mine.py"), "--work-dir", str(tmp_path / "w"), "--cfg-options", f"backbones.1.weights={bad}"]
+    )
+    assert code == 2
+    assert "weights of another network" in capsys.readouterr().err
+    assert not list(tmp_path.glob("w/*/*.pth"))
+
+
+def test_a_failed_training_says_why(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (folder / "own.py").read_text(encoding="utf-8")
+    (tmp_path / "own.py").write_text(text.replace("instances.json", "nowhere.json"))
+    text = (folder / "mine.py").read_text(encoding="utf-8").replace(f"{folder}/own.py", f"{tmp_path}/own.py")
+    (tmp_path / "mine.py").write_text(text + "backbones = backbones[:1]\n")
+    assert command.main([str(tmp_path / "mine.py"), "--work-dir", str(tmp_path / "work")]) == 2
+    error = capsys.readouterr().err
+    assert "1 of 1 failed, the first: RetinaNet, ours, seed 0" in error
+    assert "nowhere.json: can't be read" in error
+    assert not (tmp_path / "work" / "own_ours_seed0" / "training.json").exists()
+
+
+def test_a_training_ends_with_whoever_started_it() -> None:
+    child = subprocess.Popen(
+        [sys.executable, "-m", "nas.studies.detectors.child", "train", "no_such_config"],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    assert child.stdin is not None
+    child.stdin.close()  # as the kernel does when the parent is gone
+    assert child.wait(60) == 1  # and not 2: it did not come to look for its config
+
+
+def test_curves_are_the_trainings_own(done: Path, folder: Path) -> None:
+    job = plan(read_detector_comparison(settings(folder)), done)[0]
+    found = list(curves(job))
+    assert [step for step, figures in found if "loss" in figures] == [1, 2]  # eight images, four a step
+    assert [step for step, figures in found if METRIC in figures] == [1]
+
+
+# ------------------------------------------------------------------------------------------------------- figures
+
+
+def entries(values: dict[str, list[float]]) -> DetectorComparison:
+    config = read_detector_comparison(
+        {
+            "detectors": ["own.py"],
+            "reference": "a",
+            "backbones": [{"arch": "gemnet_a", "name": name} for name in values],
+            "metric": METRIC,
+            "seeds": [0, 1],
+        }
+    )
+    costs = Costs(1e8, 500_000, 4e8, 900_000, 0.05)
+    return DetectorComparison(
+        config,
+        tuple(
+            Entry(
+                Job(Path("own.py"), "RetinaNet", 3, backbone, seed, Path("nowhere"), {}),
+                {METRIC: values[backbone.title][seed], "coco/bbox_mAP_s": 0.0, "time": 3.0},
+                {},
+                costs,
+            )
+            for seed in (0, 1)
+            for backbone in config.backbones
+        ),
+    )
+
+
+def test_leads_are_paired_by_seed() -> None:
+    found = {line.backbone.title: line for line in lines(entries({"b": [0.10, 0.14], "a": [0.20, 0.26]}))}
+    assert list(found) == ["a", "b"]
+    assert found["a"].lead is None
+    lead = found["b"].lead
+    assert lead is not None
+    assert lead.mean == pytest.approx(11.0)
+    assert (lead.low, lead.high) == pytest.approx((11 - 12.706, 11 + 12.706), abs=1e-3)  # t of one degree of freedom
+
+
+def test_the_table_has_whatever_figure_the_lead_is_in() -> None:
+    comparison = entries({"a": [0.20, 0.26], "b": [0.10, 0.14]})
+    comparison = replace(comparison, config=replace(comparison.config, metric="coco/bbox_mAP_s"))
+    assert [list(line.values) for line in lines(comparison)] == [[METRIC, "coco/bbox_mAP_s"]] * 2
+
+
+def test_a_figure_that_the_images_can_not_give_is_none() -> None:
+    """COCO's evaluation says -1 where there is no box to find."""
+    comparison = entries({"a": [0.20, 0.26], "b": [0.10, -1.0]})
+    found = {line.backbone.title: line for line in lines(comparison)}
+    assert found["b"].lead is None
+    assert "-100" not in markdown(comparison)
+
+
+def test_the_table_shows_means_spread_and_leads() -> None:
+    text = markdown(entries({"a": [0.20, 0.26], "b": [0.10, 0.14]}))
+    assert "| **a** | 100 | 500 | 400 | 900 | 0.050 | 23.0 (20.0-26.0) |  |" in text
+    assert "12.0 (10.0-14.0) | +11.0" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [
+        ("coco/bbox_mAP", "AP"),
+        ("coco/bbox_mAP_50", "AP50"),
+        ("coco/person_mAP", "person AP"),
+        ("coco/traffic light_mAP_50", "traffic light AP50"),
+    ],
+)
+def test_figures_have_names_for_people(name: str, title: str) -> None:
+    assert figure_title(name) == title
+
+
+# -------------------------------------------------------------------------------------------------------- config
+
+
+def settings(folder: Path, **changes: Any) -> dict[str, Any]:
+    from gemnet.strict import read_file
+
+    return {**read_file(folder / "mine.py"), **changes}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"detectors": []}, "detectors is empty"),
+        ({"reference": "b"}, "reference is 'b'; the backbones are ours, theirs"),
+        ({"backbones": [{"arch": "gemnet_a", "genome": "x.json"}]}, "either arch"),
+        ({"backbones": [{"arch": "gemnet_a"}, {"arch": "gemnet_a"}]}, "called 'gemnet_a'"),
+        ({"seeds": []}, "at least one"),
+        ({"options": {"randomness.seed": 3}}, "sets itself"),
+        ({"sedes": [1]}, "Did you mean 'seeds'"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(changes: dict[str, Any], message: str, folder: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
+        read_detector_comparison(settings(folder, **changes))
+
+
+def test_weights_must_be_one_file(tmp_path: Path) -> None:
+    data = {"detectors": ["x"], "reference": "gemnet_a", "backbones": [{"arch": "gemnet_a"}]}
+    config = read_detector_comparison({**data, "weights": f"{tmp_path}/{{name}}_seed{{seed}}_*.safetensors"})
+    backbone = Backbone(arch="gemnet_a")
+    with pytest.raises(ConfigError, match="no file"):
+        find_weights(config, backbone, 0)
+    (tmp_path / "gemnet_a_seed0_x.safetensors").touch()
+    assert find_weights(config, backbone, 0) == str(tmp_path / "gemnet_a_seed0_x.safetensors")
+    (tmp_path / "gemnet_a_seed0_y.safetensors").touch()
+    with pytest.raises(ConfigError, match="should be one file"):
+        find_weights(config, backbone, 0)
+    assert find_weights(config, replace(backbone, weights="{name}.imagenette96"), 0) == "gemnet_a.imagenette96"
+    with pytest.raises(ConfigError, match="stand for"):
+        find_weights(config, replace(backbone, weights="{what}"), 0)
+
+
+def test_a_key_that_is_no_genome_names_the_backbone(folder: Path, tmp_path: Path) -> None:
+    changes = {"backbones": [{"arch": "gemnet_q"}], "reference": "gemnet_q"}
+    with pytest.raises(ConfigError, match=r"backbones \(gemnet_q\)"):
+        plan(read_detector_comparison(settings(folder, **changes)), tmp_path)

@@ -1,0 +1,210 @@
+"""`tools/train.py` and `tools/test.py` with a detector on a handful of drawn shapes; and what a user does after."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import gemnet.detection  # noqa: F401
+
+pytest.importorskip("mmdet", reason="MMDetection is not installed: pip install '.[detection]'")
+
+from drawn_shapes import draw_shapes
+
+from gemnet.checkpoint import load_checkpoint
+from nas.commands import test as test_command
+from nas.commands import train as train_command
+
+CONFIGS = Path(__file__).parents[3] / "configs"
+SMALL = [f"{part}_dataloader.dataset.pipeline.{n}.scale=(96,96)" for part, n in (("train", 2), ("val", 1))]
+"""The drawn pictures stay as small as they are."""
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with data, a config for them, and a finished training of one epoch in ``run``."""
+    folder = tmp_path_factory.mktemp("project")
+    draw_shapes(folder / "shapes", images=13, side=64)
+    write_config(folder)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    assert train(folder, folder / "run") == 0
+    torch.set_num_threads(threads)
+    return folder
+
+
+def write_config(folder: Path, base: str = "retinanet_gemnet_coco320", classes: str = "('square', 'disc')") -> Path:
+    """A config for own data: the classes, the annotation file and the folder, thrice."""
+    (folder / "own.py").write_text(
+        f"_base_ = ['{CONFIGS}/{base}.py']\n"
+        f"own = dict(data_root='', part=None, metainfo=dict(classes={classes}),\n"
+        f"    ann_file='{folder}/shapes/instances.json', data_prefix=dict(img='{folder}/shapes/'))\n"
+        "train_dataloader = dict(batch_size=4, num_workers=0, persistent_workers=False, dataset=own)\n"
+        "val_dataloader = dict(num_workers=0, persistent_workers=False, dataset=own)\n"
+        "test_dataloader = val_dataloader\n"
+        f"val_evaluator = dict(ann_file='{folder}/shapes/instances.json', part=None, report_classes=('disc',))\n"
+        "test_evaluator = val_evaluator\n"
+        "model = dict(bbox_head=dict(num_classes=2))\n"
+        "train_cfg = dict(max_epochs=1, val_interval=1)\n"
+        "default_hooks = dict(logger=dict(interval=1))\n"
+        "vis_backends = [dict(type='LocalVisBackend')]\n"
+        "visualizer = dict(vis_backends=vis_backends)\n"
+    )
+    return folder / "own.py"
+
+
+def train(folder: Path, work_dir: Path, *options: str, flags: tuple[str, ...] = ()) -> int:
+    name = f"experiment_name={work_dir.name}_{len(options)}_{len(flags)}"
+    return train_command.main(
+        [str(folder / "own.py"), "--work-dir", str(work_dir), *flags, "--cfg-options", name, *SMALL, *options]
+    )
+
+
+def measure(folder: Path, checkpoint: Path, work_dir: Path, *options: str, flags: tuple[str, ...] = ()) -> int:
+    name = f"experiment_name={work_dir.name}_test"
+    options = ("--cfg-options", name, *SMALL, *options)
+    return test_command.main([str(folder / "own.py"), str(checkpoint), "--work-dir", str(work_dir), *flags, *options])
+
+
+def test_a_training_leaves_a_checkpoint_that_stands_alone(project: Path) -> None:
+    checkpoint = load_checkpoint(project / "run" / "epoch_1.pth")
+    assert checkpoint["meta"]["dataset_meta"]["classes"] == ("square", "disc")
+    assert "in_channels=[" in checkpoint["meta"]["cfg"]
+    assert "backbone.stem.0.conv.weight" in checkpoint["state_dict"]
+
+
+def test_a_training_goes_on_from_its_checkpoint(project: Path, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(project / "run", tmp_path / "run")
+    assert train(project, tmp_path / "run", "train_cfg.max_epochs=2", flags=("--resume",)) == 0
+    assert load_checkpoint(tmp_path / "run" / "epoch_2.pth")["meta"]["epoch"] == 2
+
+
+def test_a_test_gives_the_coco_figures_and_draws_boxes(
+    project: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    flags = ("--show-dir", str(tmp_path / "drawn"), "--out", str(tmp_path / "figures.json"))
+    options = ("model.test_cfg.score_thr=0.0",)
+    assert measure(project, project / "run" / "epoch_1.pth", tmp_path / "t", *options, flags=flags) == 0
+    assert set(json.loads((tmp_path / "figures.json").read_text())) >= {
+        "coco/bbox_mAP",
+        "coco/bbox_mAP_50",
+        "coco/disc_mAP_50",
+    }
+    assert "Average Precision  (AP) @[ IoU=0.50:0.95 | area=   all" in capfd.readouterr().out
+    assert len(list((tmp_path / "drawn").glob("*.jpg"))) == 13
+
+
+def test_the_inferencer_takes_config_and_checkpoint(project: Path, tmp_path: Path) -> None:
+    from mmdet.apis import DetInferencer
+
+    inferencer = DetInferencer(
+        str(project / "run" / "own.py"), str(project / "run" / "epoch_1.pth"), device="cpu", show_progress=False
+    )
+    assert inferencer.model.dataset_meta["classes"] == ("square", "disc")
+    found = inferencer(str(project / "shapes" / "0.jpg"), out_dir=str(tmp_path), pred_score_thr=0.0)
+    assert set(found["predictions"][0]) == {"labels", "scores", "bboxes"}
+    assert (tmp_path / "vis" / "0.jpg").is_file()
+
+
+def test_the_inferencer_takes_a_checkpoint_alone(project: Path) -> None:
+    from mmdet.apis import DetInferencer
+
+    inferencer = DetInferencer(weights=str(project / "run" / "epoch_1.pth"), device="cpu", show_progress=False)
+    assert inferencer.model.backbone.genome.fingerprint
+    assert inferencer(str(project / "shapes" / "0.jpg"))["predictions"]
+
+
+# ---------------------------------------------------------------------------------------------- what goes wrong
+
+
+class Malicious:
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.target,)
+
+
+def refused(code: int, capsys: pytest.CaptureFixture[str], *words: str) -> None:
+    error = capsys.readouterr().err
+    assert code == 2, error
+    for word in words:
+        assert word in error
+    assert "Traceback" not in error
+
+
+@pytest.mark.parametrize("way", ["resume", "load", "test", "init_cfg"])
+def test_a_malicious_checkpoint_is_refused_whatever_it_is_used_for(
+    way: str, project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target, path = tmp_path / "executed", tmp_path / "bad.pth"
+    good = load_checkpoint(project / "run" / "epoch_1.pth")
+    torch.save({**good, "message_hub": Malicious(target)}, path)
+    if way == "resume":
+        code = train(project, tmp_path / "w", flags=("--resume", str(path)))
+    elif way == "load":
+        code = train(project, tmp_path / "w", f"load_from={path}")
+    elif way == "init_cfg":
+        code = train(project, tmp_path / "w", f"model.backbone.init_cfg={path}")
+    else:
+        code = measure(project, path, tmp_path / "w")
+    refused(code, capsys, "bad.pth", "refused")
+    assert not target.exists()
+
+
+def test_a_checkpoint_of_another_network_is_refused_with_its_keys(
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = measure(project, project / "run" / "epoch_1.pth", tmp_path / "w", "model.backbone.arch=gemnet_b")
+    refused(code, capsys, "another network", "backbone.st")
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("model.backbone.out_indices=(0,9)", ("out_indices holds 9",)),
+        ("model.backbone.arch=gemnet_a_cifar", ("ImageNet form",)),
+        ("model.backbone.arch=gemnet_x", ("gemnet_",)),
+        ("train_dataloader.dataset.ann_file=none.json", ("none.json", "can't be read")),
+        ("train_dataloader.dataset.metainfo.classes=('sqare','disc')", ("no category 'sqare'", "square")),
+    ],
+)
+def test_bad_options_end_with_one_message(
+    option: str, words: tuple[str, ...], project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused(train(project, tmp_path / "w", option), capsys, *words)
+
+
+def test_a_truncated_image_ends_the_training_with_its_name(
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "p"
+    draw_shapes(folder / "shapes", images=5, side=64)
+    write_config(folder)
+    picture = folder / "shapes" / "2.jpg"
+    picture.write_bytes(picture.read_bytes()[:300])
+    refused(train(folder, tmp_path / "w"), capsys, str(picture), "truncated")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("base", ["retinanet_gemnet_coco320", "faster_rcnn_gemnet_coco320"])
+def test_both_detectors_learn_to_find_shapes(base: str, tmp_path: Path) -> None:
+    draw_shapes(tmp_path / "shapes", images=41, side=96)
+    config = write_config(tmp_path, base)
+    if base.startswith("faster"):
+        config.write_text(
+            config.read_text().replace("bbox_head=dict(num_classes=2)", "roi_head=dict(bbox_head=dict(num_classes=2))")
+        )
+    options = ["train_cfg.max_epochs=20", "train_cfg.val_interval=20", "param_scheduler.0.end=20"]
+    options += ["param_scheduler.1.end=20", "param_scheduler.1.T_max=20"]
+    assert train(tmp_path, tmp_path / "run", *options) == 0
+    figures = tmp_path / "figures.json"
+    checkpoint = tmp_path / "run" / "epoch_20.pth"
+    assert measure(tmp_path, checkpoint, tmp_path / "t", flags=("--out", str(figures))) == 0
+    assert json.loads(figures.read_text())["coco/bbox_mAP_50"] > 0.5

@@ -1,0 +1,84 @@
+"""Options that name a variable of a config change all that is made from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gemnet.training.runner import RunnerError, load_runner_config
+
+BASE = "side = 32\nepochs = 10\ndata = dict(size=side)\nschedule = [dict(end=epochs), dict(end=epochs * 2)]\n"
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    (tmp_path / "_base_").mkdir()
+    (tmp_path / "_base_/base.py").write_text(BASE)
+    (tmp_path / "config.py").write_text(
+        "_base_ = ['_base_/base.py']\nname = 'größe'  # ä\nmodel = dict(type='x', called=name)\n"
+    )
+    return tmp_path / "config.py"
+
+
+def test_what_is_made_from_a_variable_follows_it_in_config_and_bases(config: Path) -> None:
+    loaded = load_runner_config(config, {"side": 64, "epochs": 3, "name": "it's", "model.type": "y"})
+    assert loaded.data.size == 64
+    assert [part.end for part in loaded.schedule] == [3, 6]
+    assert loaded.model == {"type": "y", "called": "it's"}
+    assert loaded.filename == str(config)
+
+
+def test_without_options_the_config_is_read_as_it_is(config: Path) -> None:
+    loaded = load_runner_config(config)
+    assert loaded.data.size == 32
+    assert loaded.model.called == "größe"
+
+
+def test_other_options_are_merged_as_before(config: Path) -> None:
+    loaded = load_runner_config(config, {"data": {"size": 5}, "resume": True, "schedule.0.end": 7, "data.new": 1})
+    assert (loaded.data.size, loaded.data.new) == (5, 1)
+    assert loaded.resume is True
+    assert [part.end for part in loaded.schedule] == [7, 20]
+    with pytest.raises(RunnerError, match="no variable of this name"):
+        load_runner_config(config, {"new": 1})
+
+
+def test_variables_may_be_computed_or_lists(config: Path) -> None:
+    (config.parent / "_base_/base.py").write_text(
+        "a = 2\nb = a * 2\nsteps = [\n    8, 11]\nc = dict(b=b, steps=steps, d=-a)\n"
+    )
+    loaded = load_runner_config(config, {"b": 7, "steps": [1, 2], "a": -3})
+    assert (loaded.a, loaded.b, loaded.c) == (-3, 7, {"b": 7, "steps": [1, 2], "d": 3})
+
+
+def test_what_mmengine_itself_reads_is_merged_and_not_replaced(config: Path) -> None:
+    (config.parent / "_base_/base.py").write_text("n = 2\nhooks = n + 1\ncustom_hooks = [dict(type='A', n=n)]\n")
+    loaded = load_runner_config(config, {"custom_hooks": [{"type": "B"}], "n": 5})
+    assert (loaded.custom_hooks, loaded.hooks) == ([{"type": "B"}], 6)
+
+
+def test_a_config_that_can_not_be_read_is_named_by_its_own_path(config: Path) -> None:
+    config.write_text("side = 1\nx = = 2\n")
+    with pytest.raises(RunnerError, match=r"config\.py can't be read"):
+        load_runner_config(config, {"side": 2})
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "places"),
+    [
+        (
+            "cifar10",
+            {"data_root": "photos", "resolution": 24},
+            ["train_dataloader", "val_dataloader", "test_dataloader"],
+        ),
+        ("imagenette96", {"data_root": "photos", "resolution": 64}, ["train_dataloader", "test_dataloader"]),
+    ],
+)
+def test_our_configs_take_their_data_by_one_option(name: str, options: dict[str, object], places: list[str]) -> None:
+    file = {"cifar10": "gemnet_a_cifar_cifar10", "imagenette96": "gemnet_a_imagenette96"}[name]
+    path = Path(__file__).resolve().parents[3] / f"configs/classification/{file}.py"
+    loaded = load_runner_config(path, options)
+    for place in places:
+        assert loaded[place].dataset.source == "photos"
+        assert loaded[place].dataset.resolution == options["resolution"]

@@ -1,0 +1,250 @@
+"""The short training: repeatable, honest about failing, and its augmentation does what it says."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from gemnet.data.datasets import DataSpec
+from gemnet.training.augmentation import Augmentation
+from gemnet.training.loop import (
+    Recipe,
+    RecipeError,
+    TrainingData,
+    TrainingFailed,
+    at_fidelity,
+    batches,
+    learning_rate,
+    load_data,
+    make_optimizer,
+    measure,
+    train,
+)
+
+RECIPE = Recipe(batch_size=32, lr=0.1, flip=False)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def digits() -> TrainingData:
+    return load_data(DataSpec("digits", dev_fraction=0.5))
+
+
+def network(seed=0, dropout=0.0):
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return nn.Sequential(
+            nn.Conv2d(1, 16, 3, padding=1),
+            nn.BatchNorm2d(16),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Conv2d(16, 16, 3, stride=2, padding=1),
+            nn.BatchNorm2d(16),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(256, 10),
+        )
+
+
+def test_training_learns_digits(digits):
+    records = []
+    result = train(network(), digits, RECIPE, 3, seed=0, measure_every=1, on_epoch=records.append)
+    assert result.accuracy > 80
+    assert result.history == tuple(records)
+    assert [record.epoch for record in records] == [1, 2, 3]
+    assert records[-1].loss < records[0].loss
+    assert records[-1].accuracy == result.accuracy
+    assert result.images_per_second > 0
+
+
+@pytest.mark.parametrize("recipe", [RECIPE, Recipe(batch_size=32, flip=True, cutout=0.5, ema=0.9)])
+def test_same_seed_gives_the_same_weights_and_another_seed_others(digits, recipe):
+    data = at_fidelity(digits, subset=0.3)
+    models = [network(dropout=0.2) for _ in range(3)]
+    torch.manual_seed(123)
+    results = [train(models[0], data, recipe, 2, seed=0)]
+    torch.manual_seed(456)  # the caller's generator must not matter
+    results += [train(models[1], data, recipe, 2, seed=0), train(models[2], data, recipe, 2, seed=1)]
+    states = [torch.cat([value.double().flatten() for value in model.state_dict().values()]) for model in models]
+    assert results[0].history == results[1].history
+    assert torch.equal(states[0], states[1])
+    assert not torch.equal(states[0], states[2])
+
+
+def test_training_leaves_the_callers_generator_alone(digits):
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    train(network(dropout=0.5), at_fidelity(digits, subset=0.1), RECIPE, 1, seed=0)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_exploding_training_fails_with_the_epoch(digits):
+    # without norms, which would bear any learning rate
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.Linear(64, 64), nn.Linear(64, 10))
+    with pytest.raises(TrainingFailed, match=r"The loss became (nan|inf) in epoch 1"):
+        train(model, digits, Recipe(batch_size=32, lr=100, warmup=0), 2, seed=0)
+
+
+def test_nan_of_the_last_steps_is_noticed_too(digits):
+    model = network()
+    data = at_fidelity(digits, subset=0.1)  # two steps: fewer than between two looks at the loss
+    with torch.no_grad():
+        model[0].weight.fill_(math.nan)
+    with pytest.raises(TrainingFailed, match="The loss became nan in epoch 1"):
+        train(model, data, RECIPE, 1, seed=0)
+
+
+def test_time_limit_ends_a_training(digits):
+    with pytest.raises(TrainingFailed, match=r"Over its time limit of 0.2 s after \d+ of \d+ steps"):
+        train(network(), digits, RECIPE, 10_000, seed=0, time_limit=0.2)
+
+
+def test_average_of_weights_is_what_is_kept(digits):
+    plain, averaged = network(), network()
+    train(plain, digits, RECIPE, 1, seed=0)
+    result = train(averaged, digits, Recipe(batch_size=32, lr=0.1, flip=False, ema=0.5), 1, seed=0)
+    assert not torch.equal(plain[0].weight, averaged[0].weight)
+    assert measure(averaged, digits) == result.accuracy
+
+
+def test_only_kernels_and_matrices_decay():
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.norm, self.linear = nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Linear(2, 2)
+            self.edge = nn.Parameter(torch.zeros(3, 3))
+
+        def no_weight_decay(self):
+            return {"edge"}
+
+    model = Model()
+    decay, keep = make_optimizer(model, Recipe(weight_decay=0.25)).param_groups
+    assert decay["weight_decay"] == 0.25
+    assert keep["weight_decay"] == 0
+    assert {id(p) for p in decay["params"]} == {id(model.conv.weight), id(model.linear.weight)}
+    assert len(keep["params"]) == 5
+
+
+def test_learning_rate_rises_to_its_peak_and_falls_to_zero():
+    recipe = Recipe(lr=0.4, warmup=0.25)
+    rates = [learning_rate(recipe, step, 400) for step in range(400)]
+    assert 0 < rates[0] < 0.01
+    assert rates.index(max(rates)) in (99, 100)
+    assert max(rates) == pytest.approx(0.4, rel=0.01)
+    assert 0 < rates[-1] < 0.002
+    assert rates[:99] == sorted(rates[:99])
+    assert rates[101:] == sorted(rates[101:], reverse=True)
+    assert learning_rate(Recipe(lr=0.4, warmup=0), 0, 10) == pytest.approx(0.38)
+
+
+class TestAugmentation:
+    mean, std = (0.5, 0.25, 0.75), (0.2, 0.3, 0.4)
+
+    def images(self, n=64, side=8):
+        return torch.randint(0, 256, (n, 3, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+    def augment(self, images, **options):
+        augment = Augmentation(self.mean, self.std, **options)
+        return augment(images, torch.Generator().manual_seed(1))
+
+    def bytes_of(self, result):
+        mean = torch.tensor(self.mean)[None, :, None, None] * 255
+        std = torch.tensor(self.std)[None, :, None, None] * 255
+        return (result * std + mean).round().to(torch.uint8)
+
+    def test_without_options_only_normalises(self):
+        images = self.images()
+        result = self.augment(images)
+        assert result.dtype == torch.float32
+        assert result.is_contiguous(memory_format=torch.channels_last)
+        expected = (images.float() / 255 - torch.tensor(self.mean)[:, None, None]) / torch.tensor(self.std)[
+            :, None, None
+        ]
+        assert torch.allclose(result, expected, atol=1e-5)
+
+    def test_flip_mirrors_about_half_of_the_images(self):
+        images = self.images(400)
+        result = self.bytes_of(self.augment(images, flip=True))
+        same = (result == images).flatten(1).all(1)
+        mirrored = (result == images.flip(3)).flatten(1).all(1)
+        assert bool((same ^ mirrored).all())
+        assert 150 < int(mirrored.sum()) < 250
+
+    def test_crops_are_windows_of_the_padded_image_in_all_places(self):
+        images = self.images(600)
+        result = self.bytes_of(self.augment(images, crop=0.25))  # two pixels
+        fill = (torch.tensor(self.mean) * 255).round().to(torch.uint8)[None, :, None, None]
+        wide = fill.expand(600, 3, 12, 12).clone()
+        wide[:, :, 2:-2, 2:-2] = images
+        seen = {}
+        for dy in range(5):
+            for dx in range(5):
+                hit = (result == wide[:, :, dy : dy + 8, dx : dx + 8]).flatten(1).all(1)
+                seen[dy, dx] = int(hit.sum())
+        assert sum(seen.values()) == 600
+        assert min(seen.values()) > 5
+
+    def test_cutout_covers_one_square_with_the_mean(self):
+        images = torch.zeros(50, 3, 8, 8, dtype=torch.uint8)
+        result = self.bytes_of(self.augment(images, cutout=0.5))
+        fill = (torch.tensor(self.mean) * 255).round().to(torch.uint8)
+        covered = result[:, 0] == fill[0]
+        assert bool((covered == (result[:, 2] == fill[2])).all())
+        assert bool((result[~covered[:, None].expand_as(result)] == 0).all())
+        assert int(covered.flatten(1).sum(1).max()) == 9  # 3 x 3 around the centre: less than 4 wide on each side
+        for image in covered:
+            rows, columns = image.any(1).nonzero(), image.any(0).nonzero()
+            assert int(image.sum()) == len(rows) * len(columns)
+
+    def test_source_images_are_untouched(self):
+        images = self.images()
+        before = images.clone()
+        self.augment(images, crop=0.25, flip=True, cutout=0.5)
+        assert torch.equal(images, before)
+
+
+def test_one_pass_shows_every_image_once_but_the_incomplete_batch(digits):
+    plain = Recipe(batch_size=32, crop=0, flip=False)
+    labels = [y for _, y in batches(digits, 32, plain, torch.Generator().manual_seed(0), torch.device("cpu"))]
+    assert len(labels) == len(digits.train) // 32
+    seen = torch.bincount(torch.cat(labels), minlength=10)
+    whole = torch.bincount(digits.labels[digits.train], minlength=10)
+    assert bool((seen <= whole).all())
+    assert int((whole - seen).sum()) == len(digits.train) % 32
+
+
+def test_fidelity_takes_nested_shares_and_leaves_the_development_images(digits):
+    half, tenth = at_fidelity(digits, subset=0.5), at_fidelity(digits, subset=0.1)
+    assert set(tenth.train.tolist()) < set(half.train.tolist()) < set(digits.train.tolist())
+    assert torch.equal(half.dev, digits.dev)
+    larger = at_fidelity(digits, resolution=16, subset=0.1)
+    assert larger.resolution == 16
+    assert len(larger.train) == len(tenth.train)
+    assert torch.equal(larger.labels[larger.dev], digits.labels[digits.dev])
+    assert torch.equal(larger.labels[larger.train], digits.labels[tenth.train])
+
+
+@pytest.mark.parametrize(
+    ("make", "word"),
+    [
+        (lambda data: Recipe(lr=-1), "lr"),
+        (lambda data: Recipe(batch_size=0), "batch_size"),
+        (lambda data: Recipe(ema=1.5), "ema"),
+        (lambda data: Recipe(label_smoothing=1), "label_smoothing"),
+        (lambda data: at_fidelity(data, subset=0), "subset"),
+        (lambda data: at_fidelity(data, resolution=0), "resolution"),
+        (lambda data: train(network(), data, RECIPE, 0, seed=0), "epochs"),
+    ],
+)
+def test_values_out_of_range_are_named(digits, make, word):
+    with pytest.raises(RecipeError, match=word):
+        make(digits)

@@ -1,0 +1,127 @@
+"""Pictures and tables of a search."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from gemnet.cell_graph import CellGraph
+from nas.commands.console import ConsoleMonitor
+from nas.evaluation.records import Evaluation, Fidelity, Proposal
+from nas.evaluation.score import EfficiencyScore
+from nas.search.ending import comparison_table, duration, spread
+from nas.search.pictures import draw_cell, draw_search, layered_layout, pareto_front
+from nas.search.result import Row
+from nas.spaces.gemnet import GEMNetSpace
+
+
+def candidates(n: int):
+    space = GEMNetSpace()
+    batch = space.sample(n, np.random.default_rng(0))
+    return [space.unpack(batch, k) for k in range(n)]
+
+
+def evaluations(n: int) -> list[Evaluation]:
+    made = []
+    for k, candidate in enumerate(candidates(n)):
+        ok = k % 5 != 2
+        made.append(
+            Evaluation(
+                Proposal(k, candidate, Fidelity(1)),
+                "ok" if ok else "failed",
+                80.0 + k % 7 if ok else None,
+                1e6 * (1 + k),
+            )
+        )
+    return made
+
+
+def test_layout_goes_from_left_to_right_and_puts_no_node_on_another() -> None:
+    for candidate in candidates(30):
+        position = layered_layout(candidate.cell)
+        assert len(set(position)) == candidate.cell.size
+        assert all(position[i][0] < position[j][0] for i, j in candidate.cell.edges)
+        assert position[-1][0] == max(x for x, _ in position)
+
+
+def test_pareto_front_is_what_no_other_point_beats() -> None:
+    rng = np.random.default_rng(0)
+    costs, values = rng.integers(0, 20, 60).astype(float), rng.integers(0, 20, 60).astype(float)
+    front = pareto_front(costs, values)
+    assert (np.diff(costs[front]) > 0).all()
+    assert (np.diff(values[front]) > 0).all()
+    on_front = {(costs[k], values[k]) for k in front}
+    for cost, value in zip(costs, values, strict=True):
+        beaten = any(c <= cost and v >= value and (c, v) != (cost, value) for c, v in zip(costs, values, strict=True))
+        assert beaten == ((cost, value) not in on_front)
+
+
+def test_pictures_are_drawn_of_the_smallest_and_the_largest(tmp_path) -> None:
+    complete = CellGraph(("identity",) * 30, frozenset((i, j) for i in range(32) for j in range(i + 1, 32)))
+    for k, cell in enumerate((CellGraph((), frozenset({(0, 1)})), complete, candidates(1)[0].cell)):
+        draw_cell(cell, tmp_path / f"{k}.png", "title")
+        with Image.open(tmp_path / f"{k}.png") as picture:
+            assert min(picture.size) > 100
+            assert np.asarray(picture.convert("L")).std() > 1
+
+
+@pytest.mark.parametrize("n", [1, 2, 40])
+def test_search_pictures_are_drawn_with_failures_limits_and_scores(tmp_path, n) -> None:
+    made = evaluations(n)
+    draw_search(made, EfficiencyScore(), tmp_path / "a.png")
+    draw_search(made, EfficiencyScore(1e7, 1.0), tmp_path / "b.png", made[0], 2e7)
+    failed = [each for each in evaluations(10) if each.status == "failed"]
+    draw_search(failed, EfficiencyScore(), tmp_path / "c.png")
+    for name in "abc":
+        assert (tmp_path / f"{name}.png").stat().st_size > 5000
+
+
+def test_table_has_a_line_each_and_shows_mean_and_spread() -> None:
+    rows = [
+        Row("found network", (90.0, 92.0), (), 5e6, 3e4),
+        Row("random cells", (80.0, 84.0, 82.0), (), 4.5e6, 2e4, failed=1),
+        Row("ResNet block", (), (), float("nan"), float("nan"), failed=2),
+    ]
+    out = io.StringIO()
+    Console(file=out, width=120).print(comparison_table(rows, 20))
+    text = out.getvalue()
+    assert "91.00 ± 1.41" in text
+    assert "82.00 ± 2.00" in text
+    assert "3 (+1 failed)" in text
+    assert "test" not in text
+    assert spread((90.0,)) == "90.00"
+
+
+def test_progress_goes_to_the_console_in_lines_and_to_the_log_in_full(tmp_path) -> None:
+    out = io.StringIO()
+    monitor = ConsoleMonitor(Console(file=out, width=120, force_terminal=False))
+    monitor.log_to(tmp_path / "search.log")
+    monitor.begin("search", 3)
+    for k in range(3):
+        monitor.step(f"no. {k}", "best 90 %")
+    monitor.end()
+    monitor.note("the end")
+    monitor.close()
+    assert "search 3/3; no. 2; best 90 %; 0:00 left" in out.getvalue()
+    log = (tmp_path / "search.log").read_text()
+    assert [f"search {k + 1}/3: no. {k}; best 90 %" in log for k in range(3)] == [True] * 3
+    assert "the end" in log
+
+
+def test_progress_bar_shows_done_total_best_and_time_left() -> None:
+    out = io.StringIO()
+    monitor = ConsoleMonitor(Console(file=out, width=120, force_terminal=True))
+    monitor.begin("search", 4)
+    monitor.step("no. 0", "best 90 %")
+    monitor.end()
+    text = out.getvalue()
+    for words in ("1/4", "best 90 %", "left"):
+        assert words in text
+
+
+def test_durations_read_like_a_clock() -> None:
+    assert [duration(s) for s in (0, 59.6, 61, 3725)] == ["0:00", "1:00", "1:01", "1:02:05"]

@@ -1,0 +1,64 @@
+"""Limits that no candidate meets are found out before anything is trained."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from nas.spaces.gemnet import GEMNetSpace
+from nas.spaces.limits import Budget, BudgetError, admits, check_limits
+from nas.spaces.nasbench201 import NASBench201
+
+
+def test_limits_that_some_candidate_meets_pass() -> None:
+    check_limits(GEMNetSpace(), Budget())
+    check_limits(GEMNetSpace(), Budget(max_macs=10e6, max_params=1e5))
+
+
+def test_rare_candidates_are_found_by_walking_downhill(monkeypatch) -> None:
+    monkeypatch.setattr("nas.spaces.limits.SAMPLES", 8)
+    space = GEMNetSpace()
+    drawn = space.macs(space.sample(8, np.random.default_rng(0)))
+    cheapest = float(space.macs(space.sample(4000, np.random.default_rng(0))).min())
+    assert drawn.min() > 1.2 * cheapest
+    check_limits(space, Budget(max_macs=1.2 * cheapest))
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        (Budget(max_macs=1e3), "max_macs = 1,000: the one that comes nearest has"),
+        (Budget(max_params=50), "Raise max_params, or"),
+        (Budget(max_macs=10e6, max_params=50), "Raise max_params, or"),
+        (Budget(max_macs=10, max_params=50), "Raise max_macs and max_params, or"),
+    ],
+)
+def test_limits_that_none_meets_are_an_error_that_says_how_near_one_comes(limits, words) -> None:
+    with pytest.raises(BudgetError) as caught:
+        check_limits(GEMNetSpace(), limits)
+    assert words in str(caught.value)
+
+
+def test_a_candidate_is_admitted_that_is_within_every_limit() -> None:
+    space = GEMNetSpace()
+    batch = space.sample(300, np.random.default_rng(0))
+    macs, params = space.macs(batch), space.params(batch)
+    limits = Budget(max_macs=float(np.median(macs)), max_params=float(np.median(params)))
+    expected = (macs <= limits.max_macs) & (params <= limits.max_params)
+    assert 0 < expected.sum() < 150
+    np.testing.assert_array_equal(admits(space, limits, batch), expected)
+    assert admits(space, Budget(), batch).all()
+
+
+def test_a_limit_on_what_a_space_does_not_know_is_refused() -> None:
+    space = NASBench201()
+    with pytest.raises(BudgetError, match="max_latency=5 is set, but search space 'nasbench201' knows no latency"):
+        admits(space, Budget(max_latency=5), space.all())
+
+
+def test_spaces_that_can_be_listed_are_searched_through() -> None:
+    space = NASBench201()
+    cheapest = float(space.macs(space.all()).min())
+    check_limits(space, Budget(max_macs=cheapest))
+    with pytest.raises(BudgetError, match=f"nearest has {cheapest:,.0f} MACs"):
+        check_limits(space, Budget(max_macs=cheapest - 1))

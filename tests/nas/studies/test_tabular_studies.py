@@ -1,0 +1,315 @@
+"""Benchmarks: statistics, resumable runs, protocols, command line."""
+
+from __future__ import annotations
+
+import csv
+import json
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from nas.commands.benchmark import main
+from nas.encoder.training import EncoderConfig, train_encoder
+from nas.strategies.acquisition import expected_hypervolume_gain, greedy_batch
+from nas.studies.csv_log import CsvLogError
+from nas.studies.statistics import mean_interval, paired_difference
+from nas.studies.tabular.pareto import FrontScale
+from nas.studies.tabular.predictors import split
+from nas.studies.tabular.runs import RunsFile
+from nas.studies.tabular.search import Task, run_search, steps_to_text, text_to_steps
+from nas.tables.read import read_table
+
+
+@pytest.fixture(scope="module")
+def own_table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """216 chains of three operations; the accuracy is a sum with a little noise."""
+    rng = np.random.default_rng(0)
+    names = "uvwxyz"
+    rows = [(a, b, c) for a in names for b in names for c in names]
+    graphs = [json.dumps({"ops": list(ops), "edges": [[0, 1], [1, 2], [2, 3], [3, 4]]}) for ops in rows]
+    accuracy = [
+        80 + sum(names.index(op) * (k + 1) for k, op in enumerate(ops)) / 3 + rng.normal(0, 0.05) for ops in rows
+    ]
+    path = tmp_path_factory.mktemp("own") / "mine.parquet"
+    pa.parquet.write_table(pa.table({"graph": graphs, "accuracy": accuracy, "other": list(range(216))}), path)
+    return path
+
+
+# --- statistics ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [2, 3, 10, 40])
+def test_interval_covers_the_true_mean_as_often_as_it_says(n: int) -> None:
+    samples = np.random.default_rng(0).normal(size=(2000, n))
+    hits = np.mean([interval.low <= 0 <= interval.high for interval in map(mean_interval, samples)])
+    assert hits == pytest.approx(0.95, abs=0.015)
+
+
+def test_interval_of_a_known_sample() -> None:
+    interval = mean_interval([1.0, 2.0, 3.0, 4.0])
+    assert (interval.low, interval.high) == pytest.approx((0.4457, 4.5543), abs=1e-4)
+    assert interval.text("+.1f") == "+2.5 [+0.4, +4.6]"
+
+
+def test_a_single_value_has_no_interval() -> None:
+    interval = mean_interval([2.0])
+    assert str(interval) == "2.000"
+    assert not interval.clear_of_zero
+
+
+def test_pairing_sees_a_difference_smaller_than_the_spread() -> None:
+    rng = np.random.default_rng(0)
+    common = rng.normal(0, 5, 50)
+    first, second = common + 0.3 + rng.normal(0, 0.1, 50), common
+    assert paired_difference(first, second).clear_of_zero
+    assert mean_interval(first).low < mean_interval(second).mean < mean_interval(first).high
+    with pytest.raises(ValueError, match="equal length"):
+        paired_difference(first, second[:-1])
+
+
+def test_constant_sample_has_an_interval_of_no_width() -> None:
+    interval = mean_interval([2.0, 2.0, 2.0])
+    assert (interval.low, interval.mean, interval.high) == (2.0, 2.0, 2.0)
+
+
+def test_step_curve_survives_its_text() -> None:
+    curve = np.array([3.0, 3.0, 1.5, 1.5, 0.0, 0.0])
+    assert steps_to_text(curve) == "1:3;3:1.5;5:0"
+    assert text_to_steps(steps_to_text(curve), 6).tolist() == curve.tolist()
+
+
+def test_expected_gain_is_the_mean_difference_of_two_hypervolumes() -> None:
+    from pymoo.indicators.hv import HV
+
+    rng = np.random.default_rng(0)
+    front, points, reference = rng.random((12, 2)), rng.random((40, 2)) * 1.2 - 0.1, np.array([0.1, 0.05])
+    volume = HV(ref_point=-reference)
+    expected = [volume(-np.concatenate([front, point[None]])) - volume(-front) for point in points]
+    assert expected_hypervolume_gain(points, np.zeros_like(points), front, reference) == pytest.approx(
+        expected, abs=1e-12
+    )
+    mean, deviation = points[:8], 0.3 * rng.random((8, 2))
+    drawn = mean + deviation * rng.standard_normal((20_000, 8, 2))
+    flat = drawn.reshape(-1, 2)
+    sampled = expected_hypervolume_gain(flat, np.zeros_like(flat), front, reference).reshape(-1, 8).mean(axis=0)
+    assert expected_hypervolume_gain(mean, deviation, front, reference) == pytest.approx(sampled, rel=0.1, abs=1e-3)
+    empty = expected_hypervolume_gain(points, np.zeros_like(points), np.zeros((0, 2)), reference)
+    assert empty == pytest.approx(np.prod(np.clip(points - reference, 0, None), axis=1))
+
+
+def test_greedy_batch_does_not_take_twins() -> None:
+    mean = np.array([1.0, 1.0, 0.9])
+    covariance = np.array([[1.0, 0.999, 0.0], [0.999, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    assert greedy_batch(mean, covariance, 0.01, 2.0, 2).tolist() == [0, 2]
+    assert greedy_batch(mean, covariance, 0.01, 0.0, 3).tolist() == [0, 1, 2]
+
+
+def test_share_of_the_front_is_one_for_the_front_and_grows() -> None:
+    rng = np.random.default_rng(0)
+    accuracy, cost = rng.random(300), rng.random(300)
+    scale = FrontScale(accuracy, cost)
+    shares = [scale.share(accuracy[:k], cost[:k]) for k in (5, 20, 100, 300)]
+    assert shares == sorted(shares)
+    assert shares[-1] == pytest.approx(1.0)
+    assert shares[0] < 1.0
+
+
+# --- runs ------------------------------------------------------------------------------------------------------------
+
+
+def test_finished_runs_are_found_again_and_a_torn_line_is_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "runs.csv"
+    file = RunsFile(path, ("name", "seed"), ("value",))
+    file.add({"name": 'with "quotes", commas', "seed": 0, "value": 1.5})
+    file.add({"name": "b", "seed": 1, "value": 2.5})
+    path.write_bytes(path.read_bytes() + b"c,2,3")
+    again = RunsFile(path, ("name", "seed"), ("value",))
+    assert again.find({"name": 'with "quotes", commas', "seed": 0}) == {
+        "name": 'with "quotes", commas',
+        "seed": "0",
+        "value": "1.5",
+    }
+    assert again.find({"name": "c", "seed": 2}) is None
+    again.add({"name": "c", "seed": 2, "value": 3.5})
+    assert [row["value"] for row in RunsFile(path, ("name", "seed"), ("value",)).rows] == ["1.5", "2.5", "3.5"]
+
+
+def test_results_of_another_benchmark_are_not_touched(tmp_path: Path) -> None:
+    path = tmp_path / "runs.csv"
+    path.write_text("x,y\n1,2\n")
+    with pytest.raises(CsvLogError, match="has the columns x, y"):
+        RunsFile(path, ("name",), ("value",))
+    assert path.read_text() == "x,y\n1,2\n"
+
+
+def test_run_reports_when_the_best_was_found(own_table: Path) -> None:
+    table = read_table(own_table)
+    result = run_search(table, Task("accuracy", "evolution", seed=0, queries=216, near=0.5))
+    curve = text_to_steps(str(result["regrets"]), 216)
+    assert curve[-1] == 0
+    assert int(str(result["found_best"])) == int(np.argmax(curve <= 0)) + 1
+    assert int(str(result["found_near"])) == int(np.argmax(curve <= 0.5)) + 1
+    assert (
+        run_search(table, Task("accuracy", "evolution", seed=0, queries=216, near=0.5))["regrets"] == result["regrets"]
+    )
+
+
+def test_training_and_test_cells_are_disjoint_outside_nasbench201(own_table: Path) -> None:
+    train, test = split(read_table(own_table), 50, 0)
+    assert not set(train) & set(test)
+    assert len(train) == 50
+    assert len(test) == 166
+
+
+# --- command ---------------------------------------------------------------------------------------------------------
+
+
+def test_search_command_leaves_table_csv_and_plot_and_goes_on(
+    own_table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["search", "--table", str(own_table), "--metrics", "accuracy", "--strategies", "evolution", "random"]
+    command += ["--queries", "40", "--work-dir", str(tmp_path), "--workers", "1"]
+    assert main([*command, "--seeds", "2"]) == 0
+    assert "evolution" in capsys.readouterr().out
+    first = (tmp_path / "search.csv").read_text()
+    assert (tmp_path / "search.png").stat().st_size > 1000
+    assert main([*command, "--seeds", "3"]) == 0
+    second = (tmp_path / "search.csv").read_text()
+    assert second.startswith(first)
+    assert len(second.splitlines()) == 1 + 6
+    summary = list(csv.DictReader((tmp_path / "search_summary.csv").open()))
+    assert {row["seeds"] for row in summary} == {"3"}
+    regret = {row["strategy"]: float(row["regret"]) for row in summary if row["queries"] == "40"}
+    assert regret["evolution"] < regret["random"]
+
+
+def test_nasgem_with_options_is_what_others_are_compared_with(own_table: Path, tmp_path: Path) -> None:
+    command = ["search", "--table", str(own_table), "--metrics", "accuracy", "--strategies", "nasgem", "random"]
+    command += ["--queries", "15", "--seeds", "2", "--workers", "1", "--work-dir", str(tmp_path)]
+    assert main([*command, "--options", "nasgem.encoder=None"]) == 0
+    summary = list(csv.DictReader((tmp_path / "search_summary.csv").open()))
+    assert {row["strategy"]: row["difference"] != "" for row in summary} == {
+        "nasgem encoder=None": False,
+        "random": True,
+    }
+
+
+def test_whole_runs_are_other_runs(own_table: Path) -> None:
+    table = read_table(own_table)
+    keys = [Task("accuracy", "random", seed=0, queries=216, whole=whole).key(table) for whole in (False, True)]
+    assert keys[0] != keys[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--options", "nasgem.beta=high", "--strategies", "nasgem"], "nasgem.beta is a number, got 'high'"),
+        (["--slow-seeds", "0", "--strategies", "bananas"], "--slow-seeds"),
+    ],
+)
+def test_senseless_values_are_named(
+    arguments: list[str], words: str, own_table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["search", "--table", str(own_table), "--metrics", "accuracy", "--work-dir", str(tmp_path / "runs")]
+    try:
+        code: object = main([*command, *arguments])
+    except SystemExit as stop:
+        code = stop.code
+    assert code == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_search_command_in_parallel_gives_the_same_results(own_table: Path, tmp_path: Path) -> None:
+    command = [
+        "search",
+        "--table",
+        str(own_table),
+        "--metrics",
+        "accuracy",
+        "--strategies",
+        "random",
+        "--queries",
+        "30",
+    ]
+    assert main([*command, "--seeds", "4", "--workers", "1", "--work-dir", str(tmp_path / "a")]) == 0
+    assert main([*command, "--seeds", "4", "--workers", "2", "--work-dir", str(tmp_path / "b")]) == 0
+    rows = [
+        sorted((row["seed"], row["regrets"]) for row in csv.DictReader((tmp_path / folder / "search.csv").open()))
+        for folder in "ab"
+    ]
+    assert rows[0] == rows[1]
+
+
+def test_predictors_command(own_table: Path, tmp_path: Path) -> None:
+    command = ["predictors", "--table", str(own_table), "--metric", "accuracy", "--train-sizes", "20", "60"]
+    # Without the embedding, whose encoder would have to be trained for this table first.
+    command += ["--predictors", "no embedding", "structural"]
+    assert main([*command, "--seeds", "2", "--workers", "1", "--work-dir", str(tmp_path)]) == 0
+    summary = {
+        (row["predictor"], row["size"]): row for row in csv.DictReader((tmp_path / "predictors_summary.csv").open())
+    }
+    assert float(summary["no embedding", "60"]["tau"]) > 0.7
+    assert float(summary["no embedding", "60"]["tau"]) > float(summary["no embedding", "20"]["tau"])
+    assert 0.6 < float(summary["no embedding", "60"]["coverage"]) <= 1
+
+
+def test_ablation_command_tells_what_a_part_is_worth(
+    own_table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    untrained = lru_cache(lambda space, config: train_encoder(space.base or space, EncoderConfig(steps=0)))
+    monkeypatch.setattr(
+        "nas.predictors.nasgem_features.encoder_of", untrained
+    )  # one for this table takes most of a minute
+    monkeypatch.setattr("nas.studies.tabular.ablation.CHECKPOINTS", (15, 40))
+    parts = ["no embedding", "WL kernel alone, h = 0", "mean alone (beta = 0)"]
+    command = ["ablation", "--table", str(own_table), "--metric", "accuracy", "--train-sizes", "20", "--parts", *parts]
+    assert main([*command, "--seeds", "3", "--workers", "1", "--work-dir", str(tmp_path)]) == 0
+    rows = {(row["variant"], row["figure"]): row for row in csv.DictReader((tmp_path / "ablation_summary.csv").open())}
+    assert rows["nasgem", "tau from 20 cells"]["difference"] == ""
+    assert float(rows["WL kernel alone, h = 0", "tau from 20 cells"]["difference"]) < 0
+    assert ("WL kernel alone, h = 0", "regret after 40 queries") not in rows
+    assert ("mean alone (beta = 0)", "tau from 20 cells") not in rows
+    assert float(rows["mean alone (beta = 0)", "regret after 15 queries"]["value"]) >= 0
+    assert rows["no embedding", "regret after 40 queries"]["seeds"] == "3"
+    assert (tmp_path / "ablation_tau.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["ablation", "--metric", "accuracy", "--parts", "no embeding"], "Did you mean 'no embedding'"),
+        (["search", "--strategies", "nasgen"], "Did you mean 'nasgem'"),
+        (["search", "--metrics", "acuracy"], "Did you mean 'accuracy'"),
+        (["search"], "Name what is to be maximised with --metrics"),
+        (["search", "--metrics", "accuracy", "--queries", "500"], "500 queries .* 216 cells"),
+        (["search", "--metrics", "accuracy", "--queries", "5"], "initial lies between"),
+        (["search", "--metrics", "accuracy", "--options", "evolution.populaton=9"], "Did you mean 'population'"),
+        (["search", "--metrics", "accuracy", "--options", "population=9"], "STRATEGY.NAME=VALUE"),
+        (
+            ["search", "--metrics", "accuracy", "--strategies", "random", "--options", "evolution.population=9"],
+            "not among",
+        ),
+        (["predictors", "--metric", "accuracy"], "--train-sizes"),
+        (["predictors", "--metric", "accuracy", "--train-sizes", "500"], "from 2 to 214, got 500"),
+        (
+            ["predictors", "--metric", "accuracy", "--train-sizes", "9", "--predictors", "nasgen"],
+            "Did you mean 'nasgem'",
+        ),
+    ],
+)
+def test_bad_input_ends_with_one_message_and_nothing_written(
+    own_table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    import re
+
+    code = main([*arguments, "--table", str(own_table), "--work-dir", str(tmp_path / "work")])
+    error = capsys.readouterr().err
+    assert code == 2
+    assert re.search(message, error)
+    assert error.count("\n") == 1
+    assert not (tmp_path / "work").exists()
