@@ -26,6 +26,7 @@ import torch
 import torchvision
 from torch import Tensor
 
+from gemnet.detection.mmcv_layers import LAYERS
 from gemnet.errors import GemnetError
 
 MODULE = "mmcv._ext"
@@ -125,6 +126,33 @@ def softnms(
         count = first + left
     dets.copy_(torch.from_numpy(out))
     return torch.from_numpy(number[:count])
+
+
+def nms_match(dets: Tensor, iou_threshold: float) -> list[list[int]]:
+    """Groups of boxes: each that non-maximum suppression keeps, with those it drops in its favour.
+
+    Args:
+        dets: (n, 5) on the CPU, corners and score.
+        iou_threshold: boxes that overlap a better one by this or more belong to it.
+
+    Returns:
+        Indices, best first in each group; groups in the order of their best.
+    """
+    boxes = dets[:, :4].float().numpy()
+    x1, y1, x2, y2 = boxes.T
+    area = (x2 - x1) * (y2 - y1)
+    order = dets[:, 4].sort(descending=True)[1].numpy()
+    groups = []
+    while len(order):
+        best, rest = order[0], order[1:]
+        width = np.maximum(np.minimum(x2[best], x2[rest]) - np.maximum(x1[best], x1[rest]), 0)
+        height = np.maximum(np.minimum(y2[best], y2[rest]) - np.maximum(y1[best], y1[rest]), 0)
+        inter = width * height
+        with np.errstate(divide="ignore", invalid="ignore"):
+            dropped = inter / (area[best] + area[rest] - inter) >= np.float32(iou_threshold)
+        groups.append([int(best), *rest[dropped].tolist()])
+        order = rest[~dropped]
+    return groups
 
 
 def _first_greatest(score: np.ndarray) -> int:
@@ -356,10 +384,11 @@ def get_compiling_cuda_version() -> str:
     return "none (gemnet.detection.mmcv_ext)"
 
 
-OPERATORS: dict[str, Callable[..., Any]] = {
+OPERATORS: dict[str, Any] = {
     function.__name__: function
     for function in (
         nms,
+        nms_match,
         softnms,
         roi_align_forward,
         roi_align_backward,
@@ -367,6 +396,7 @@ OPERATORS: dict[str, Callable[..., Any]] = {
         sigmoid_focal_loss_backward,
         get_compiler_version,
         get_compiling_cuda_version,
+        *LAYERS,
     )
 }
 
@@ -375,13 +405,25 @@ def _missing(name: str) -> Callable[..., NoReturn]:
     def operator(*args: object, **kwargs: object) -> NoReturn:
         raise MissingOperatorError(
             f"mmcv's operator {name!r} needs MMCV's compiled extension, and this MMCV has none. GEMNet stands in for "
-            f"{', '.join(n for n in OPERATORS if not n.startswith('get_'))} only. Build MMCV's operators (a C++ "
-            "compiler, setuptools >= 77, PyTorch < 2.13: `MMCV_WITH_OPS=1 pip install --no-build-isolation "
-            "--no-binary onedl-mmcv onedl-mmcv`), or choose a model without this operator."
+            "NMS (plain, soft, matching), RoIAlign, sigmoid focal loss, deformable and masked convolution and CARAFE "
+            "only. Build MMCV's operators: a C++ compiler, setuptools >= 77, "
+            "`MMCV_WITH_OPS=1 pip install --no-build-isolation --no-binary onedl-mmcv onedl-mmcv`; "
+            f"{_builds()}. Or choose a model without this operator."
         )
 
     operator.__name__ = operator.__qualname__ = name
     return operator
+
+
+def _builds() -> str:
+    """Whether that build works with the PyTorch that is installed: its headers want C++20 from 2.13 on."""
+    version = torch.__version__.split("+")[0]
+    if tuple(int(part) for part in version.split(".")[:2]) < (2, 13):
+        return f"with PyTorch {version} that works"
+    return (
+        f"with PyTorch {version} that fails, as its headers want C++20 from 2.13 on and MMCV asks for C++17: take "
+        "PyTorch 2.12, or build from MMCV's sources with -std=c++20 in the place of -std=c++17 in its setup.py"
+    )
 
 
 class _StandInLoader(Loader):

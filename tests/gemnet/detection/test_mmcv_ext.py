@@ -147,8 +147,8 @@ def test_install_twice_adds_one_finder() -> None:
 
 @pytest.mark.skipif(not STAND_IN, reason="compiled operators are installed")
 def test_unknown_operator_names_itself_and_the_way_out_when_called() -> None:
-    function = ext.deform_conv_forward
-    with pytest.raises(GemnetError, match=r"'deform_conv_forward'.*compiler") as caught:
+    function = ext.nms_rotated
+    with pytest.raises(GemnetError, match=r"'nms_rotated'.*compiler") as caught:
         function(1, two=2)
     assert isinstance(caught.value, NotImplementedError)
     with pytest.raises(AttributeError):
@@ -157,9 +157,8 @@ def test_unknown_operator_names_itself_and_the_way_out_when_called() -> None:
 
 @pytest.mark.skipif(not STAND_IN, reason="compiled operators are installed")
 def test_operator_outside_the_stand_in_fails_clearly_through_mmcv() -> None:
-    layer = mmcv.ops.DeformConv2dPack(2, 2, 3, padding=1)
     with pytest.raises(Exception, match="compiled extension"):
-        layer(torch.zeros(1, 2, 4, 4))
+        mmcv.ops.nms_rotated(torch.zeros(1, 5), torch.zeros(1), 0.5)
 
 
 def test_compiled_extension_comes_first_where_there_is_one(tmp_path) -> None:
