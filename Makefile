@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORK_DIR ?= work_dirs/digits
 
-.PHONY: search test test-slow lint setup clean-venv
+.PHONY: search test test-slow lint docs setup clean-venv
 
 search: $(VENV)/.core
 	$(BIN)/python tools/search.py --work-dir $(WORK_DIR) $(if $(wildcard $(WORK_DIR)/search.json),--resume)
@@ -19,6 +19,9 @@ test-slow: $(VENV)/.dev
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+docs: $(VENV)/.dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 setup: $(VENV)/.dev
 

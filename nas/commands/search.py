@@ -36,6 +36,7 @@ examples
 what you get, in the work folder (default work_dirs/<name of the config>)
   best.json          the network as a genome: timm.create_model('gemnet', genome='.../best.json')
   best.safetensors   its weights after a longer training
+  report.html        the page that shows all of it, also while the search runs
   cell.png           the cell as a graph          search.png    how the search went
   summary.json       the printed table            ledger.db     every evaluation (SQLite)
   search.log         the log                      search.json   what search this is (for --resume)
@@ -62,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         config, folder = _read(options)
         monitor.note(f"Work folder: {folder}")
-        result = run_search(config, folder, options.resume, monitor)
+        result = run_search(config, folder, options.resume, monitor, shlex.join([*program.split(), *given]))
     except GemnetError as error:
         monitor.close()
         print(f"{program}: error: {error}", file=sys.stderr)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,6 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from nas.search.config import SearchConfig
+from nas.search.folder import REPORT
+from nas.search.next_commands import next_commands
 from nas.search.result import Row, SearchResult
 from nas.search.run import bookkeeping_share, evaluations_per_hour
 from nas.spaces.nasbench201 import NASBench201, arch_from_cell
@@ -67,31 +68,14 @@ def print_ending(console: Console, config: SearchConfig, result: SearchResult, i
             f"{evaluations_per_hour(result):.0f} evaluations an hour; each took a worker "
             f"{evaluated / len(result.evaluations):.1f} s."
         )
+    say(f"The report: {folder / REPORT}")
     say(f"Everything is in {folder}: {', '.join(sorted(item.name for item in folder.glob('[!.]*')))}")
     if result.genome is not None:
-        _next_commands(console, config, result, installed)
-
-
-def _next_commands(console: Console, config: SearchConfig, result: SearchResult, installed: bool) -> None:
-    search, export = (f"gemnet-{tool}" if installed else f"python tools/{tool}.py" for tool in ("search", "export"))
-    folder = shlex.quote(str(result.folder))
-    channels = ""
-    if result.in_chans != 3:
-        channels = f", in_chans={result.in_chans}"
-    weights = f", checkpoint_path='{result.folder}/best.safetensors'" if result.rows else ""
-    lines = [
-        "",
-        "Next, build it with timm:",
-        f"  python -c \"import gemnet, timm; print(timm.create_model('gemnet', genome='{result.folder}/best.json'"
-        f'{channels}{weights}))"',
-        "give it a name of its own in timm and mmdet:",
-        f"  {export} {folder} --name mynet",
-        "search longer from here, or on your own images:",
-        f"  {search} --work-dir {folder} --resume --budget {2 * config.search.evaluations}",
-        f"  {search} configs/search/cifar10.py --data path/to/images",
-    ]
-    for line in lines:
-        console.print(line, highlight=False, markup=False)
+        say()
+        say("Next:")
+        for what, command in next_commands(config, result, installed):
+            say(f"  {what}")
+            say(f"    {command}")
 
 
 def comparison_table(rows: Sequence[Row], epochs: int) -> Table:

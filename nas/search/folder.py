@@ -19,6 +19,8 @@ from nas.search.config import SearchConfig, identity_of
 FORMAT = 1
 LEDGER = "ledger.db"
 """The ledger's file in a work folder."""
+REPORT = "report.html"
+"""The page of a search, for people."""
 LATENCY = "latency.json"
 """The file of the prices by which latencies are estimated."""
 _IDENTITY, _LOCK = "search.json", ".lock"
@@ -77,6 +79,11 @@ class WorkFolder:
     def search_picture(self) -> Path:
         """How the search went."""
         return self.path / "search.png"
+
+    @property
+    def report(self) -> Path:
+        """The page of the search, for people."""
+        return self.path / REPORT
 
     @property
     def latency(self) -> Path:

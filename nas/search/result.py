@@ -42,6 +42,7 @@ class Row:
         macs: multiply-adds (the mean, where the line stands for several networks).
         params: parameters (likewise).
         failed: trainings that came to nothing.
+        milliseconds: time of an image where it was measured.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Row:
     macs: float
     params: float
     failed: int = 0
+    milliseconds: float | None = None
 
 
 @dataclass(frozen=True)

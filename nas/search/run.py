@@ -42,6 +42,7 @@ from nas.search.parts import (
     prepare_latency,
 )
 from nas.search.pictures import draw_cell, draw_search
+from nas.search.report.live import LivePage
 from nas.search.result import Chosen, Row, SearchError, SearchResult
 from nas.search.rivals import random_candidates
 from nas.spaces.base import Candidate
@@ -49,7 +50,7 @@ from nas.spaces.gemnet import GEMNetSpace
 from nas.spaces.limits import check_limits
 from nas.strategies.base import Strategy
 
-BOOKKEEPING = ("strategy", "ask", "tell", "ledger", "pictures")
+BOOKKEEPING = ("strategy", "ask", "tell", "ledger", "pictures", "report")
 LIMIT_SLACK = 30.0
 """Seconds beyond ``time_limit``, at which trainings give up by themselves, until their worker is killed."""
 NETWORK_SEED = 1000
@@ -57,7 +58,9 @@ NETWORK_SEED = 1000
 FOUND, RANDOM_CELLS = "found network", "random cells"
 
 
-def run_search(config: SearchConfig, path: Path, resume: bool = False, monitor: Monitor | None = None) -> SearchResult:
+def run_search(
+    config: SearchConfig, path: Path, resume: bool = False, monitor: Monitor | None = None, command: str = ""
+) -> SearchResult:
     """Runs a search, or what is left of it.
 
     Args:
@@ -65,6 +68,7 @@ def run_search(config: SearchConfig, path: Path, resume: bool = False, monitor: 
         path: its work folder.
         resume: whether the folder may hold this search, begun before.
         monitor: hears how it goes.
+        command: what was typed, for the report.
 
     Raises:
         GemnetError: a name, option, data set, limit or folder that can't be used, before anything is evaluated or
@@ -88,9 +92,12 @@ def run_search(config: SearchConfig, path: Path, resume: bool = False, monitor: 
         monitor.log_to(folder.log)
         if latency is not None:
             latency.save(folder.latency)
+        page = LivePage(folder.report, config, parts.space, stopwatch, command)
         with Ledger(config.ledger or folder.ledger) as ledger:
             with build_executor(config, parts, folder.worker_log) as executor:
-                search = _Search(config, parts, folder, ledger, executor, monitor, stopwatch, first, earlier, latency)
+                search = _Search(
+                    config, parts, folder, ledger, executor, monitor, stopwatch, first, earlier, latency, page
+                )
                 search.say_what_is_not_measured()
                 evaluations = search.explore()
                 chosen = search.choose(evaluations)
@@ -107,6 +114,7 @@ def run_search(config: SearchConfig, path: Path, resume: bool = False, monitor: 
                 {**stopwatch.seconds, "total": stopwatch.total},
                 None if latency is None else latency.device,
             )
+            page.write("finished", result)
             write_json(folder.summary, summary(result))
             return result
 
@@ -145,7 +153,9 @@ class _Search:
         first: Sequence[Candidate] = (),
         earlier: Sequence[Evaluation] | None = None,
         latency: LatencyModel | None = None,
+        page: LivePage | None = None,
     ) -> None:
+        self.page = page
         self.config, self.parts, self.folder = config, parts, folder
         self.first, self.earlier, self.latency = first, earlier, latency
         self.ledger, self.executor = ledger, executor
@@ -174,6 +184,8 @@ class _Search:
         with self.stopwatch("strategy"):
             prepare_encoder(self.config, self.parts.space, self.monitor)
             strategy = build_strategy(self.config, self.parts)
+        if self.page is not None:
+            self.page.follow(strategy)
         if not self.ledger.proposals(self.folder.search_id):
             with self.stopwatch("ledger"):
                 if self.config.search.start_from is not None:
@@ -411,6 +423,8 @@ class _Search:
 
     def _on_result(self, evaluation: Evaluation, known: bool) -> None:
         self.evaluated += not known
+        if self.page is not None:
+            self.page.add(evaluation)
         score = self._score(evaluation)
         if np.isfinite(score) and (self.best is None or score > self.best[0]):
             self.best = (score, evaluation)

@@ -32,9 +32,7 @@ def cell_svg(cell: CellGraph, title: str) -> str:
         (x0, y0), (x1, y1) = place[i], place[j]
         # Edges that skip layers are bent, so that they don't run through the nodes between.
         bend = 0.0 if at[j][0] - at[i][0] <= 1 else STEP_Y * (0.55 if (i + j) % 2 else -0.55)
-        lines.append(
-            f'<path d="M{x0:.0f} {y0:.0f}Q{(x0 + x1) / 2:.0f} {(y0 + y1) / 2 + bend:.0f} {x1:.0f} {y1:.0f}"/>'
-        )
+        lines.append(f'<path d="M{x0:.0f} {y0:.0f}Q{(x0 + x1) / 2:.0f} {(y0 + y1) / 2 + bend:.0f} {x1:.0f} {y1:.0f}"/>')
     nodes = []
     for label, (x, y) in zip(cell.labels, place, strict=True):
         ends = {INPUT: "in", OUTPUT: "out"}.get(label)

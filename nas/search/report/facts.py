@@ -11,9 +11,9 @@ from scipy.stats import kendalltau, t
 from sklearn.decomposition import PCA
 
 from nas.evaluation.records import Evaluation
+from nas.evaluation.score import EfficiencyScore
 from nas.predictors.features import FeatureTable
 from nas.predictors.scores import ScorePredictor
-from nas.evaluation.score import EfficiencyScore
 from nas.search.result import Chosen, Row
 from nas.spaces.base import CandidateBatch, SearchSpace
 
@@ -184,7 +184,7 @@ class Hindsight:
     def rounds(self, evaluations: Sequence[Evaluation], score: EfficiencyScore, initial: int) -> tuple[Round, ...]:
         """The whole batches among ``evaluations`` that follow the ``initial`` random ones."""
         begin = -(-max(initial, 1) // self.batch) * self.batch
-        starts = [first for first in range(begin, len(evaluations) - self.batch + 1, self.batch)]
+        starts = list(range(begin, len(evaluations) - self.batch + 1, self.batch))
         missing = [first for first in starts if first not in self._rounds]
         if missing:
             scores = scores_of(evaluations, score)

@@ -13,8 +13,8 @@ import numpy as np
 from scipy.stats import kendalltau
 
 from nas.evaluation.records import Evaluation
-from nas.search.report.facts import Floats, Report, best_so_far, expected_best
 from nas.search.pictures import pareto_front
+from nas.search.report.facts import Floats, Report, best_so_far, expected_best
 
 Figure = dict[str, Any]
 DOT, BEST, CHANCE, GUIDE, FRONT, FAILED = "#5b8def", "#2563eb", "#a855f7", "#9a9a9a", "#f97316", "#dc2626"
@@ -86,7 +86,7 @@ def cost_figure(report: Report) -> Figure | None:
     accuracy = np.array([np.nan if e.accuracy is None else e.accuracy for e in report.evaluations], dtype=np.float64)
     traces: list[dict[str, Any]] = []
     shown: list[int] = []
-    for view, (label, key, costs) in enumerate(views):
+    for view, (_, key, costs) in enumerate(views):
         good = np.isfinite(costs) & np.isfinite(accuracy)
         front = np.flatnonzero(good)[pareto_front(costs[good], accuracy[good])]
         order = _list(np.array([each.proposal.number for each in report.evaluations])[good])
@@ -168,7 +168,9 @@ def map_figure(report: Report) -> Figure | None:
         "colorbar": {"title": "score", "thickness": 10},
     }
     best = best_so_far(scores)
-    steps = [k for k in np.flatnonzero(good).tolist() if scores[k] == best[k] and (k == 0 or not best[k - 1] >= best[k])]
+    steps = [
+        k for k in np.flatnonzero(good).tolist() if scores[k] == best[k] and (k == 0 or not best[k - 1] >= best[k])
+    ]
     path = {
         "type": "scatter",
         "mode": "lines+markers",

@@ -12,6 +12,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
+from gemnet.files import write_text
 from nas.search.report.cell_drawing import cell_svg
 from nas.search.report.facts import Report, failures_of, interval
 from nas.search.report.figures import (
@@ -24,7 +25,6 @@ from nas.search.report.figures import (
     time_figure,
 )
 from nas.search.result import Row
-from gemnet.files import write_text
 
 BEST_CELLS = 6
 REFRESH = 10
@@ -60,7 +60,7 @@ def page(report: Report) -> str:
         failures=failures_of(report.evaluations),
         plotly=_plotly(),
         # Inside a script element only "</" and "<!--" could end or change it.
-        data=Markup(json.dumps(data, allow_nan=False).replace("<", "\\u003c")),  # noqa: S704  JSON, not HTML
+        data=Markup(json.dumps(data, allow_nan=False).replace("<", "\\u003c")),
     )
 
 
@@ -162,7 +162,7 @@ def _cells(report: Report) -> list[dict[str, Any]]:
         if evaluation.macs:
             caption += f", {evaluation.macs / 1e6:.3g} M MACs"
         drawn = cell_svg(candidate.cell.canonical(), f"cell of no. {number}")
-        cells.append({"svg": Markup(drawn), "caption": caption + macro})  # noqa: S704  escaped by cell_svg
+        cells.append({"svg": Markup(drawn), "caption": caption + macro})
     return cells
 
 
@@ -176,4 +176,4 @@ def _template() -> Template:
 def _plotly() -> Markup:
     from plotly.offline import get_plotlyjs
 
-    return Markup(get_plotlyjs())  # noqa: S704  the library's own script
+    return Markup(get_plotlyjs())

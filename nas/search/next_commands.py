@@ -1,0 +1,44 @@
+"""What can be typed once a search has ended, for its last words and for its page."""
+
+from __future__ import annotations
+
+import shlex
+
+from nas.search.config import SearchConfig
+from nas.search.result import SearchResult
+
+
+def program(tool: str, installed: bool) -> str:
+    """How a tool is called: as a console command of the wheel, or as a file of the repository."""
+    return f"gemnet-{tool}" if installed else f"python tools/{tool}.py"
+
+
+def next_commands(config: SearchConfig, result: SearchResult, installed: bool) -> list[tuple[str, str]]:
+    """(what for, command) pairs; none where the search found no network, as in a table.
+
+    Args:
+        config: the search.
+        result: what it came to.
+        installed: whether the tools are console commands.
+    """
+    if result.genome is None:
+        return []
+    folder = shlex.quote(str(result.folder))
+    options = [f"genome={str(result.folder / 'best.json')!r}"]
+    if result.in_chans != 3:
+        options.append(f"in_chans={result.in_chans}")
+    if result.rows:
+        options.append(f"checkpoint_path={str(result.folder / 'best.safetensors')!r}")
+    build = f"import gemnet, timm; print(timm.create_model('gemnet', {', '.join(options)}))"
+    search = program("search", installed)
+    return [
+        ("build it with timm:", f"python -c {_quoted(build)}"),
+        ("give it a name of its own in timm and MMDetection:", f"{program('export', installed)} {folder} --name mynet"),
+        ("search longer from here:", f"{search} --work-dir {folder} --resume --budget {2 * config.search.evaluations}"),
+        ("search on your own images:", f"{search} configs/search/cifar10.py --data path/to/images"),
+    ]
+
+
+def _quoted(code: str) -> str:
+    """Python code as one word of a shell: in double quotes where nothing in it means something to the shell there."""
+    return shlex.quote(code) if any(sign in code for sign in '"$`\\!') else f'"{code}"'
