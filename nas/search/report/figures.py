@@ -223,7 +223,7 @@ def prediction_figure(report: Report) -> Figure | None:
                 "color": turn,
                 "colorscale": COLOURS,
                 "size": 9,
-                "colorbar": {"title": "round", "thickness": 10},
+                "colorbar": {"title": "round", "thickness": 10, "tickformat": "d", "dtick": 1},
             },
         },
     ]

@@ -116,7 +116,9 @@ def _mean(values: tuple[float, ...]) -> str:
     if not values:
         return "-"
     bounds = interval(values)
-    return f"{np.mean(values):.2f}" + ("" if bounds is None else f" [{bounds[0]:.1f}, {bounds[1]:.1f}]")
+    return f"{np.mean(values):.2f}" + (
+        "" if bounds is None else f" [{max(bounds[0], 0):.1f}, {min(bounds[1], 100):.1f}]"
+    )
 
 
 def _figures(report: Report) -> list[dict[str, Any]]:
