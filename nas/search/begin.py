@@ -75,7 +75,7 @@ def earlier_evaluations(source: str) -> list[tuple[Evaluation, str]]:
             f"search.start_from is '{path}', but there is no {LEDGER} in it. Give the work folder of an earlier "
             "search, or a table that tools/export.py --ledger made of it (.csv)."
         )
-    with Ledger(path / LEDGER) as ledger:
+    with Ledger(path / LEDGER, read_only=True) as ledger:
         return ledger.records()
 
 

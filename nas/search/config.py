@@ -17,6 +17,7 @@ from gemnet.strict import Component, ConfigError, at_least, config_folder, make,
 from nas.evaluation.latency import LatencyOptions
 from nas.evaluation.records import Fidelity
 from nas.evaluation.score import EfficiencyScore
+from nas.evaluation.storage import place_of
 from nas.executors.options import WorkerOptions
 from nas.spaces.limits import Budget
 
@@ -153,7 +154,7 @@ class SearchConfig:
     ledger: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON holds it; `read_config` of it gives this config again."""
+        """As JSON holds it, without credentials; `read_config` of it gives this config again."""
         data: dict[str, Any] = {}
         for item in fields(self):
             value = getattr(self, item.name)
@@ -162,6 +163,8 @@ class SearchConfig:
             elif is_dataclass(value) and not isinstance(value, type):
                 value = asdict(value)
             data[item.name] = value
+        if self.ledger is not None:
+            data["ledger"] = place_of(self.ledger)  # a password is written down nowhere, and may change
         return json.loads(json.dumps(data))
 
     def identity(self) -> dict[str, Any]:
@@ -174,6 +177,8 @@ def identity_of(data: Mapping[str, Any]) -> dict[str, Any]:
     kept = {key: dict(value) if isinstance(value, Mapping) else value for key, value in data.items()}
     kept.get("workers", {}).pop("count", None)
     kept.get("search", {}).pop("evaluations", None)
+    if kept.get("ledger") is not None:
+        kept["ledger"] = place_of(str(kept["ledger"]))
     return kept
 
 

@@ -224,11 +224,11 @@ def save_ledger(source: Path, file: Path) -> int:
 
 def _evaluations_of(source: Path) -> list[tuple[Evaluation, str]]:
     if source.is_file():
-        with Ledger(source) as ledger:
+        with Ledger(source, read_only=True) as ledger:
             return ledger.records()
     search = read_identity(source)
     evaluator: str = search["evaluator"]
-    with Ledger(search["config"].get("ledger") or source / LEDGER) as ledger:
+    with Ledger(search["config"].get("ledger") or source / LEDGER, read_only=True) as ledger:
         proposals = ledger.proposals(search["search_id"])
         found = [ledger.find(proposal, evaluator) for proposal in proposals]
         own = {(proposal.candidate.key(), proposal.fidelity, proposal.training_seed) for proposal in proposals}

@@ -93,7 +93,7 @@ def run_search(
         if latency is not None:
             latency.save(folder.latency)
         page = LivePage(folder.report, config, parts.space, stopwatch, command)
-        with Ledger(config.ledger or folder.ledger) as ledger:
+        with Ledger(config.ledger or folder.ledger, say=monitor.note) as ledger:
             with build_executor(config, parts, folder.worker_log) as executor:
                 search = _Search(
                     config, parts, folder, ledger, executor, monitor, stopwatch, first, earlier, latency, page
