@@ -25,6 +25,9 @@ from nas.executors.base import Call, Executor, ExecutorError, Outcome, describe
 MAX_FAILED_STARTS = 3
 """Workers in a row that die before they are ready, until the executor gives up."""
 
+START_LIMIT = 600.0
+"""Seconds a worker may take until it is ready: to import everything and to read its images."""
+
 ATTEMPTS = 2
 """A call whose worker died is tried once more: the killer may have been an outsider. Twice is the call's own doing."""
 
@@ -33,7 +36,7 @@ HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"
 (tools/measure/huge_pages.py), and the same results. A user's own setting stands."""
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-_READY, _UNBUILDABLE, _RETURNED, _RAISED = "ready", "unbuildable", "returned", "raised"
+_BORN, _READY, _UNBUILDABLE, _RETURNED, _RAISED = "born", "ready", "unbuildable", "returned", "raised"
 
 
 class LocalExecutor(Executor):
@@ -45,6 +48,7 @@ class LocalExecutor(Executor):
         threads: compute threads of each worker.
         devices: GPUs by the names CUDA_VISIBLE_DEVICES has for them, dealt out in turn; empty for CPUs only.
         log: file that takes what the workers print, or None to drop it.
+        start_limit: seconds after which a worker that is not ready is given up.
 
     Raises:
         ExecutorError: fewer than one worker or thread.
@@ -57,11 +61,12 @@ class LocalExecutor(Executor):
         threads: int = 1,
         devices: Sequence[str] = (),
         log: Path | None = None,
+        start_limit: float = START_LIMIT,
     ) -> None:
         if workers < 1 or threads < 1:
             raise ExecutorError(f"At least one worker with one thread is needed, got {workers} with {threads}.")
         self.workers = workers
-        self._build, self._threads, self._log = build, threads, log
+        self._build, self._threads, self._log, self._start_limit = build, threads, log, start_limit
         self._devices = tuple(devices)
         self._queue: deque[tuple[Call, int]] = deque()  # (call, attempts so far)
         self._crew: list[_Worker] = []
@@ -123,15 +128,18 @@ class LocalExecutor(Executor):
         with _environment(environment):
             process.start()
         there.close()  # so that the pipe ends when the worker does
-        self._crew.append(_Worker(slot, process, here))
+        self._crew.append(_Worker(slot, process, here, time.monotonic() + self._start_limit))
 
     def _listen(self, worker: _Worker) -> list[Outcome]:
         try:
             kind, value = worker.pipe.recv()
         except Exception:  # the pipe ended, or broke off in the middle of a message: the worker is dead
             return self._bury(worker)
+        if kind == _BORN:
+            worker.born = True
+            return []
         if kind == _READY:
-            worker.ready = True
+            worker.ready, worker.deadline = True, None
             self._failed_starts = 0
             return []
         if kind == _UNBUILDABLE:
@@ -146,10 +154,7 @@ class LocalExecutor(Executor):
         worker.kill()
         cause = _cause_of_death(worker.process.exitcode)
         if not worker.ready:
-            self._failed_starts += 1
-            if self._failed_starts >= MAX_FAILED_STARTS:
-                where = f" Its last words are in {self._log}." if self._log else ""
-                raise ExecutorError(f"{MAX_FAILED_STARTS} workers in a row died while starting ({cause}).{where}")
+            self._count_failed_start(worker, f"died while starting ({cause})")
         if worker.call is None:
             return []
         attempts = worker.attempts
@@ -165,21 +170,40 @@ class LocalExecutor(Executor):
         for worker in [each for each in self._crew if each.deadline is not None and each.deadline <= now]:
             self._crew.remove(worker)
             worker.kill()
+            if not worker.ready:
+                self._count_failed_start(worker, f"were not ready after {self._start_limit:g} s")
+                continue
             call, seconds = worker.take()
             outcomes.append(Outcome(call, failure=f"over the time limit of {call.time_limit:g} s", seconds=seconds))
         return outcomes
+
+    def _count_failed_start(self, worker: _Worker, what: str) -> None:
+        self._failed_starts += 1
+        if self._failed_starts < MAX_FAILED_STARTS:
+            return
+        if not worker.born:
+            # A started process imports the program's main file anew, and nothing of ours has run in it yet.
+            advice = (
+                "Each imports the script that started it, and did not get through that: what the script does belongs "
+                "under if __name__ == '__main__':. What they printed stands above."
+            )
+        elif self._log is not None and self._log.is_file() and self._log.stat().st_size:
+            advice = f"What they printed is in {self._log}."
+        else:
+            advice = "They printed nothing."
+        raise ExecutorError(f"{MAX_FAILED_STARTS} workers in a row {what}. {advice}")
 
 
 class _Worker:
     """The driver's side of one worker process."""
 
-    def __init__(self, slot: int, process: SpawnProcess, pipe: connection.Connection) -> None:
+    def __init__(self, slot: int, process: SpawnProcess, pipe: connection.Connection, deadline: float) -> None:
         self.slot, self.process, self.pipe = slot, process, pipe
-        self.ready = False
+        self.born = self.ready = False  # runs code of ours; takes calls
         self.call: Call | None = None
         self.attempts = 0
         self.started = 0.0
-        self.deadline: float | None = None
+        self.deadline: float | None = deadline  # of its start, then of its call
 
     def give(self, call: Call, attempts: int) -> None:
         self.call, self.attempts, self.started = call, attempts + 1, time.monotonic()
@@ -201,6 +225,7 @@ class _Worker:
 def _work(pipe: connection.Connection, build: Callable[[], Any], log: Path | None) -> None:
     """The life of a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver decides
+    pipe.send((_BORN, None))
     _redirect_output(log)
     threading.Thread(target=_die_with_parent, daemon=True).start()
     try:

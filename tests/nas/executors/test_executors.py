@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -55,6 +57,18 @@ class Unbuildable:
 class DeadOnArrival:
     def __init__(self) -> None:
         os._exit(3)
+
+
+class Wedged:
+    """Is stopped before it is ready, at the first attempt or always."""
+
+    def __init__(self, marker: str, always: bool = False) -> None:
+        if always or not Path(marker).exists():
+            Path(marker).touch()
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+    def square(self, x: float) -> float:
+        return x * x
 
 
 def drain(executor) -> list:
@@ -190,6 +204,33 @@ def test_workers_that_cannot_start_are_an_error(build, words) -> None:
         made.submit(Call(0, "square", (1,)))
         with pytest.raises(ExecutorError, match=words):
             drain(made)
+
+
+def test_a_worker_that_is_stopped_before_it_is_ready_is_replaced(tmp_path) -> None:
+    with LocalExecutor(partial(Wedged, str(tmp_path / "marker")), workers=1, start_limit=15) as made:
+        made.submit(Call(0, "square", (3,)))
+        assert [outcome.value for outcome in drain(made)] == [9]
+
+
+def test_workers_that_are_never_ready_are_an_error_and_not_a_hang(tmp_path) -> None:
+    build = partial(Wedged, str(tmp_path / "marker"), always=True)
+    with LocalExecutor(build, workers=1, start_limit=1) as made:
+        made.submit(Call(0, "square", (3,), time_limit=60))
+        with pytest.raises(ExecutorError, match="3 workers in a row were not ready after 1 s"):
+            drain(made)
+
+
+def test_a_script_without_a_main_guard_is_told_so(tmp_path) -> None:
+    script = tmp_path / "search.py"
+    script.write_text(
+        "from pathlib import Path\nfrom nas.executors import Call, LocalExecutor\n"
+        f"with LocalExecutor(dict, workers=1, log=Path({str(tmp_path / 'workers.log')!r})) as made:\n"
+        "    made.submit(Call(0, 'copy'))\n    made.wait()\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300)
+    last = done.stderr.strip().splitlines()[-1]
+    assert "if __name__ == '__main__':" in last
+    assert "workers.log" not in last
 
 
 def test_no_worker_is_an_error() -> None:
