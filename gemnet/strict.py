@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -181,8 +182,11 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     if kind is tuple:
         items = value if isinstance(value, list | tuple) else [value]
         return tuple(_value(typing.get_args(hint)[0], item, where) for item in items)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        number = float(value) if abs(value) < 1e300 else math.inf
+        if not math.isfinite(number):
+            raise ConfigError(f"{where} is a finite number, got {value!r}. Where there may be no limit, None says so.")
+        return number
     if kind is int and isinstance(value, float) and value.is_integer():
         return int(value)
     if not _is(value, kind):

@@ -5,7 +5,9 @@ Only the process that drives a search writes; worker processes hand it their res
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -17,6 +19,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from gemnet.errors import GemnetError
+from gemnet.files import read_json, write_json
 from nas.evaluation.ledger_tables import (
     EVALUATIONS,
     PROPOSALS,
@@ -34,6 +37,9 @@ from nas.evaluation.records import Evaluation, Proposal
 from nas.evaluation.storage import LedgerError, open_engine, patiently, place_of, refusal
 
 __all__ = ["EvaluationKey", "Ledger", "LedgerError", "SearchRecord"]
+
+NOTE_EVERY = 10.0
+"""Seconds between two notes of how much a ledger holds."""
 
 T = TypeVar("T")
 
@@ -56,6 +62,8 @@ class Ledger:
     def __init__(self, url: str | Path, read_only: bool = False, say: Callable[[str], None] | None = None) -> None:
         self.place = place_of(url)
         self._say = say
+        self._kept: tuple[Path, str, str] | None = None
+        self._noted = 0.0
         self._engine = open_engine(url, read_only)
         try:
             self._do(lambda connection: check_tables(connection, self.place, must_be=read_only))
@@ -72,11 +80,44 @@ class Ledger:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if kind is None or not issubclass(kind, LedgerError):  # of one that is gone nothing new is known
+            self._note_counts()
         self.close()
 
     def close(self) -> None:
         """Gives the connection back. Everything recorded is on disk already."""
         self._engine.dispose()
+
+    def keep_count(self, file: Path, search: str, evaluator: str) -> None:
+        """Compares how much there is with how much there has been, and keeps a note of it from now on.
+
+        Args:
+            file: the note, a JSON file in the search's work folder.
+            search: the search whose proposals count.
+            evaluator: the evaluator whose evaluations count.
+
+        Raises:
+            LedgerError: there is less than there was: another ledger lies in its place, or a part of it is lost.
+        """
+        counts, before = self.counts(search, evaluator), read_json(file)
+        for what, count in counts.items():
+            known = before.get(what, 0)
+            if isinstance(known, int) and count < known:
+                raise LedgerError(
+                    f"The ledger {self.place} holds {count:,} {what}, but this search had {known:,}: it was deleted, "
+                    f"replaced or cut short. Put it back and go on with --resume; to go on with what it holds, delete "
+                    f"{file}."
+                )
+        self._kept = file, search, evaluator
+        self._note_counts()
+
+    def _note_counts(self) -> None:
+        if self._kept is None:
+            return
+        file, search, evaluator = self._kept
+        with suppress(OSError):  # it is a lower bound; an older one does
+            write_json(file, self.counts(search, evaluator))
+        self._noted = time.monotonic()
 
     def record(self, evaluation: Evaluation, evaluator: str, retried: bool = False) -> Evaluation:
         """Writes a result; on return it is on disk.
@@ -100,7 +141,10 @@ class Ledger:
             )
         else:
             insert = insert.on_conflict_do_nothing()
-        if self._do(lambda connection: connection.execute(insert).rowcount) == 1:
+        written = self._do(lambda connection: connection.execute(insert).rowcount)
+        if time.monotonic() - self._noted > NOTE_EVERY:
+            self._note_counts()
+        if written == 1:
             return evaluation
         stored = self.find(evaluation.proposal, evaluator)
         if stored is None:

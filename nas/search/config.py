@@ -169,17 +169,9 @@ class SearchConfig:
 
     def identity(self) -> dict[str, Any]:
         """What must be equal for a search to be resumed: all but who works and how much is evaluated."""
-        return identity_of(self.to_dict())
-
-
-def identity_of(data: Mapping[str, Any]) -> dict[str, Any]:
-    """`SearchConfig.identity` of a config given as a dict."""
-    kept = {key: dict(value) if isinstance(value, Mapping) else value for key, value in data.items()}
-    kept.get("workers", {}).pop("count", None)
-    kept.get("search", {}).pop("evaluations", None)
-    if kept.get("ledger") is not None:
-        kept["ledger"] = place_of(str(kept["ledger"]))
-    return kept
+        kept = self.to_dict()
+        del kept["workers"]["count"], kept["search"]["evaluations"]
+        return kept
 
 
 def find_config(name: str, kind: str = "search") -> Path:

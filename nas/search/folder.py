@@ -9,12 +9,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from gemnet.errors import GemnetError
 from gemnet.files import write_json
+from gemnet.folder_lock import HOLDER, LOCK, FolderInUseError, FolderLock, Holder
 from gemnet.strict import first_difference
-from nas.search.config import SearchConfig, identity_of
+from nas.search.config import SearchConfig, read_config
 
 FORMAT = 1
 LEDGER = "ledger.db"
@@ -23,7 +22,7 @@ REPORT = "report.html"
 """The page of a search, for people."""
 LATENCY = "latency.json"
 """The file of the prices by which latencies are estimated."""
-_IDENTITY, _LOCK = "search.json", ".lock"
+_IDENTITY = "search.json"
 
 
 class WorkFolderError(GemnetError):
@@ -38,17 +37,24 @@ class WorkFolder:
         path: the folder.
         search_id: names the search in the ledger; drawn when the folder was made.
         resumed: whether the search was begun before.
+        died: who drove it before and died, or None.
     """
 
     path: Path
     search_id: str
     resumed: bool
-    _lock: FileLock
+    died: Holder | None
+    _lock: FolderLock
 
     @property
     def ledger(self) -> Path:
         """SQLite file of the search's own ledger."""
         return self.path / LEDGER
+
+    @property
+    def recorded(self) -> Path:
+        """How much the ledger has held, so that a lost one is noticed."""
+        return self.path / "recorded.json"
 
     @property
     def log(self) -> Path:
@@ -130,11 +136,11 @@ def open_work_folder(path: Path, config: SearchConfig, evaluator: str, resume: b
     check_work_folder(path, config, evaluator, resume)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path / _LOCK)
-        lock.acquire(timeout=0)
-    except Timeout:
+        lock = FolderLock(path)
+        died = lock.acquire()
+    except FolderInUseError as error:
         raise WorkFolderError(
-            f"Another process is searching in {path}. Wait for it, or choose another --work-dir."
+            f"Another process is searching in {path}: {error}. Wait for it, or choose another --work-dir."
         ) from None
     except OSError as error:
         raise WorkFolderError(f"The work folder {path} can't be written ({error.strerror}). Choose another.") from None
@@ -142,12 +148,16 @@ def open_work_folder(path: Path, config: SearchConfig, evaluator: str, resume: b
         found = path / _IDENTITY
         if found.is_file():
             _check_same_search(path, config, evaluator)
-            return WorkFolder(path, read_identity(path)["search_id"], True, lock)
+            data = read_identity(path)
+            there, here = data["config"].get("ledger"), config.to_dict()["ledger"]
+            if there != here:  # written when URLs were kept with their passwords
+                write_json(found, {**data, "config": {**data["config"], "ledger": here}})
+            return WorkFolder(path, data["search_id"], True, died, lock)
         search_id = uuid.uuid4().hex
         write_json(
             found, {"format": FORMAT, "search_id": search_id, "evaluator": evaluator, "config": config.to_dict()}
         )
-        return WorkFolder(path, search_id, False, lock)
+        return WorkFolder(path, search_id, False, died, lock)
     except BaseException:
         lock.release()
         raise
@@ -176,7 +186,7 @@ def read_identity(path: Path) -> dict[str, Any]:
     """What search a folder holds: ``format``, ``search_id``, ``evaluator`` (fingerprint) and ``config``.
 
     Raises:
-        WorkFolderError: none, or one written by another version.
+        WorkFolderError: none, one written by another version, or one that was changed by hand.
     """
     file = path / _IDENTITY
     try:
@@ -190,22 +200,35 @@ def read_identity(path: Path) -> dict[str, Any]:
         raise WorkFolderError(
             f"{file} has format {shown!r}; this version reads format {FORMAT}. Use the version that wrote it."
         )
+    for key, kind, what in (("search_id", str, "a text"), ("evaluator", str, "a text"), ("config", dict, "a dict")):
+        if not isinstance(data.get(key), kind) or not data[key]:
+            raise WorkFolderError(
+                f"{file} was changed by hand or damaged: its {key} is {what}, got {data.get(key)!r}. Put the file back "
+                "as it was, or begin anew in another --work-dir."
+            )
     return data
 
 
 def _contents(path: Path) -> list[str]:
-    """Names in a folder. A lock and a draft alone are what a search killed in its first moment leaves."""
+    """Names in a folder. Locks and drafts alone are what a search killed in its first moment leaves."""
     if path.exists() and not path.is_dir():
         raise WorkFolderError(f"The work folder {path} is a file. Choose another --work-dir.")
     if not path.is_dir():
         return []
-    return [item.name for item in path.iterdir() if item.name != _LOCK and not item.name.endswith(".draft")]
+    names = [item.name for item in path.iterdir()]
+    return [name for name in names if name not in (LOCK, HOLDER) and not name.endswith(".draft")]
 
 
 def _check_same_search(path: Path, config: SearchConfig, evaluator: str) -> None:
     data = read_identity(path)
-    there, here = identity_of(data["config"]), config.identity()
-    difference = first_difference(there, here)
+    try:
+        there = read_config(data["config"]).identity()
+    except GemnetError as error:
+        raise WorkFolderError(
+            f"{path / _IDENTITY} was changed by hand, or is of another version: {error} Put the file back as it was, "
+            "or begin anew in another --work-dir."
+        ) from None
+    difference = first_difference(there, config.identity())
     if difference is not None:
         key, old, new = difference
         raise WorkFolderError(

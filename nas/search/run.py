@@ -7,8 +7,10 @@ missing.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from gemnet.genome import Genome
 from gemnet.macs import macs
 from gemnet.strict import make
 from nas.evaluation.latency import LatencyModel, LatencyOptions, measure
-from nas.evaluation.ledger import Ledger
+from nas.evaluation.ledger import Ledger, SearchRecord
 from nas.evaluation.networks import holds_weights, network_proposal
 from nas.evaluation.records import Evaluation, Proposal
 from nas.executors import Call, Executor
@@ -93,7 +95,21 @@ def run_search(
         if latency is not None:
             latency.save(folder.latency)
         page = LivePage(folder.report, config, parts.space, stopwatch, command)
+        if folder.died is not None:
+            monitor.note(f"Takes over from {folder.died}, which died.")
         with Ledger(config.ledger or folder.ledger, say=monitor.note) as ledger:
+            ledger.keep_count(folder.recorded, folder.search_id, fingerprint)
+            ledger.enter(
+                SearchRecord(
+                    folder.search_id,
+                    path.absolute().name,
+                    socket.gethostname(),
+                    str(path.absolute()),
+                    fingerprint,
+                    config.search.evaluations,
+                    datetime.now(timezone.utc).isoformat(timespec="seconds"),
+                )
+            )
             with build_executor(config, parts, folder.worker_log) as executor:
                 search = _Search(
                     config, parts, folder, ledger, executor, monitor, stopwatch, first, earlier, latency, page

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 
 from gemnet.data.datasets import open_test_images
 from gemnet.data.openings import code_version
 from gemnet.files import write_json
+from gemnet.folder_lock import FolderInUseError, FolderLock
 from gemnet.machine import limited_threads
 from gemnet.sources import GenomeSource, Network, build
 from gemnet.training.loop import TrainingData, at_fidelity, measure, train
@@ -97,10 +97,10 @@ class ComparisonFolder:
         self.openings = path / "test_openings.jsonl"
         try:
             path.mkdir(parents=True, exist_ok=True)
-            self._lock = FileLock(path / ".lock")
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise ComparisonError(f"Another process is comparing in {path}. Wait for it.") from None
+            self._lock = FolderLock(path)
+            self._lock.acquire()
+        except FolderInUseError as error:
+            raise ComparisonError(f"Another process is comparing in {path}: {error}. Wait for it.") from None
         except OSError as error:
             raise ComparisonError(f"The folder {path} can't be written ({error.strerror}). Choose another.") from None
 

@@ -356,3 +356,31 @@ def test_proposals_whose_acknowledgement_was_lost_are_not_taken_for_anothers(add
         monkeypatch.setattr(ledger._engine, "begin", begin)
         ledger.propose("search", [proposal(0), proposal(1)])
         assert ledger.proposals("search") == [proposal(0), proposal(1)]
+
+
+@pytest.mark.parametrize("loss", ["deleted", "emptied", "cut short"])
+def test_a_lost_ledger_is_noticed(loss, tmp_path) -> None:
+    path, note = tmp_path / "ledger.db", tmp_path / "recorded.json"
+    with Ledger(path) as made:
+        made.keep_count(note, "search", "evaluator")
+        for n in range(3):
+            made.propose("search", [proposal(n)])
+            made.record(result(proposal(training_seed=n)), "evaluator")
+    with Ledger(path) as again:
+        again.keep_count(note, "search", "evaluator")
+    if loss == "cut short":
+        with sqlite3.connect(path) as other:
+            other.execute("delete from evaluations where id = 3")
+    else:
+        path.unlink() if loss == "deleted" else path.write_bytes(b"")
+    with Ledger(path) as lost, pytest.raises(LedgerError, match=r"holds . evaluations, but this search had 3"):
+        lost.keep_count(note, "search", "evaluator")
+    note.unlink()  # as the message says
+    with Ledger(path) as accepted:
+        accepted.keep_count(note, "search", "evaluator")
+
+
+def test_a_note_that_can_not_be_written_stops_nothing(tmp_path, monkeypatch) -> None:
+    with Ledger(tmp_path / "ledger.db") as made:
+        made.keep_count(tmp_path / "absent" / "recorded.json", "search", "evaluator")
+        made.record(result(proposal()), "evaluator")
