@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import argparse
 import ast
-import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from gemnet.errors import GemnetError
-from nas.commands.options import program_name
+from nas.commands.entry import command
 
 DESCRIPTION = """\
 Answers "does it search better than what I use?" on tabular benchmarks: cells whose accuracies are already known.
@@ -51,19 +49,11 @@ class ArgumentError(GemnetError):
     """Arguments that contradict each other."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@command("benchmark", "Interrupted; finished runs are kept. To go on")
+def main(program: str, arguments: list[str]) -> int:
     """Runs the command; returns its exit code."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    program = program_name("benchmark")
-    options = _parser(program).parse_args(given)
-    try:
-        options.run(options)
-    except GemnetError as error:
-        print(f"{program}: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"\nInterrupted; finished runs are kept. To go on: {program} {shlex.join(given)}", file=sys.stderr)
-        return 130
+    options = _parser(program).parse_args(arguments)
+    options.run(options)
     return 0
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gemnet.errors import GemnetError
-from nas.commands.options import options_action, program_name
+from nas.commands.entry import command
+from nas.commands.options import options_action
 
 if TYPE_CHECKING:
     from nas.executors.monitor import Monitor
@@ -54,9 +55,9 @@ exit codes: 0 done, 2 something to be mended (one message says what), 130 interr
 docs: docs/comparison.md"""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@command("compare", "Interrupted. To go on")
+def main(program: str, arguments: list[str]) -> int:
     """Runs the command; returns its exit code."""
-    program = program_name("compare")
     options = _parser(program).parse_args(arguments)
     from rich.console import Console
 
@@ -66,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from nas.studies.comparison.run import ComparisonFolder
 
     monitor = ConsoleMonitor(Console(soft_wrap=True))
-    try:
+    with closing(monitor):
         if options.workers is not None and options.workers < 0:
             raise ConfigError(f"--workers is at least 0, got {options.workers}.")
         file = find_config(options.config, "comparison")
@@ -84,15 +85,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             monitor.note(f"Work folder: {path}")
             compare = _compare_detectors if DETECTORS in data else _compare_classifiers
             text = compare(data, folder, options.final, monitor)
-    except GemnetError as error:
-        monitor.close()
-        print(f"{program}: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        monitor.close()
-        print("\nInterrupted. The same command goes on.", file=sys.stderr)
-        return 130
-    monitor.close()
     print(f"\n{text}")
     return 0
 

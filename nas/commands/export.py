@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-from gemnet.errors import GemnetError
 from gemnet.macs import macs
-from nas.commands.options import program_name
+from nas.commands.entry import command
 
 DESCRIPTION = """\
 Turns the network a search found into a folder that can be copied and imported: the genome, the trained weights, a
@@ -34,9 +31,9 @@ then, with the folder on PYTHONPATH
     model = timm.create_model('mynet', num_classes=5)"""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@command("export")
+def main(program: str, arguments: list[str]) -> int:
     """Runs the command; returns its exit code."""
-    program = program_name("export")
     parser = argparse.ArgumentParser(
         prog=program,
         description=DESCRIPTION,
@@ -67,26 +64,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--max-macs needs --genome FILE, the .json to write the resized network to")
     from nas.search.export import export, save_genome, save_ledger
 
-    try:
-        if options.ledger is not None:
-            print(f"Wrote {options.ledger}: {save_ledger(Path(options.source), Path(options.ledger))} evaluations")
-            return 0
-        if options.genome is not None:
-            genome = save_genome(
-                Path(options.source),
-                options.name,
-                Path(options.genome),
-                options.form,
-                options.size,
-                options.max_macs,
-            )
-            print(f"Wrote {options.genome}: {macs(genome) / 1e6:.1f} M MACs at {genome.input_size}x{genome.input_size}")
-            print(f"Next: timm.create_model('gemnet', genome={options.genome!r})")
-            return 0
-        made = export(Path(options.source), options.name, Path(options.out or Path("exported") / options.name))
-    except GemnetError as error:
-        print(f"{program}: error: {error}", file=sys.stderr)
-        return 2
+    if options.ledger is not None:
+        print(f"Wrote {options.ledger}: {save_ledger(Path(options.source), Path(options.ledger))} evaluations")
+        return 0
+    if options.genome is not None:
+        genome = save_genome(
+            Path(options.source),
+            options.name,
+            Path(options.genome),
+            options.form,
+            options.size,
+            options.max_macs,
+        )
+        print(f"Wrote {options.genome}: {macs(genome) / 1e6:.1f} M MACs at {genome.input_size}x{genome.input_size}")
+        print(f"Next: timm.create_model('gemnet', genome={options.genome!r})")
+        return 0
+    made = export(Path(options.source), options.name, Path(options.out or Path("exported") / options.name))
     folder = shlex.quote(str(made.module.parent))
     channels = f", in_chans={made.in_chans}" if made.in_chans != 3 else ""
     load = f"{made.name}.load(model)" if made.weights is not None else "print(model)"

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-from gemnet.errors import GemnetError
-from nas.commands.options import options_action, program_name
+from nas.commands.entry import command
+from nas.commands.options import options_action
 
 DESCRIPTION = """\
 Trains random cells with two seeds at the fidelity of a search, and once several times as long, and prints Kendall's tau
@@ -16,9 +14,9 @@ between the seeds and against the longer training, with the evaluations an hour.
 same command goes on where it stopped."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@command("fidelity", "Interrupted. To go on")
+def main(program: str, arguments: list[str]) -> int:
     """Runs the command; returns its exit code."""
-    program = program_name("fidelity")
     options = _parser(program).parse_args(arguments)
     from nas.search.config import find_config, load_config
     from nas.studies.ranking import Row, measure_fidelity
@@ -30,17 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             flush=True,
         )
 
-    try:
-        file = find_config(options.config)
-        config = load_config(file, options.cfg_options)
-        table = Path(options.out or Path("work_dirs") / f"fidelity_{file.stem}.csv")
-        found = measure_fidelity(config, table, options.cells, options.times, options.seed, show)
-    except GemnetError as error:
-        print(f"{program}: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\nInterrupted. The same command goes on.", file=sys.stderr)
-        return 130
+    file = find_config(options.config)
+    config = load_config(file, options.cfg_options)
+    table = Path(options.out or Path("work_dirs") / f"fidelity_{file.stem}.csv")
+    found = measure_fidelity(config, table, options.cells, options.times, options.seed, show)
     print(
         f"{config.fidelity}\n"
         f"tau between two seeds        {found.between_seeds:.3f}  ({found.cells} cells)\n"

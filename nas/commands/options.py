@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
 from gemnet.errors import GemnetError
-
-
-def program_name(tool: str) -> str:
-    """How the user called a tool: the wheel's console command, or the file in ``tools/``."""
-    name = Path(sys.argv[0]).name
-    return name if name.startswith("gemnet-") else f"python tools/{tool}.py"
 
 
 def options_action() -> Any:

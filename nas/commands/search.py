@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
-from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from gemnet.errors import GemnetError
-from nas.commands.options import options_action, program_name
+from nas.commands.entry import command, shown_command
+from nas.commands.options import options_action
 
 DESCRIPTION = """\
 Searches for a small, accurate vision network: cells are proposed, trained for a short while on your images, and the
@@ -45,11 +44,10 @@ exit codes: 0 done, 2 something to be mended (one message says what), 130 interr
 docs: docs/search.md"""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@command("search", "Interrupted. To go on", resume=True)
+def main(program: str, arguments: list[str]) -> int:
     """Runs the command; returns its exit code."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    program = program_name("search")
-    options = _parser(program).parse_args(given)
+    options = _parser(program).parse_args(arguments)
     # What takes seconds to import comes after --help and wrong arguments.
     from rich.console import Console
 
@@ -59,24 +57,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Files and pipes have no width of their own; the table needs some.
     console = Console(soft_wrap=True) if sys.stdout.isatty() else Console(soft_wrap=True, width=120)
     monitor = ConsoleMonitor(console)
-    folder: Path | None = None
-    try:
+    with closing(monitor):
         config, folder = _read(options)
         monitor.note(f"Work folder: {folder}")
-        result = run_search(config, folder, options.resume, monitor, shlex.join([*program.split(), *given]))
-    except GemnetError as error:
-        monitor.close()
-        print(f"{program}: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        monitor.close()
-        command = [*given, *(() if options.resume else ("--resume",))]
-        print(f"\nInterrupted. To go on: {program} {shlex.join(command)}", file=sys.stderr)
-        return 130
-    from nas.search.ending import print_ending
+        result = run_search(config, folder, options.resume, monitor, shown_command(program, arguments))
+        from nas.search.ending import print_ending
 
-    print_ending(console, config, result, program.startswith("gemnet-"))
-    monitor.close()
+        print_ending(console, config, result, program.startswith("gemnet-"))
     return 0
 
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-from gemnet.errors import GemnetError
-from nas.commands.options import make_folder_of, options_action, program_name
+from nas.commands.entry import command
+from nas.commands.options import make_folder_of, options_action
 
 DESCRIPTION = """\
 Measures a checkpoint on the config's development images (val_dataloader). With --final it is measured on the official
@@ -17,9 +15,9 @@ test images (test_dataloader) instead, and the opening is written down with the 
 figure."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@command("test")
+def main(program: str, arguments: list[str]) -> int:
     """Runs the command; returns its exit code."""
-    program = program_name("test")
     options = _parser(program).parse_args(arguments)
     import torch
 
@@ -45,11 +43,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             make_folder_of(Path(options.out))
         opened()
         metrics = measure(runner, final=options.final or bool(options.show_dir))
-    except GemnetError as error:
-        print(f"{program}: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
     finally:
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()

@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-from gemnet.errors import GemnetError
-from nas.commands.options import options_action, program_name
+from nas.commands.entry import command
+from nas.commands.options import options_action
 from nas.executors.local import HUGE_PAGES
 
 DESCRIPTION = "Trains what a config describes: a classifier of ours, a detector, or anything else mmengine runs."
@@ -30,9 +29,9 @@ Curves: tensorboard --logdir work_dirs
 exit codes: 0 done, 1 the loss is no longer finite, 2 something to be mended (one message says what), 130 interrupted"""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@command("train", "Interrupted. To go on", resume=True)
+def main(program: str, arguments: list[str]) -> int:
     """Runs the command; returns its exit code."""
-    program = program_name("train")
     options = _parser(program).parse_args(arguments)
     os.environ.setdefault(HUGE_PAGES, "1")  # read when torch allocates for the first time
     import torch
@@ -59,15 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         runner = make_runner(config, work_dir, options.launcher, options.amp, options.auto_scale_lr, resume)
         build_for_training(runner)
         runner.train()
-    except GemnetError as error:
-        print(f"{program}: error: {error}", file=sys.stderr)
-        return 2
     except LossError as error:
         print(f"{program}: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print(f"\nInterrupted. To go on: the same command with --resume ({program}).", file=sys.stderr)
-        return 130
     finally:
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()

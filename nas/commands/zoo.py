@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gemnet.errors import GemnetError, nearest
-from nas.commands.options import program_name
+from nas.commands.entry import command
 
 if TYPE_CHECKING:
     from gemnet.zoo.results import Result
@@ -43,21 +43,15 @@ examples
 exit codes: 0 done, 1 something disagrees, 2 something to be mended (one message says what)"""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@command("zoo")
+def main(program: str, arguments: list[str]) -> int:
     """Runs the command; returns its exit code."""
-    program = program_name("zoo")
     options = _parser(program).parse_args(arguments)
     from nas.executors.local import HUGE_PAGES
 
     # Read when torch allocates for the first time. CPU times hang on where memory lies; with it they repeat.
     os.environ.setdefault(HUGE_PAGES, "1")
-    try:
-        return options.run(options)
-    except GemnetError as error:
-        print(f"{program}: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
+    return options.run(options)
 
 
 def _list(options: argparse.Namespace) -> int:

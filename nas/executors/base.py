@@ -56,10 +56,12 @@ class Executor(ABC):
     """
 
     workers: int
+    halted = False
+    """Whether nothing more is to be begun."""
 
     @abstractmethod
     def submit(self, call: Call) -> None:
-        """Takes a call; returns at once."""
+        """Takes a call; returns at once. One that was halted forgets it."""
 
     @abstractmethod
     def wait(self, timeout: float | None = None) -> list[Outcome]:
@@ -67,7 +69,17 @@ class Executor(ABC):
 
         Raises:
             ExecutorError: no worker can be started.
+            KeyboardInterrupt: it was halted, and nothing is under way any more.
         """
+
+    @property
+    def running(self) -> int:
+        """Calls under way at this moment."""
+        return self.outstanding
+
+    def halt(self) -> None:
+        """Begins nothing more: what is under way ends and is handed out, what waits is forgotten."""
+        self.halted = True
 
     @abstractmethod
     def close(self) -> None:
@@ -79,12 +91,25 @@ class Executor(ABC):
         """Calls submitted whose outcome has not been handed out."""
 
     def __enter__(self) -> Executor:
+        _OPEN.append(self)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        _OPEN.remove(self)
         self.close()
+
+
+_OPEN: list[Executor] = []
+"""Executors at work in this process: a signal is the process's, and so is this list."""
+
+
+def halt_executors() -> int:
+    """Halts every executor of this process; returns how many calls are under way."""
+    for each in _OPEN:
+        each.halt()
+    return sum(each.running for each in _OPEN)
 
 
 def describe(error: BaseException) -> str:

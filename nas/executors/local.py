@@ -73,11 +73,15 @@ class LocalExecutor(Executor):
         self._failed_starts = 0
 
     def submit(self, call: Call) -> None:
-        self._queue.append((call, 0))
-        self._dispatch()
+        if not self.halted:
+            self._queue.append((call, 0))
+            self._dispatch()
 
     def wait(self, timeout: float | None = None) -> list[Outcome]:
         end = None if timeout is None else time.monotonic() + timeout
+        self._forget_if_halted()
+        if self.halted and not self.outstanding:
+            raise KeyboardInterrupt
         while self.outstanding:
             self._dispatch()
             now = time.monotonic()
@@ -93,6 +97,10 @@ class LocalExecutor(Executor):
                 return outcomes
         return []
 
+    @property
+    def running(self) -> int:
+        return sum(worker.call is not None for worker in self._crew)
+
     def close(self) -> None:
         for worker in self._crew:
             worker.kill()
@@ -101,13 +109,18 @@ class LocalExecutor(Executor):
 
     @property
     def outstanding(self) -> int:
-        return len(self._queue) + sum(worker.call is not None for worker in self._crew)
+        return len(self._queue) + self.running
 
     def pids(self) -> list[int]:
         """Process ids of the living workers."""
         return [worker.process.pid for worker in self._crew if worker.process.pid is not None]
 
+    def _forget_if_halted(self) -> None:
+        if self.halted:
+            self._queue.clear()
+
     def _dispatch(self) -> None:
+        self._forget_if_halted()
         while len(self._crew) < min(self.workers, self.outstanding):
             taken = {worker.slot for worker in self._crew}
             self._start(next(slot for slot in range(self.workers) if slot not in taken))

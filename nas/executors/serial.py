@@ -23,22 +23,33 @@ class SerialExecutor(Executor):
         self._build = build
         self._service: Any = None
         self._queue: deque[Call] = deque()
+        self._busy = False
 
     def submit(self, call: Call) -> None:
-        self._queue.append(call)
+        if not self.halted:
+            self._queue.append(call)
 
     def wait(self, timeout: float | None = None) -> list[Outcome]:
+        if self.halted:
+            raise KeyboardInterrupt
         if not self._queue:
             return []
         if self._service is None:
             self._service = self._build()
         call = self._queue.popleft()
         start = time.perf_counter()
+        self._busy = True
         try:
             value = getattr(self._service, call.method)(*call.args)
         except Exception as error:  # the service is the caller's: one call's failure must not end the others
             return [Outcome(call, failure=describe(error), seconds=time.perf_counter() - start)]
+        finally:
+            self._busy = False
         return [Outcome(call, value=value, seconds=time.perf_counter() - start)]
+
+    @property
+    def running(self) -> int:
+        return int(self._busy)
 
     def close(self) -> None:
         self._queue.clear()

@@ -1,0 +1,132 @@
+"""How commands begin and end: exit codes, one message for what is refused, the first and the second Ctrl-C."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import sqlalchemy
+
+from gemnet.errors import GemnetError
+from nas.commands.entry import command, printable
+from nas.executors import Call, SerialExecutor
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def run(error: BaseException | None, *arguments: str) -> int:
+    @command("probe", "Interrupted. To go on", resume=True)
+    def main(program: str, given: list[str]) -> int:
+        if error is not None:
+            raise error
+        return 0
+
+    return main(arguments)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        GemnetError("wrong"),
+        *(
+            OSError(number, os.strerror(number), "a/b.csv")
+            for number in (errno.ENOSPC, errno.EACCES, errno.ENAMETOOLONG)
+        ),
+        IsADirectoryError(errno.EISDIR, "Is a directory", "a"),
+        ModuleNotFoundError("No module named '_sqlite3'"),
+        MemoryError(),
+        RecursionError(),
+        UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"),
+        sqlalchemy.exc.OperationalError("select 1", {"a": "secret"}, Exception("server closed\nthe connection")),
+    ],
+    ids=lambda error: type(error).__name__ + str(getattr(error, "errno", "")),
+)
+def test_what_is_refused_is_one_line_and_exit_code_2(error, capsys) -> None:
+    assert run(error) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("python tools/probe.py: error: ")
+    assert len(printed.err.splitlines()) == 1
+    assert "secret" not in printed.err
+
+
+def test_a_mistake_of_the_program_is_not_hidden() -> None:
+    with pytest.raises(KeyError):
+        run(KeyError("x"))
+
+
+def test_names_can_not_speak_to_the_terminal(capsys) -> None:
+    assert run(GemnetError("There is no '\x1b[31mred\x1b]0;title\x07\nfile\r'.")) == 2
+    assert capsys.readouterr().err.strip().isprintable()
+    assert printable("grün 你好") == "grün 你好"
+
+
+def test_the_line_that_goes_on_holds_no_password(capsys) -> None:
+    url = "postgresql://me:secret@host/base?password=secret"
+    assert run(KeyboardInterrupt(), "--storage", url, "--cfg-options", f"ledger={url}", "search.seed=1") == 130
+    line = capsys.readouterr().err.strip()
+    assert "secret" not in line
+    assert "postgresql://host/base" in line
+    assert line.endswith("search.seed=1 --resume")
+
+
+def test_a_nul_byte_is_refused(capsys) -> None:
+    assert run(None, "a\0b") == 2
+    assert "NUL" in capsys.readouterr().err
+
+
+class Service:
+    """Is interrupted while it works."""
+
+    def __init__(self, number: int, times: int) -> None:
+        self.number, self.times = number, times
+
+    def work(self) -> str:
+        for _ in range(self.times):
+            os.kill(os.getpid(), self.number)
+            time.sleep(0.01)
+        return "done"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(("times", "finished"), [(1, ["done"]), (2, [])])
+def test_the_first_interrupt_lets_work_end_and_the_second_does_not(number, times, finished, capfd) -> None:
+    ended = []
+
+    @command("probe", "Interrupted. To go on")
+    def main(program: str, given: list[str]) -> int:
+        with SerialExecutor(lambda: Service(number, times)) as executor:
+            for n in range(3):
+                executor.submit(Call(n, "work"))
+            while executor.outstanding:
+                ended.extend(outcome.value for outcome in executor.wait())
+        return 0
+
+    before = signal.getsignal(number)
+    assert main([]) == 130
+    assert ended == finished
+    assert signal.getsignal(number) is before
+    assert "once more stops at once" in capfd.readouterr().err
+
+
+def test_an_interrupt_with_nothing_under_way_ends_at_once(capsys) -> None:
+    @command("probe", "Interrupted. To go on")
+    def main(program: str, given: list[str]) -> int:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+        return 0
+
+    assert main([]) == 130
+
+
+def test_a_reader_that_has_gone_is_no_error() -> None:
+    tool = REPOSITORY / "tools" / "zoo.py"
+    shell = f"{sys.executable} {tool} list | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, cwd=REPOSITORY)
+    assert "Traceback" not in done.stderr
