@@ -82,3 +82,9 @@ def test_our_configs_take_their_data_by_one_option(name: str, options: dict[str,
     for place in places:
         assert loaded[place].dataset.source == "photos"
         assert loaded[place].dataset.resolution == options["resolution"]
+
+
+def test_a_config_written_before_modules_moved_is_read_under_their_names_of_today(tmp_path: Path) -> None:
+    file = tmp_path / "old.py"
+    file.write_text("custom_imports = dict(imports=['nas.training.classification', 'nas.images.files'])\n")
+    assert load_runner_config(file).custom_imports.imports == ["gemnet.classification"]

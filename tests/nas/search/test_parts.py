@@ -8,9 +8,10 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
+from gemnet import machine
 from gemnet.machine import idle_cores
 from gemnet.strict import ConfigError
-from nas.executors import LocalExecutor, SerialExecutor
+from nas.executors import LocalExecutor, SerialExecutor, options
 from nas.executors.monitor import Monitor
 from nas.executors.options import WorkerOptions, crew
 from nas.search.config import read_config
@@ -84,7 +85,7 @@ def test_strategy_gets_its_options() -> None:
 
 
 def test_executor_is_what_the_config_and_the_machine_say(monkeypatch) -> None:
-    monkeypatch.setattr("gemnet.machine.available_cores", lambda: 6)
+    monkeypatch.setattr(options, "available_cores", lambda: 6)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
 
     def executor(**workers):
@@ -146,7 +147,7 @@ def test_parts_that_do_not_go_together_are_refused(changes, words) -> None:
 
 
 def test_cores_that_others_use_are_left_to_them(monkeypatch) -> None:
-    monkeypatch.setattr("gemnet.machine.available_cores", lambda: 4)
+    monkeypatch.setattr(machine, "available_cores", lambda: 4)
     for load, idle in ((0.2, 4), (1.4, 3), (3.6, 1), (30.0, 1)):
         monkeypatch.setattr("os.getloadavg", lambda load=load: (load, 0.0, 0.0))
         assert idle_cores() == idle

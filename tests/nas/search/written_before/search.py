@@ -1,0 +1,7 @@
+space = dict(type='table.csv')
+strategy = dict(type='evolution', population=10, tournament=4)
+evaluator = dict(type='tabular', accuracy='accuracy', path='table.csv')
+fidelity = dict(epochs=1)
+search = dict(evaluations=20, batch=5, ahead=0, seed=0)
+workers = dict(count=0)
+confirm = dict(top=0)
