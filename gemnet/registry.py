@@ -14,10 +14,9 @@ MODELS = Registry(
     "model",
     parent=MMENGINE_MODELS,
     scope="gemnet",
-    locations=["gemnet.detection.backbone", "gemnet.detection.focal_loss"],
+    locations=["gemnet.detection.backbone", "gemnet.detection.focal_loss", "gemnet.classification"],
 )
-# Filled by `gemnet.classification.model` and `gemnet.detection.dataset`. Configs import those by name: gemnet knows
-# nothing of nas, and classification needs no mmdet.
-DATASETS = Registry("dataset", parent=MMENGINE_DATASETS, scope="gemnet")
-FUNCTIONS = Registry("function", parent=MMENGINE_FUNCTIONS, scope="gemnet")
-METRICS = Registry("metric", parent=MMENGINE_METRICS, scope="gemnet")
+# `gemnet.detection.dataset` adds to these where a config imports it by name: it needs mmdet, and classification none.
+DATASETS = Registry("dataset", parent=MMENGINE_DATASETS, scope="gemnet", locations=["gemnet.classification"])
+FUNCTIONS = Registry("function", parent=MMENGINE_FUNCTIONS, scope="gemnet", locations=["gemnet.classification"])
+METRICS = Registry("metric", parent=MMENGINE_METRICS, scope="gemnet", locations=["gemnet.classification"])

@@ -28,6 +28,7 @@ from gemnet.detection.channels import check_num_classes, fill_channels
 from gemnet.errors import GemnetError, nearest
 from gemnet.genome import Genome
 from gemnet.models import registered_names
+from gemnet.registry import DATASETS
 from gemnet.strict import config_folder
 from gemnet.training.config_variables import RUNNER_KEYS, read_config
 from gemnet.weights import find_weights
@@ -233,16 +234,13 @@ def fill_in(config: Config) -> None:
 
 def _fill_classifier(config: Config, model: ConfigDict) -> None:
     """Classes, channels, and the images' side where a config says ``resolution='network'``."""
-    from gemnet.classification.arrays import ImageArrays
-    from gemnet.classification.files import ImageFiles
-
     _fill_resolution(config, model)
     data = config.get("train_dataloader") or config.get("test_dataloader") or {}
     dataset = {key: value for key, value in (data.get("dataset") or {}).items() if key != "type"}
-    if dataset:
-        kind = str(data["dataset"].get("type", "")).split(".")[-1]
-        classes: Any = ImageFiles if kind == "ImageFiles" else ImageArrays
-        for key, found in zip(("num_classes", "in_chans"), classes.describe(**dataset), strict=True):
+    # Our own data sets say it.
+    kind: Any = DATASETS.get(str(data.get("dataset", {}).get("type", "")).split(".")[-1]) if dataset else None
+    if hasattr(kind, "describe"):
+        for key, found in zip(("num_classes", "in_chans"), kind.describe(**dataset), strict=True):
             if model.get(key) is None:
                 model[key] = found
             elif model[key] != found:

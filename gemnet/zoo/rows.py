@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gemnet.classification.arrays import ImageArrays
 from gemnet.errors import nearest
-from gemnet.sources import Images, TimmSource, build, describe
+from gemnet.sources import Images, TimmSource, describe
 from gemnet.weights import PackagedWeights, find_weights
 from gemnet.zoo.results import (
     CLASSIFICATION,
@@ -26,8 +26,6 @@ from gemnet.zoo.results import (
     read_figures,
     read_rows,
 )
-from nas.studies.comparison.config import load_comparison
-from nas.studies.comparison.roster import build_roster
 
 COLUMNS = ("accuracy", "accuracy/top1", "coco/bbox_mAP")
 """The figure's name in the files of our own tools: tools/compare.py, tools/test.py of a classifier, of a detector."""
@@ -128,27 +126,8 @@ def published_row(zoo: Path, name: str) -> tuple[Result, PackagedWeights]:
     return rows[name], find_weights(name)
 
 
-def build_row(result: Result, repository: Path) -> tuple[nn.Module, int]:
-    """The untrained network of a classifier's row, and the channels of its images.
-
-    Raises:
-        ZooError: it is in no comparison and timm doesn't know it.
-        DataError: the data set, whose classes it is built for, is not there.
-    """
-    images = _images(result.source, result.resolution)
-    if "comparison" in Path(result.config).parts:
-        config = load_comparison(repository / result.config)
-        row = read_rows(result.figures, repository)[0]
-        for entry in build_roster(config, images):
-            for network in entry.forms:
-                if (network.name, network.form) == (row.get("network"), row.get("form", "")):
-                    return build(network.source, images, seed=0), images.channels
-    if not timm.is_model(result.network):
-        raise ZooError(f"{result.name} can't be built: {result.config} has no such network, and timm doesn't know it.")
-    return build(TimmSource(result.network), images, seed=0), images.channels
-
-
-def _images(source: str, resolution: int) -> Images:
+def images_of(source: str, resolution: int) -> Images:
+    """What images of a data set, which has to be there, ask of a network."""
     classes, channels = ImageArrays.describe(source=source, resolution=resolution)
     return Images(resolution, channels, classes)
 
@@ -158,7 +137,7 @@ def _costs(network: str, source: str, resolution: int, backbone: bool) -> tuple[
     if not timm.is_model(network):
         raise ZooError(f"Neither the log nor timm knows {network!r}. Give its --macs and --params.")
     if not backbone:
-        found = describe(network, TimmSource(network), _images(source, resolution))
+        found = describe(network, TimmSource(network), images_of(source, resolution))
         return found.macs, found.params
     model: nn.Module = timm.create_model(network, features_only=True).eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:

@@ -21,32 +21,23 @@ def main(program: str, arguments: list[str]) -> int:
     options = _parser(program).parse_args(arguments)
     import torch
 
-    from gemnet.training.runner import (
-        draw_detections,
-        find_runner_config,
-        load_runner_config,
-        make_runner,
-        measure,
-        select_images,
-    )
+    from gemnet.training.run import measure_checkpoint
 
     try:
-        file = find_runner_config(options.config)
-        config = load_runner_config(file, options.cfg_options)
-        work_dir = Path(options.work_dir or config.get("work_dir") or Path("work_dirs") / file.stem)
-        purpose = f"{file.stem}, {options.checkpoint}" if options.final else None
-        opened = select_images(config, work_dir, purpose)
-        if options.show_dir:
-            draw_detections(config, options.show_dir, options.final)
-        runner = make_runner(config, work_dir, options.launcher, load_from=options.checkpoint, exact=True)
         if options.out:
             make_folder_of(Path(options.out))
-        opened()
-        metrics = measure(runner, final=options.final or bool(options.show_dir))
+        figures = measure_checkpoint(
+            options.config,
+            options.checkpoint,
+            options.work_dir,
+            options.cfg_options,
+            final=options.final,
+            show_dir=options.show_dir,
+            launcher=options.launcher,
+        )
     finally:
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
-    figures = {key: float(value) for key, value in metrics.items()}
     if options.out:
         Path(options.out).write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     print(("test images: " if options.final else "development images: ") + json.dumps(figures))

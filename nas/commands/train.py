@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from pathlib import Path
 
+from gemnet.machine import HUGE_PAGES
 from nas.commands.entry import command
 from nas.commands.options import options_action
-from nas.executors.local import HUGE_PAGES
 
 DESCRIPTION = "Trains what a config describes: a classifier of ours, a detector, or anything else mmengine runs."
 
@@ -36,28 +35,19 @@ def main(program: str, arguments: list[str]) -> int:
     os.environ.setdefault(HUGE_PAGES, "1")  # read when torch allocates for the first time
     import torch
 
-    from gemnet.training.runner import (
-        LossError,
-        RunnerError,
-        build_for_training,
-        find_runner_config,
-        latest_checkpoint,
-        load_runner_config,
-        make_runner,
-    )
+    from gemnet.training.run import train_config
+    from gemnet.training.runner import LossError
 
     try:
-        file = find_runner_config(options.config)
-        config = load_runner_config(file, options.cfg_options)
-        work_dir = Path(options.work_dir or config.get("work_dir") or Path("work_dirs") / file.stem)
-        if not options.resume and latest_checkpoint(work_dir) is not None:
-            raise RunnerError(
-                f"{work_dir} holds a training already. Go on with it by --resume, or choose another --work-dir."
-            )
-        resume = True if options.resume == "auto" else options.resume or False
-        runner = make_runner(config, work_dir, options.launcher, options.amp, options.auto_scale_lr, resume)
-        build_for_training(runner)
-        runner.train()
+        train_config(
+            options.config,
+            options.work_dir,
+            options.cfg_options,
+            resume=True if options.resume == "auto" else options.resume or False,
+            amp=options.amp,
+            auto_scale_lr=options.auto_scale_lr,
+            launcher=options.launcher,
+        )
     except LossError as error:
         print(f"{program}: {error}", file=sys.stderr)
         return 1

@@ -47,7 +47,7 @@ exit codes: 0 done, 1 something disagrees, 2 something to be mended (one message
 def main(program: str, arguments: list[str]) -> int:
     """Runs the command; returns its exit code."""
     options = _parser(program).parse_args(arguments)
-    from nas.executors.local import HUGE_PAGES
+    from gemnet.machine import HUGE_PAGES
 
     # Read when torch allocates for the first time. CPU times hang on where memory lies; with it they repeat.
     os.environ.setdefault(HUGE_PAGES, "1")
@@ -147,7 +147,7 @@ def _withdraw(options: argparse.Namespace) -> int:
 def _speed(options: argparse.Namespace) -> int:
     from gemnet.zoo.measure import measure_speed
     from gemnet.zoo.results import load_results, save_result
-    from gemnet.zoo.rows import build_row
+    from nas.studies.comparison.zoo_rows import build_row
 
     results = load_results(options.zoo)
     known = [result.name for result in results if result.task == "classification"]

@@ -20,6 +20,7 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
+from gemnet.machine import HUGE_PAGES
 from nas.executors.base import Call, Executor, ExecutorError, Outcome, describe
 
 MAX_FAILED_STARTS = 3
@@ -31,9 +32,6 @@ START_LIMIT = 600.0
 ATTEMPTS = 2
 """A call whose worker died is tried once more: the killer may have been an outsider. Twice is the call's own doing."""
 
-HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"
-"""PyTorch's variable; with 1 it asks the kernel for huge pages: up to a fifth more images a second on a CPU
-(tools/measure/huge_pages.py), and the same results. A user's own setting stands."""
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _BORN, _READY, _UNBUILDABLE, _RETURNED, _RAISED = "born", "ready", "unbuildable", "returned", "raised"

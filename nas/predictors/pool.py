@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from nas.predictors.features import FeatureTable
 from nas.spaces.base import Candidate, CandidateBatch, SearchSpace
-from nas.spaces.isomorphism import row_bytes, wl_hash
+from nas.spaces.isomorphism import CandidateIndex, wl_hash
 from nas.spaces.limits import Budget, admits
 
 View = Any  # an array or a csr_array with a row for each candidate
@@ -34,8 +34,7 @@ class Pool:
         self._parent = parent
         self._views: dict[str, View] = {}
         self._tables: dict[str, FeatureTable] = {}
-        self._rows: dict[bytes, int] | None = None
-        self._buckets: dict[int, list[int]] | None = None
+        self._index = CandidateIndex(space, batch)
 
     def __len__(self) -> int:
         return len(self.batch)
@@ -68,19 +67,7 @@ class Pool:
 
     def index(self, candidate: Candidate) -> int | None:
         """Where a candidate, or one isomorphic to it, stands in the pool; None where it does not."""
-        if self._rows is None:
-            self._rows = {key: row for row, key in enumerate(row_bytes(self.batch))}
-        packed = self.space.pack([candidate])
-        row = self._rows.get(next(iter(row_bytes(packed))))
-        if row is not None:
-            return row
-        if self._buckets is None:
-            self._buckets = {}
-            for place, value in enumerate(wl_hash(self.batch).tolist()):
-                self._buckets.setdefault(value, []).append(place)
-        key = candidate.key()
-        places = self._buckets.get(int(wl_hash(packed)[0]), [])
-        return next((place for place in places if self.candidate(place).key() == key), None)
+        return self._index.find(candidate)
 
 
 @lru_cache(maxsize=8)

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from nas.graphs.wl import wl_features
-from nas.predictors.pool import Pool
 from nas.spaces.base import Candidate, CandidateBatch, SearchSpace, SpaceError
+from nas.spaces.isomorphism import CandidateIndex
 
 NEAREST = 16  # neighbours of a cell; enough for local search to have a choice, few enough to stay near
 
@@ -43,31 +43,32 @@ class TableSpace(SearchSpace):
             self.zero_ops, self.identity_ops = base.zero_ops, base.identity_ops
             self.macro_choices = base.macro_choices
         self._recorded = {"macs": macs, "params": params}
-        self._pool = Pool(self, batch)
+        self._batch = batch
+        self._index = CandidateIndex(self, batch)
         self._near: dict[int, NDArray[np.intp]] = {}  # rows by nearness, of cells asked for before
 
     def all(self) -> CandidateBatch:
         """Every cell of the table."""
-        return self._pool.batch
+        return self._batch
 
     def sample(self, n: int, rng: np.random.Generator) -> CandidateBatch:
         """``n`` cells of the table, drawn uniformly."""
-        return self._pool.batch.take(rng.integers(0, len(self._pool), n))
+        return self._batch.take(rng.integers(0, len(self._batch), n))
 
     def mutate(self, parents: CandidateBatch, rng: np.random.Generator, edits: int = 1) -> CandidateBatch:
         """One of the nearest ``NEAREST * edits`` cells for each parent."""
         rows = self._rows(parents)
         near = {row: self._nearest(row, NEAREST * edits) for row in set(rows)}
-        return self._pool.batch.take([int(rng.choice(near[row])) for row in rows])
+        return self._batch.take([int(rng.choice(near[row])) for row in rows])
 
     def neighbours(self, candidate: Candidate) -> CandidateBatch:
         """The nearest cells of the table."""
         self.check(candidate)
-        return self._pool.batch.take(self._nearest(self._rows(self.pack([candidate]))[0], NEAREST))
+        return self._batch.take(self._nearest(self._rows(self.pack([candidate]))[0], NEAREST))
 
     def check(self, candidate: Candidate) -> None:
         """Raises `SpaceError` where the candidate is not in the table."""
-        if self._pool.index(candidate) is None:
+        if self._index.find(candidate) is None:
             raise SpaceError(f"Table {self.name!r} has no such cell: {candidate.to_json()}.")
 
     def macs(self, batch: CandidateBatch) -> NDArray[np.float64] | None:
@@ -82,13 +83,13 @@ class TableSpace(SearchSpace):
         values = self._recorded[name]
         if values is None:
             return None
-        return values if batch is self._pool.batch else values[self._rows(batch)]
+        return values if batch is self._batch else values[self._rows(batch)]
 
     def _rows(self, batch: CandidateBatch) -> list[int]:
         rows = []
         for k in range(len(batch)):
             candidate = self.unpack(batch, k)
-            row = self._pool.index(candidate)
+            row = self._index.find(candidate)
             if row is None:
                 raise SpaceError(f"Table {self.name!r} has no such cell: {candidate.to_json()}.")
             rows.append(row)
@@ -97,7 +98,7 @@ class TableSpace(SearchSpace):
     @cached_property
     def _features(self) -> tuple[csr_array, csr_array, NDArray[np.float64]]:
         """WL features by row, the same by column, and their row sums."""
-        features = csr_array(wl_features(self._pool.batch.graphs, 1))
+        features = csr_array(wl_features(self._batch.graphs, 1))
         return features, csr_array(features.T), np.asarray(features.sum(axis=1), dtype=np.float64).reshape(-1)
 
     def _nearest(self, row: int, count: int) -> NDArray[np.intp]:

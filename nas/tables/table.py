@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gemnet.errors import GemnetError, nearest
-from nas.predictors.pool import Pool
 from nas.spaces.base import CandidateBatch, SearchSpace
-from nas.spaces.isomorphism import wl_hash
+from nas.spaces.isomorphism import CandidateIndex, wl_hash
 
 
 class TableError(GemnetError):
@@ -69,17 +68,16 @@ class Table:
         Raises:
             TableError: a cell of this table is not in the other one.
         """
-        pool = Pool(other.space, other.batch)
-        mine = Pool(self.space, self.batch)
-        rows = [pool.index(mine.candidate(k)) for k in range(len(self))]
+        index = CandidateIndex(other.space, other.batch)
+        rows = [index.find(self.space.unpack(self.batch, k)) for k in range(len(self))]
         missing = [k for k, row in enumerate(rows) if row is None]
         if missing:
             raise TableError(
                 f"{len(missing)} of the {len(self)} cells of table {self.name!r} are not in {other.name!r} "
                 f"(first: row {missing[0]})."
             )
-        index = np.array(rows, dtype=np.intp)
-        extra = {name: values[index] for name, values in other.metrics.items() if name not in self.metrics}
+        order = np.array(rows, dtype=np.intp)
+        extra = {name: values[order] for name, values in other.metrics.items() if name not in self.metrics}
         return Table(
             self.name,
             self.space,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from nas.evaluation.records import Evaluation
 from nas.executors.monitor import Stopwatch
+from nas.predictors.nasgem_features import encoder_of, features
 from nas.predictors.pool import Pool
 from nas.search.config import SearchConfig
 from nas.search.next_commands import next_commands, program
@@ -19,7 +20,7 @@ from nas.search.result import SearchResult
 from nas.spaces.base import SearchSpace
 from nas.spaces.gemnet import GEMNetSpace
 from nas.strategies.base import Strategy
-from nas.strategies.nasgem import Nasgem, encoder_of, features
+from nas.strategies.nasgem import Nasgem
 
 EVERY = 10.0
 """Seconds between two writings while the search runs, at least."""

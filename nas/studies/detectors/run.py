@@ -24,6 +24,7 @@ from typing import Any
 from gemnet.data.openings import code_version
 from gemnet.detection.backbone import GEMNet
 from gemnet.files import write_json
+from gemnet.machine import HUGE_PAGES
 from gemnet.strict import first_difference
 from gemnet.training.runner import find_runner_config, latest_checkpoint, load_runner_config
 from nas.executors.monitor import Monitor
@@ -247,18 +248,20 @@ class _Crew:
                 "command tries these again."
             )
 
-    def call(self, command: str, job: Job, *arguments: str) -> None:
-        """A command in a process of its own; its output goes to the job's folder.
+    def call(self, command: str, job: Job, **arguments: Any) -> None:
+        """``train`` or ``test`` of a config in a process of its own; its output goes to the job's folder.
 
         Raises:
             ComparisonError: it failed; with its last error.
         """
         device = self._devices.get()
         environment = {**os.environ, "OMP_NUM_THREADS": str(self.threads), "MKL_NUM_THREADS": str(self.threads)}
+        environment.setdefault(HUGE_PAGES, "1")
         if device is not None:
             environment["CUDA_VISIBLE_DEVICES"] = device
         log = job.folder / f"{command}.log"
-        line = [sys.executable, "-m", "nas.studies.detectors.child", command, *arguments]
+        given = json.dumps({"name": str(job.config), **arguments})
+        line = [sys.executable, "-m", "nas.studies.detectors.child", command, given]
         try:
             with open(log, "ab") as output:
                 child = subprocess.Popen(
@@ -278,8 +281,7 @@ class _Crew:
 
 def _train(crew: _Crew, job: Job) -> None:
     """Trains to the end. The figures are those after the last epoch, of all alike, and not the best on the way."""
-    resume = ["--resume"] if latest_checkpoint(job.folder) else []
-    crew.call("train", job, str(job.config), "--work-dir", str(job.folder), *resume)
+    crew.call("train", job, work_dir=str(job.folder), resume=latest_checkpoint(job.folder) is not None)
     measured = [(step, figures) for step, figures in curves(job) if "loss" not in figures]
     if not measured:
         raise ComparisonError(f"{job.file}: the training measured nothing. Give it a val_dataloader and val_evaluator.")
@@ -297,19 +299,18 @@ def _check_metric(crew: _Crew, job: Job, figures: Mapping[str, float]) -> None:
 
 def _test(crew: _Crew, job: Job) -> None:
     """Measures the last checkpoint on the official test images."""
-    figures = _measure(crew, job, job.folder, "--final")
+    figures = _measure(crew, job, job.folder, final=True)
     _check_metric(crew, job, figures)
     write_json(job.figures(TEST), figures)
 
 
-def _measure(crew: _Crew, job: Job, folder: Path, *arguments: str) -> Mapping[str, float]:
-    """The last checkpoint's figures on the development images or, with ``--final``, on the official test images."""
+def _measure(crew: _Crew, job: Job, folder: Path, final: bool = False) -> Mapping[str, float]:
+    """The last checkpoint's figures on the development images or, if ``final``, on the official test images."""
     checkpoint = latest_checkpoint(job.folder)
     if checkpoint is None:
         raise ComparisonError(f"{job.folder} holds no checkpoint. Delete it to have the training done again.")
     draft = job.folder / "figures.draft"
-    where = ["--work-dir", str(folder), "--out", str(draft)]
-    crew.call("test", job, str(job.config), checkpoint, *arguments, *where)
+    crew.call("test", job, checkpoint=checkpoint, work_dir=str(folder), final=final, out=str(draft))
     figures = _read(draft)
     draft.unlink()
     return figures

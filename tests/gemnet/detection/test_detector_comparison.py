@@ -196,7 +196,7 @@ def test_a_failed_training_says_why(folder: Path, tmp_path: Path, capsys: pytest
 
 def test_a_training_ends_with_whoever_started_it() -> None:
     child = subprocess.Popen(
-        [sys.executable, "-m", "nas.studies.detectors.child", "train", "no_such_config"],
+        [sys.executable, "-m", "nas.studies.detectors.child", "train", '{"name": "no_such_config"}'],
         stdin=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     )

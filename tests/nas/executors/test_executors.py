@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from gemnet.machine import HUGE_PAGES
 from nas.executors import Call, ExecutorError, LocalExecutor, SerialExecutor
-from nas.executors.local import HUGE_PAGES
 
 
 class Service:

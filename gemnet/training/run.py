@@ -1,0 +1,92 @@
+"""A training and a test of a whole network, from a config to what came of it: what the commands of these names do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gemnet.training.runner import (
+    RunnerError,
+    build_for_training,
+    draw_detections,
+    find_runner_config,
+    latest_checkpoint,
+    load_runner_config,
+    make_runner,
+    measure,
+    select_images,
+)
+
+
+def train_config(
+    name: str,
+    work_dir: str | Path | None = None,
+    options: Mapping[str, Any] | None = None,
+    *,
+    resume: bool | str = False,
+    amp: bool = False,
+    auto_scale_lr: bool = False,
+    launcher: str = "none",
+) -> Path:
+    """Trains what a config describes; returns the work folder.
+
+    Args:
+        name: config file, or the name of one that comes with the package.
+        work_dir: folder of checkpoints and logs; None for the config's own, else ``work_dirs/<config>``.
+        options: ``{'optim_wrapper.optimizer.lr': 0.1}``: values put over the config's.
+        resume: whether to go on from the latest checkpoint there, or the checkpoint to go on from.
+        amp: mixed precision.
+        auto_scale_lr: whether the learning rate is scaled with the batch size.
+        launcher: who started this process: ``none``, ``pytorch`` or ``slurm``.
+
+    Raises:
+        GemnetError: something is to be mended before a training can begin.
+        LossError: the loss is no longer finite.
+    """
+    file = find_runner_config(name)
+    config = load_runner_config(file, options)
+    folder = Path(work_dir or config.get("work_dir") or Path("work_dirs") / file.stem)
+    if not resume and latest_checkpoint(folder) is not None:
+        raise RunnerError(
+            f"{folder} holds a training already. Go on with it by --resume, or choose another --work-dir."
+        )
+    runner = make_runner(config, folder, launcher, amp, auto_scale_lr, resume)
+    build_for_training(runner)
+    runner.train()
+    return folder
+
+
+def measure_checkpoint(
+    name: str,
+    checkpoint: str,
+    work_dir: str | Path | None = None,
+    options: Mapping[str, Any] | None = None,
+    *,
+    final: bool = False,
+    show_dir: str | None = None,
+    launcher: str = "none",
+) -> dict[str, float]:
+    """Measures a checkpoint on a config's development images; returns the figures by name.
+
+    Args:
+        name: config file, or the name of one that comes with the package.
+        checkpoint: checkpoint of `train_config` (.pth), or weights (.safetensors).
+        work_dir: folder of logs; None for the config's own, else ``work_dirs/<config>``.
+        options: values put over the config's.
+        final: whether the official test images are measured on instead, and their opening is written down.
+        show_dir: folder for pictures with a detector's boxes; None for none.
+        launcher: who started this process: ``none``, ``pytorch`` or ``slurm``.
+
+    Raises:
+        GemnetError: something is to be mended before anything is measured.
+    """
+    file = find_runner_config(name)
+    config = load_runner_config(file, options)
+    folder = Path(work_dir or config.get("work_dir") or Path("work_dirs") / file.stem)
+    opened = select_images(config, folder, f"{file.stem}, {checkpoint}" if final else None)
+    if show_dir:
+        draw_detections(config, show_dir, final)
+    runner = make_runner(config, folder, launcher, load_from=checkpoint, exact=True)
+    opened()
+    return {key: float(value) for key, value in measure(runner, final=final or bool(show_dir)).items()}

@@ -1,0 +1,20 @@
+"""Imports run downward only; pyproject.toml holds the contracts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from importlinter.cli import EXIT_STATUS_SUCCESS, lint_imports
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def test_imports_run_downward_only(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    status = lint_imports(config_filename=str(REPOSITORY / "pyproject.toml"), no_cache=True)
+    assert status == EXIT_STATUS_SUCCESS, capsys.readouterr().out
+
+
+def test_each_module_of_the_search_is_in_the_room_of_its_step() -> None:
+    assert [path.name for path in (REPOSITORY / "nas").glob("*.py")] == ["__init__.py"]
