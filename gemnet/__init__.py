@@ -6,9 +6,10 @@
 from gemnet.cell_graph import CellGraph, GraphBatch
 from gemnet.deploy import deploy
 from gemnet.errors import GemnetError, GenomeError, GraphError, OperationError
-from gemnet.genome import CellSpec, Genome, LayerSpec, StageSpec, Template, template
+from gemnet.genome import CellSpec, Genome, LayerSpec, StageSpec
 from gemnet.models import genome_for, register
 from gemnet.network import GEMNet
+from gemnet.templates import Template, template
 
 __version__ = "0.1.0"
 

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from timm.layers import make_divisible
 
@@ -139,6 +139,29 @@ class CellSpec:
                     "project is missing; without one the DAG must have the stage's width (inner_ratio 1, inner_of "
                     "'output')."
                 )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form."""
+        rest = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "graph"}
+        return {"graph": self.graph.to_json(), **rest}
+
+    @classmethod
+    def from_dict(cls, data: Any, where: str = "cell") -> CellSpec:
+        """Reads what `to_dict` wrote; keys that have a default may be missing.
+
+        Args:
+            data: the JSON form.
+            where: what the cell is called in messages.
+
+        Raises:
+            GenomeError: an unknown or missing key, a value out of range.
+        """
+        if isinstance(data, Mapping) and "graph" in data:
+            try:
+                data = {**data, "graph": CellGraph.from_json(data["graph"])}
+            except GemnetError as error:
+                raise GenomeError(f"{where}.graph: {error}") from None
+        return _make(cls, data, where)
 
     def inner_width(self, in_channels: int, width: int) -> int:
         """Channels inside the DAG, between ``in_channels`` and the stage's ``width``."""
@@ -337,10 +360,6 @@ class Genome:
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form, every key written out."""
-        cells = {}
-        for name, cell in self.cells.items():
-            rest = {f.name: getattr(cell, f.name) for f in fields(CellSpec) if f.name != "graph"}
-            cells[name] = {"graph": cell.graph.to_json(), **rest}
         return {
             "format": FORMAT,
             "name": self.name,
@@ -351,7 +370,7 @@ class Genome:
             "stem": [asdict(layer) for layer in self.stem],
             "stages": [asdict(stage) for stage in self.stages],
             "head": [asdict(layer) for layer in self.head],
-            "cells": cells,
+            "cells": {name: cell.to_dict() for name, cell in self.cells.items()},
         }
 
     @classmethod
@@ -373,12 +392,14 @@ class Genome:
         rest = {key: value for key, value in data.items() if key != "format"}
         _keys(rest, cls, "", extra=("format",))
         for key in ("stem", "head"):
-            rest[key] = tuple(_make(LayerSpec, item, f"{key}[{n}]") for n, item in enumerate(_list(rest, key)))
+            rest[key] = read_layers(rest, key)
         rest["stages"] = tuple(_make(StageSpec, item, f"stages[{n}]") for n, item in enumerate(_list(rest, "stages")))
         cells = rest["cells"]
         if not isinstance(cells, Mapping):
             raise GenomeError(f"cells is {type(cells).__name__}; expected a mapping from names to cells.")
-        rest["cells"] = {_text("cells", name): _make_cell(item, f"cells.{name}") for name, item in cells.items()}
+        rest["cells"] = {
+            _text("cells", name): CellSpec.from_dict(item, f"cells.{name}") for name, item in cells.items()
+        }
         return cls(**rest)
 
     def to_json(self) -> str:
@@ -422,117 +443,13 @@ class Genome:
         raise GenomeError(f"genome is a path, a mapping or a Genome, got {type(source).__name__}.")
 
 
-@dataclass(frozen=True)
-class Template:
-    """The network around a searched cell: stem, stages and head of one size.
-
-    Args:
-        form: ``imagenet`` (stride 32, four levels) or ``cifar`` (32x32 images, three levels).
-        size: ``a``, ``b`` or ``c``.
-        stem_width: channels of the stem.
-        widths: channels of each stage at width 1.
-        depths: cells of each stage.
-        strides: stride of each stage.
-        head_width: channels of the 1x1 convolution before the global pool.
-        input_size: side of the images.
-        num_classes: classes.
-        width_step: stages' widths are multiples of it.
-    """
-
-    form: str
-    size: str
-    stem_width: int
-    widths: tuple[int, ...]
-    depths: tuple[int, ...]
-    strides: tuple[int, ...]
-    head_width: int
-    input_size: int
-    num_classes: int
-    width_step: int = 8
-
-    def genome(
-        self,
-        cell: CellGraph,
-        width: float = 1.0,
-        inner_ratio: float = 6.0,
-        se_ratio: float = 0.0,
-        activation: str = "relu6",
-        aggregate: str = "mean",
-        output: str = "mean",
-        residual: str = "identity",
-        name: str = "",
-        origin: str = "",
-    ) -> Genome:
-        """The network that repeats ``cell`` in this template.
-
-        Args:
-            cell: the DAG.
-            width: factor on the stages' widths (rounded to `width_step`); stem and head stay as they are.
-            inner_ratio: channels inside the DAG, as a multiple of the cell's input.
-            se_ratio: squeeze-excitation, 0 for none.
-            activation: what ``act`` means.
-            aggregate: how nodes combine what they read.
-            output: how the output node does.
-            residual: around each cell; by default where size and width stay.
-            name: a name to show.
-            origin: where it comes from.
-
-        Raises:
-            GenomeError: a value out of range.
-        """
-        _number("width", width, 1 / 64, 64)
-        _integer("width_step", self.width_step, 1, 64)
-        spec = CellSpec(
-            graph=cell,
-            aggregate=aggregate,
-            output=output,
-            expand="conv1x1_bn_act",
-            inner_ratio=inner_ratio,
-            inner_of="input",
-            se_ratio=se_ratio,
-            project="conv1x1_bn",
-            residual=residual,
-        )
-        stem = LayerSpec("conv3x3_bn_act", self.stem_width, 2 if self.form == "imagenet" else 1)
-        stages = tuple(
-            StageSpec("cell", make_divisible(channels * width, self.width_step), depth, stride)
-            for channels, depth, stride in zip(self.widths, self.depths, self.strides, strict=True)
-        )
-        return Genome(
-            stem=(stem,),
-            cells={"cell": spec},
-            stages=stages,
-            head=(LayerSpec("conv1x1_bn_act", self.head_width),),
-            activation=activation,
-            input_size=self.input_size,
-            num_classes=self.num_classes,
-            name=name,
-            origin=origin,
-        )
-
-
-_TEMPLATES = {
-    (t.form, t.size): t
-    for t in (
-        Template("imagenet", "a", 16, (16, 32, 64, 120), (2, 3, 4, 3), (2, 2, 2, 2), 960, 224, 1000),
-        Template("imagenet", "b", 24, (24, 48, 96, 192), (2, 3, 6, 3), (2, 2, 2, 2), 1280, 224, 1000),
-        Template("imagenet", "c", 32, (32, 64, 128, 256), (3, 4, 7, 3), (2, 2, 2, 2), 1280, 224, 1000),
-        Template("cifar", "a", 8, (8, 24, 40), (1, 2, 3), (1, 2, 2), 160, 32, 10),
-        Template("cifar", "b", 8, (8, 24, 48), (1, 3, 3), (1, 2, 2), 192, 32, 10),
-        Template("cifar", "c", 16, (16, 32, 64), (1, 3, 4), (1, 2, 2), 256, 32, 10),
-    )
-}
-
-
-def template(form: Literal["imagenet", "cifar"] = "imagenet", size: Literal["a", "b", "c"] = "b") -> Template:
-    """The template of a form and size.
+def read_layers(data: Mapping[str, Any], key: str) -> tuple[LayerSpec, ...]:
+    """The layers that ``data`` lists under ``key``, each as a mapping; none where it has no such key.
 
     Raises:
-        GenomeError: there is no such form or size.
+        GenomeError: no list, an unknown or missing key, a value out of range.
     """
-    _choice("form", form, ("imagenet", "cifar"))
-    _choice("size", size, ("a", "b", "c"))
-    return _TEMPLATES[form, size]
+    return tuple(_make(LayerSpec, item, f"{key}[{n}]") for n, item in enumerate(_list(data, key)))
 
 
 def _keys(data: Mapping[str, Any], kind: type, where: str, extra: Sequence[str] = ()) -> None:
@@ -554,15 +471,6 @@ def _make(kind: type[T], data: Any, where: str) -> T:
         return kind(**data)
     except GenomeError as error:
         raise GenomeError(f"{where}.{error}") from None
-
-
-def _make_cell(data: Any, where: str) -> CellSpec:
-    if isinstance(data, Mapping) and "graph" in data:
-        try:
-            data = {**data, "graph": CellGraph.from_json(data["graph"])}
-        except GemnetError as error:
-            raise GenomeError(f"{where}.graph: {error}") from None
-    return _make(CellSpec, data, where)
 
 
 def _list(data: Mapping[str, Any], key: str) -> list[Any]:

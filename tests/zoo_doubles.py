@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 import gemnet
 from gemnet.classics import chain
-from gemnet.genome import template
+from gemnet.templates import template
 from nas.commands import zoo as command
 
 GENOME = template("cifar", "a").genome(chain("dw3x3_bn_act"), width=0.5, inner_ratio=1)

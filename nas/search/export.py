@@ -13,7 +13,8 @@ from safetensors import safe_open
 import gemnet
 from gemnet.errors import GemnetError
 from gemnet.fitting import fit_width
-from gemnet.genome import Genome, template
+from gemnet.genome import Genome
+from gemnet.templates import template
 from nas.evaluation.csv_table import write_evaluations
 from nas.evaluation.ledger import Ledger
 from nas.evaluation.records import Evaluation

@@ -1,16 +1,16 @@
 """The GEMNet space: DAG cells of up to 30 nodes in a network of searched width, expansion, attention and activation.
 
 The supernet of the paper is the complete DAG over the nodes; a cell is a subgraph of it with an operation a node. All
-stages repeat one cell. An identity that only passes on what it reads is left out of every sample and every mutant: with
-and without it, the network is the same. MobileNetV2's inverted residual is the cell with one depthwise node and
-``inner_ratio`` 6.
+stages repeat one cell, unless `GEMNetSpace` is told to give some of them, early ones say, to a hand-made one. An
+identity that only passes on what it reads is left out of every sample and every mutant: with and without it, the
+network is the same. MobileNetV2's inverted residual is the cell with one depthwise node and ``inner_ratio`` 6.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import fields
 from types import MappingProxyType
 from typing import Any
 
@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 
 from gemnet.cell_graph import MAX_INNER_NODES, CellGraph, GraphBatch
 from gemnet.errors import nearest
-from gemnet.genome import Genome, Template, template
+from gemnet.genome import CellSpec, Genome, read_layers
 from gemnet.macs import CostModel
 from gemnet.operations import parse_operation
+from gemnet.templates import Template, template
 from nas.spaces.base import Candidate, CandidateBatch, Choice, SearchSpace, SpaceError
 from nas.spaces.dag import edit, sample_dags, without_detours
 
@@ -43,11 +44,21 @@ MACRO_CHOICES: Mapping[str, tuple[Choice, ...]] = MappingProxyType(
         "activation": ("relu", "hswish"),
     }
 )
-FURTHER_CHOICES = ("residual",)
-"""Choices that are made only where ``choices`` lists values for them; `gemnet.genome.Template.genome` knows them."""
+FURTHER_CHOICES = ("residual", "expand", "final_activation")
+"""Choices that are made only where ``choices`` lists values for them; `gemnet.templates.Template.genome` knows them."""
 LAYOUT = "layout"
 """The choice among ``layouts``."""
-LAYOUT_KEYS = ("stem_width", "stage_widths", "stage_depths", "stage_strides", "head_width")
+LAYOUT_KEYS = (
+    "stem",
+    "stem_width",
+    "stage_widths",
+    "stage_depths",
+    "stage_strides",
+    "stage_cells",
+    "stage_reductions",
+    "head_width",
+)
+_OF_STAGES = tuple(key for key in LAYOUT_KEYS if key.startswith("stage_"))
 _IDENTITY = "identity"
 _MACRO_SHARE = 0.25  # of edits go to a macro choice
 
@@ -60,10 +71,10 @@ class GEMNetSpace(SearchSpace):
         size: ``a``, ``b`` or ``c``: depth and base widths of the network around the cell.
         max_nodes: most inner nodes, 1 to 30.
         vocabulary: operations a node may carry.
-        choices: values of a macro choice, by name, in place of the default ones. ``residual`` (see
-            `gemnet.genome.CellSpec`) is searched only where it is listed here.
-        layouts: other networks around the cell, by name, each with what differs of ``stem_width``, ``stage_widths``,
-            ``stage_depths``, ``stage_strides`` and ``head_width`` below. Which one is then a macro choice, ``layout``.
+        choices: values of a macro choice, by name, in place of the default ones. ``residual``, ``expand`` and
+            ``final_activation`` (see `gemnet.genome.CellSpec`; None for none) are searched only where listed here.
+        layouts: other networks around the cell, by name, each with what differs of the settings from ``stem`` to
+            ``head_width`` below. Which one is then a macro choice, ``layout``.
         input_size: side of the images at which MACs are counted, in pixels; the template's by default.
         num_classes: classes of the classifier.
         in_chans: channels of the images.
@@ -71,8 +82,14 @@ class GEMNetSpace(SearchSpace):
         stage_depths: cells of each stage, likewise.
         stage_strides: stride of each stage, likewise; given together with widths and depths there may be more stages or
             fewer.
-        stem_width: channels of the stem, likewise.
-        head_width: channels of the convolution before the global pool, likewise.
+        stage_cells: what each stage repeats: ``cell``, the searched one, or a hand-made one, by its name in
+            `gemnet.templates.BLOCKS` or ``cells``; at least one stage repeats ``cell``.
+        stage_reductions: hand-made cells that stages begin with, None for none; each counts to its stage's depth.
+        stem: operations in place of one 3x3 convolution, as in a genome: ``[dict(op='conv4x4_bn_act', width=32,
+            stride=4)]``.
+        stem_width: channels of the stem, in place of the template's.
+        head_width: channels of the convolution before the global pool, likewise; 0 leaves it out.
+        cells: further hand-made cells by name, as in a genome.
         width_step: stages' widths are rounded to multiples of it.
 
     Attributes:
@@ -105,6 +122,10 @@ class GEMNetSpace(SearchSpace):
         stem_width: int | None = None,
         head_width: int | None = None,
         width_step: int | None = None,
+        stage_cells: Sequence[str] | None = None,
+        stage_reductions: Sequence[str | None] | None = None,
+        stem: Sequence[Mapping[str, Any]] | None = None,
+        cells: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         if not 1 <= max_nodes <= MAX_INNER_NODES:
             raise SpaceError(f"max_nodes is 1 to {MAX_INNER_NODES}, got {max_nodes}.")
@@ -120,13 +141,17 @@ class GEMNetSpace(SearchSpace):
         self.in_chans = in_chans
         self.latency_model: Callable[[NDArray[np.int64]], NDArray[np.float64]] | None = None
         around: dict[str, Any] = {
+            "stem": stem,
             "stem_width": stem_width,
             "stage_widths": stage_widths,
             "stage_depths": stage_depths,
             "stage_strides": stage_strides,
+            "stage_cells": stage_cells,
+            "stage_reductions": stage_reductions,
             "head_width": head_width,
         }
-        fixed = {"width_step": width_step, "input_size": input_size, "num_classes": num_classes}
+        further = {name: CellSpec.from_dict(cell, f"cells.{name}") for name, cell in (cells or {}).items()}
+        fixed = {"width_step": width_step, "input_size": input_size, "num_classes": num_classes, "further": further}
         self.template = self._template(form, size, around, fixed)
         self.layouts: Mapping[str, Template] = MappingProxyType(
             {
@@ -168,21 +193,26 @@ class GEMNetSpace(SearchSpace):
         return values
 
     @staticmethod
-    def _template(form: str, size: str, around: Mapping[str, Any], fixed: Mapping[str, int | None]) -> Template:
+    def _template(form: str, size: str, around: Mapping[str, Any], fixed: Mapping[str, Any]) -> Template:
         base = template(form, size)  # type: ignore[arg-type]  # checked inside, with a message
         changes: dict[str, Any] = {key: value for key, value in fixed.items() if value is not None}
         for key, value in around.items():
             if value is not None:
-                changes[key.removeprefix("stage_")] = tuple(value) if key.startswith("stage_") else value
-        made = replace(base, **changes)
-        counts = {key: len(getattr(made, key.removeprefix("stage_"))) for key in around if key.startswith("stage_")}
+                changes[key.removeprefix("stage_")] = tuple(value) if key in _OF_STAGES else value
+        if "stem" in changes:
+            changes["stem"] = read_layers(changes, "stem")
+        whole = {each.name: changes.get(each.name, getattr(base, each.name)) for each in fields(base)}
+        counts = {key: len(whole[key.removeprefix("stage_")]) for key in _OF_STAGES}
+        counts = {
+            key: count for key, count in counts.items() if count or key not in ("stage_cells", "stage_reductions")
+        }
         if len(set(counts.values())) > 1:
             listed = ", ".join(f"{key} {count}" for key, count in counts.items())
             raise SpaceError(
                 f"The stages' lists differ in length: {listed}. Form {form!r} has {len(base.widths)} stages; for "
-                "another number of stages give all three."
+                "another number of stages give all three: widths, depths and strides."
             )
-        return made
+        return Template(**whole)
 
     def _network(self, cell: CellGraph, layout: str | None = None, **macro: Any) -> Genome:
         """The network that repeats a cell, with what surrounds it."""
@@ -285,7 +315,7 @@ class GEMNetSpace(SearchSpace):
     def surroundings(self) -> str:
         """The templates as JSON: what a network depends on besides its candidate."""
         templates = {"": self.template, **self.layouts}
-        return json.dumps({name: asdict(each) for name, each in templates.items()}, sort_keys=True)
+        return json.dumps({name: each.to_dict() for name, each in templates.items()}, sort_keys=True)
 
     def genome(self, candidate: Candidate, name: str = "", origin: str = "") -> Genome:
         """The genome of a candidate's network."""

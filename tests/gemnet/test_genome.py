@@ -17,8 +17,9 @@ from random_genomes import random_genome
 import gemnet
 from gemnet.classics import chain, mobilenetv2, nasbench201, resnet
 from gemnet.errors import GemnetError, GenomeError
-from gemnet.genome import CellSpec, Genome, LayerSpec, StageSpec, template
+from gemnet.genome import CellSpec, Genome, LayerSpec, StageSpec
 from gemnet.macs import macs
+from gemnet.templates import template
 
 
 def valid() -> dict[str, Any]:

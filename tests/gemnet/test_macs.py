@@ -15,10 +15,11 @@ from torch.utils._pytree import tree_leaves
 
 from gemnet.cell_graph import CellGraph, GraphBatch
 from gemnet.errors import GemnetError
-from gemnet.genome import CellSpec, Genome, LayerSpec, StageSpec, template
+from gemnet.genome import CellSpec, Genome, LayerSpec, StageSpec
 from gemnet.macs import CostModel, cost, macs, params
 from gemnet.network import GEMNet
 from gemnet.operations import Cost
+from gemnet.templates import template
 
 
 def counted_macs(genome: Genome, size: tuple[int, int]) -> int:

@@ -19,7 +19,8 @@ import gemnet
 import gemnet.weights
 from gemnet.classics import chain, mobilenetv2
 from gemnet.errors import GemnetError, GenomeError
-from gemnet.genome import Genome, template
+from gemnet.genome import Genome
+from gemnet.templates import template
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 import gemnet.models
 import gemnet.weights
 from gemnet.classics import chain
-from gemnet.genome import template
 from gemnet.network import GEMNet
+from gemnet.templates import template
 from gemnet.training.runner import load_runner_config, select_images
 from gemnet.weights import packaged_weights
 from gemnet.zoo.publish import enter_weights, write_weights

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from gemnet.cell_graph import CellGraph
-from gemnet.genome import template
 from gemnet.macs import cost
 from gemnet.strict import ConfigError
+from gemnet.templates import template
 from nas.evaluation.latency import LatencyError, LatencyModel, LatencyOptions, device_name, fit, fit_to_space, measure
 from nas.evaluation.records import Fidelity
 from nas.spaces.gemnet import GEMNetSpace

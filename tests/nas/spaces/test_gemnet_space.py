@@ -202,3 +202,54 @@ class TestLayouts:
     def test_contradictory_ones_are_refused(self, options: dict, message: str) -> None:
         with pytest.raises(GemnetError, match=message):
             GEMNetSpace(**options)
+
+
+FAST = {
+    "stem": [{"op": "conv4x4_bn_act", "width": 16, "stride": 4}],
+    "stage_strides": [1, 2, 2, 2],
+    "stage_cells": ["conv3x3", "basic", "cell", "mine"],
+    "stage_reductions": [None, None, "extra3", None],
+    "head_width": 0,
+}
+MINE = {"graph": {"ops": ["dw7x7_bn_act"], "edges": [[0, 1], [1, 2]]}, "residual": "pool_conv1x1_bn"}
+
+
+def test_stages_may_have_hand_made_cells_and_reductions_and_costs_stay_exact() -> None:
+    space = GEMNetSpace(
+        "imagenet",
+        input_size=64,
+        choices={"expand": ["conv1x1_bn_act", "dw5x5_bn_conv1x1_bn_act", None], "final_activation": [None, "act"]},
+        layouts={"plain": {}, "fast": FAST},
+        cells={"mine": MINE},
+    )
+    batch = space.sample(40, np.random.default_rng(0))
+    costs = space.macs(batch)
+    for index in range(len(batch)):
+        candidate = space.unpack(batch, index)
+        genome = space.genome(candidate)
+        assert macs.macs(genome) == costs[index]
+        made = dict(candidate.macro)
+        if made["layout"] == "fast":
+            assert [stage.cell for stage in genome.stages] == FAST["stage_cells"]
+            assert genome.stem[0].op == "conv4x4_bn_act"
+            assert genome.stages[2].downsample == "extra3"
+        assert genome.cells["cell"].expand == made["expand"]
+
+
+def test_what_an_evaluation_depends_on_has_the_hand_made_cells_but_is_as_before_without_them() -> None:
+    assert '"cells"' not in GEMNetSpace("imagenet").surroundings
+    assert "dw7x7_bn_act" in GEMNetSpace("imagenet", cells={"mine": MINE}, layouts={"fast": FAST}).surroundings
+
+
+@pytest.mark.parametrize(
+    ("layout", "message"),
+    [
+        ({"stage_cells": ["basik", "cell", "cell", "cell"]}, "Did you mean 'basic'"),
+        ({"stage_cells": ["cell"]}, "differ in length"),
+        ({"stem": [{"op": "conv3x3", "wide": 3}]}, "width"),
+        ({"stem": [{"op": "dw3x3", "width": 3}]}, "dense convolution"),
+    ],
+)
+def test_a_layout_that_makes_no_network_is_refused(layout: dict, message: str) -> None:
+    with pytest.raises(GemnetError, match=message):
+        GEMNetSpace("imagenet", layouts={"bad": layout})

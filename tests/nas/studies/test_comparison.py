@@ -19,7 +19,6 @@ from torch import nn
 from gemnet.cell_graph import CellGraph
 from gemnet.classics import mobilenetv2, nasbench201
 from gemnet.data import datasets
-from gemnet.genome import template
 from gemnet.macs import macs
 from gemnet.models import genome_for
 from gemnet.sources import (
@@ -34,6 +33,7 @@ from gemnet.sources import (
     describe,
 )
 from gemnet.strict import ConfigError
+from gemnet.templates import template
 from gemnet.training.loop import TrainingFailed
 from nas.commands import compare
 from nas.executors.monitor import Monitor
