@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from timm.data import create_transform
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -19,7 +18,7 @@ from torch.utils.data import Dataset
 from gemnet.classification.arrays import SPLITS, ClassificationError
 from gemnet.data.datasets import train_dev_split
 from gemnet.data.folders import image_folder, list_images
-from gemnet.data.image_set import DataError
+from gemnet.data.reading import read_image
 from gemnet.errors import nearest
 from gemnet.registry import DATASETS
 
@@ -97,12 +96,7 @@ class ImageFiles(Dataset):
         """One image: ``inputs`` uint8 (3, side, side), ``labels`` int64 ().
 
         Raises:
-            DataError: it can't be decoded.
+            ImageFileError: it can't be decoded.
         """
         number = int(self.index[place])
-        try:
-            with Image.open(self.paths[number]) as image:
-                pixels = self.transform(image.convert("RGB"))
-        except (OSError, SyntaxError, ValueError) as error:
-            raise DataError(f"{self.paths[number]} can't be read ({error}). Replace or delete it.") from None
-        return {"inputs": pixels, "labels": self.labels[number]}
+        return {"inputs": self.transform(read_image(self.paths[number])), "labels": self.labels[number]}

@@ -17,13 +17,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from gemnet.data.decoded import CACHE_FORMAT, content_digest, decode_images, from_cache, resize
 from gemnet.data.folders import image_folder, read_folder, split_folder
 from gemnet.data.image_set import TIMM_PREFIXES, DataError, ImageSet, data_root
 from gemnet.data.openings import log_opening
+from gemnet.data.reading import as_colour
 
 DIGITS_TEST_SHARE, DIGITS_TEST_SEED = 0.2, 0
 
@@ -199,13 +200,14 @@ def _timm(spec: DataSpec, split: str) -> ImageSet:
 
     def read(index: int) -> Image.Image:
         image, labels[index] = data[index]
-        return image if isinstance(image, Image.Image) else Image.fromarray(np.asarray(image))
+        picture = image if isinstance(image, Image.Image) else Image.fromarray(np.asarray(image))
+        return as_colour(ImageOps.exif_transpose(picture), names[index])
+
+    names = [f"{spec.source}[{index}]" for index in range(length)]
 
     probe = hashlib.sha256(f"{CACHE_FORMAT} {spec.source} {split} {length} {spec.resolution}".encode())
     for index in np.unique(np.linspace(0, length - 1, 64).astype(int)).tolist():
         probe.update(read(index).tobytes() + str(labels[index]).encode())
-
-    names = [f"{spec.source}[{index}]" for index in range(length)]
 
     def decode() -> Tensor:
         return decode_images(read, names, spec.resolution, workers=1)  # readers of streams are not thread-safe

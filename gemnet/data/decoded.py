@@ -16,13 +16,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from gemnet.cache import cache_root, make_cache_folder
 from gemnet.data.image_set import SHOWN, DataError, ImageSet
+from gemnet.data.reading import ImageFileError
 
-CACHE_FORMAT = 1  # part of every cache key: raise it when decoding changes
+CACHE_FORMAT = 2  # part of every cache key: raise it when decoding changes
 CROP_PCT, INTERPOLATION = 1.0, "bicubic"
 """How images become squares, by timm's names: nothing of the shorter side is cut off."""
 
@@ -43,19 +44,28 @@ def resize(images: Tensor, resolution: int | None) -> Tensor:
 def decode_images(
     read: Callable[[int], Image.Image], names: Sequence[str], resolution: int | None, workers: int | None = None
 ) -> Tensor:
-    """Decodes images into one uint8 tensor (n, 3, side, side); grey ones have three equal channels."""
+    """Brings images into one uint8 tensor (n, 3, side, side); grey ones have three equal channels.
+
+    Args:
+        read: gives an image of mode ``RGB``, upright (`gemnet.data.reading`).
+        names: of the images, for messages.
+        resolution: side in pixels; None keeps theirs, which must then be one and the same.
+        workers: threads; None for one a core, at most eight.
+
+    Raises:
+        DataError: images that can't be read, or are not of one square size; the first few are named.
+    """
 
     def pixels(index: int) -> NDArray[np.uint8] | str:
         try:
-            with read(index) as image:
-                if resolution is not None:
-                    image.draft(None, (resolution, resolution))  # JPEG: decode at a fraction of the size
-                upright = ImageOps.exif_transpose(image).convert("RGB")
-                if resolution is not None:
-                    upright = ImageOps.fit(upright, (resolution, resolution), Image.Resampling.BICUBIC)
-                return np.asarray(upright)
-        except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-            return str(error) or type(error).__name__
+            image = read(index)
+            if resolution is not None:
+                image = ImageOps.fit(image, (resolution, resolution), Image.Resampling.BICUBIC)
+            return np.asarray(image)
+        except ImageFileError as error:  # it names the file
+            return str(error)
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            return f"{names[index]} ({str(error) or type(error).__name__})"
 
     with ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:
         images: NDArray[np.uint8] | None = None
@@ -65,13 +75,13 @@ def decode_images(
             warnings.simplefilter("ignore")  # Pillow warns of odd metadata, file by file
             for index, result in enumerate(pool.map(pixels, range(len(names)), chunksize=64)):
                 if isinstance(result, str):
-                    bad.append(f"{names[index]} ({result})")
+                    bad.append(result)
                     continue
                 if images is None:
                     images = np.zeros((len(names), 3, *result.shape[:2]), dtype=np.uint8)
-                    first = names[index]
+                    first = f"{names[index]} is {result.shape[1]}x{result.shape[0]}"
                 if result.shape[:2] != images.shape[2:] or result.shape[0] != result.shape[1]:
-                    other.append(f"{names[index]} {result.shape[1]}x{result.shape[0]}")
+                    other.append(f"{names[index]} is {result.shape[1]}x{result.shape[0]}")
                     continue
                 images[index] = result.transpose(2, 0, 1)
     if bad:
@@ -82,8 +92,10 @@ def decode_images(
     assert images is not None
     if other:
         raise DataError(
-            f"Images are not of one square size: {first} is {images.shape[3]}x{images.shape[2]}, but "
-            f"{other[0]}. Set the data set's resolution, and they are resized and cropped to it."
+            f"{len(other)} of {len(names)} images are not of one square size: {first}"
+            + ("" if other[0] == first else f", but {other[0]}")
+            + ". Give a side in pixels (data.resolution=64 in a search, resolution=64 in a data set): each is then "
+            "resized and its centre cropped to a square."
         )
     return torch.from_numpy(images)
 
@@ -98,23 +110,40 @@ def content_digest(images: Tensor, labels: Tensor, classes: Sequence[str]) -> st
 def from_cache(
     key: str, decode: Callable[[], Tensor], labels: Sequence[int], classes: tuple[str, ...] | None
 ) -> ImageSet:
-    """Maps the set from the cache, decoding it into there first where it is missing."""
+    """Maps the set from the cache, decoding it into there first where it is missing or damaged."""
     folder = cache_root() / "images" / key
-    if not (folder / "set.json").is_file():
+    about = _read_entry(folder)
+    if about is None:
         make_cache_folder(folder.parent)
         images = decode()
         targets = torch.tensor(labels, dtype=torch.int64)
         names = classes or tuple(str(label) for label in range(int(targets.max()) + 1))
         if len(names) < 2:
             raise DataError(f"The data set has one class only ({names[0]!r}); at least two are needed.")
-        about = {"shape": list(images.shape), "classes": list(names), "digest": content_digest(images, targets, names)}
-        _store(folder, images, targets, about)
-    about = json.loads((folder / "set.json").read_text(encoding="utf-8"))
+        made = {"shape": list(images.shape), "classes": list(names), "digest": content_digest(images, targets, names)}
+        _store(folder, images, targets, made)
+        about = _read_entry(folder)
+        if about is None:
+            raise DataError(
+                f"The image cache {folder} can't be written and read again. Delete it, or set GEMNET_CACHE."
+            )
     shape = about["shape"]
     # Private mapping: pages are shared by all processes until somebody writes, which nobody does.
     flat = torch.from_file(str(folder / "images.u8"), shared=False, size=int(np.prod(shape)), dtype=torch.uint8)
     targets = torch.from_numpy(np.load(folder / "labels.npy"))
     return ImageSet(flat.view(shape), targets, tuple(about["classes"]), about["digest"])
+
+
+def _read_entry(folder: Path) -> dict[str, Any] | None:
+    """What a cache entry says about itself; None where there is none, or where its files are not what it says."""
+    try:
+        about = json.loads((folder / "set.json").read_text(encoding="utf-8"))
+        size = (folder / "images.u8").stat().st_size
+        labels = np.load(folder / "labels.npy", allow_pickle=False)
+        whole = size == int(np.prod(about["shape"])) and labels.shape == (about["shape"][0],)
+        return about if whole and len(about["digest"]) == 16 and len(about["classes"]) > int(labels.max()) else None
+    except (OSError, ValueError, TypeError, KeyError, IndexError, EOFError):
+        return None
 
 
 def _store(folder: Path, images: Tensor, labels: Tensor, about: dict[str, Any]) -> None:
@@ -133,8 +162,10 @@ def _store(folder: Path, images: Tensor, labels: Tensor, about: dict[str, Any]) 
         complete.mkdir()
         for name in ("images.u8", "labels.npy", "set.json"):
             (Path(scratch) / name).rename(complete / name)
+        if folder.exists() and _read_entry(folder) is None:
+            shutil.rmtree(folder, ignore_errors=True)  # damaged
         try:
             complete.rename(folder)
         except OSError:  # another process was first: its entry is the same
-            if not (folder / "set.json").is_file():
+            if _read_entry(folder) is None:
                 raise

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,8 +13,11 @@ from PIL import Image
 from torch import Tensor
 
 from gemnet.data.decoded import CACHE_FORMAT, decode_images, from_cache
-from gemnet.data.image_set import IMAGE_EXTENSIONS, SPLIT_FOLDERS, TIMM_PREFIXES, DataError, ImageSet, data_root
+from gemnet.data.image_set import SHOWN, SPLIT_FOLDERS, TIMM_PREFIXES, DataError, ImageSet, data_root
+from gemnet.data.reading import image_extensions, read_image
 from gemnet.errors import nearest
+
+logger = logging.getLogger("gemnet.data")
 
 
 def image_folder(source: str, root: str | None = None) -> Path:
@@ -54,10 +59,10 @@ def read_folder(root: Path, split: str, resolution: int | None) -> ImageSet:
     manifest = hashlib.sha256(f"{CACHE_FORMAT} {resolution}\n".encode())
     for file in files:
         status = file.stat()
-        manifest.update(f"{file.path} {status.st_size} {status.st_mtime_ns}\n".encode())
+        manifest.update(os.fsencode(file.path) + f" {status.st_size} {status.st_mtime_ns}\n".encode())
 
     def read(index: int) -> Image.Image:
-        return Image.open(files[index].path)
+        return read_image(files[index].path, side=resolution)
 
     def decode() -> Tensor:
         return decode_images(read, [file.path for file in files], resolution)
@@ -83,7 +88,19 @@ def split_folder(root: Path, split: str) -> Path:
 
 
 def _class_folders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    try:
+        found = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    except OSError as error:
+        raise DataError(f"{folder} can't be read ({error.strerror}). Check its permissions.") from None
+    for path in found:
+        try:
+            path.name.encode()
+        except UnicodeEncodeError:
+            raise DataError(
+                f"Class folder {os.fsencode(path)!r} has a name that is not UTF-8. Rename it: class names are kept "
+                "with the weights."
+            ) from None
+    return found
 
 
 def _check_test_classes(root: Path, test: Path) -> None:
@@ -102,20 +119,22 @@ def _check_test_classes(root: Path, test: Path) -> None:
 
 
 def _scan(folder: Path) -> tuple[tuple[str, ...], list[os.DirEntry[str]], list[int]]:
-    """Classes, files and labels of a folder, in alphabetical order."""
+    """Classes, files and labels of a folder, in alphabetical order. What is no image is left out and counted."""
     subfolders = _class_folders(folder)
     if not subfolders:
         raise DataError(f"{folder} has no subfolders. Expected one for each class, with its images inside.")
     files: list[os.DirEntry[str]] = []
     labels: list[int] = []
+    others: list[str] = []
     for label, subfolder in enumerate(subfolders):
         entries = sorted(_walk(subfolder), key=lambda entry: entry.path)
-        images = [entry for entry in entries if os.path.splitext(entry.name)[1].lower() in IMAGE_EXTENSIONS]
+        images = [entry for entry in entries if _ending(entry.name) in image_extensions()]
+        others += [entry.path for entry in entries if _ending(entry.name) not in image_extensions()]
         if not images:
             found = f"only files such as {entries[0].name!r}" if entries else "nothing"
             raise DataError(
                 f"Class folder {subfolder} holds no images ({found}). Known types: "
-                f"{', '.join(sorted(IMAGE_EXTENSIONS))}. Add images or remove the folder."
+                f"{', '.join(sorted(image_extensions()))}. Add images or remove the folder."
             )
         files += images
         labels += [label] * len(images)
@@ -123,16 +142,31 @@ def _scan(folder: Path) -> tuple[tuple[str, ...], list[os.DirEntry[str]], list[i
         raise DataError(
             f"{folder} has one class only ({subfolders[0].name!r}); telling images apart takes at least two folders."
         )
+    if others:
+        endings = Counter(_ending(name) or "without an ending" for name in others).most_common(SHOWN)
+        shown = ", ".join(f"{count} {ending}" for ending, count in endings)
+        logger.warning("%s: %d files are no images and are left out: %s (%a).", folder, len(others), shown, others[0])
     return tuple(path.name for path in subfolders), files, labels
 
 
-def _walk(folder: str | os.PathLike[str]) -> Iterator[os.DirEntry[str]]:
+def _ending(name: str) -> str:
+    return os.path.splitext(name)[1].lower()
+
+
+def _walk(folder: str | os.PathLike[str], above: tuple[tuple[int, int], ...] = ()) -> Iterator[os.DirEntry[str]]:
     """All files below a folder but hidden ones. Directory entries know their kind: no extra look at each file."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir():
-                yield from _walk(entry.path)
-            elif entry.is_file():
-                yield entry
+    try:
+        status = os.stat(folder)
+        here = (status.st_dev, status.st_ino)
+        if here in above:
+            raise DataError(f"{os.fspath(folder)!r} leads back to a folder it lies in. Remove this link.")
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir():
+                    yield from _walk(entry.path, (*above, here))
+                elif entry.is_file():
+                    yield entry
+    except OSError as error:
+        raise DataError(f"{os.fspath(folder)!r} can't be read ({error.strerror}). Check its permissions.") from None

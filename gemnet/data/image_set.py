@@ -10,12 +10,6 @@ from torch import Tensor
 
 from gemnet.errors import GemnetError
 
-IMAGE_EXTENSIONS = frozenset(
-    (".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-)
-"""What Pillow decodes without plugins."""
-
-
 TIMM_PREFIXES = ("torch/", "hfds/", "hfids/", "tfds/", "wds/")
 SPLIT_FOLDERS = {"train": ("train", "training"), "val": ("val", "validation", "test")}
 

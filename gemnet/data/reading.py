@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+from functools import lru_cache
 from typing import IO, Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from gemnet.errors import GemnetError
 
 FULL_RANGE = frozenset(("PNG", "PPM"))
 """Formats whose grey levels in Pillow's mode ``I`` are 16 bits wide, whatever the mode could hold."""
+HEADERS_ONLY = frozenset(("BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"))
+"""Formats that Pillow recognises but decodes with the help of other programs only, or not at all."""
 BACKDROP = 128
 """Grey that transparent images are laid on: whatever colour a shape has, it stands out."""
 ORIENTATIONS = range(1, 9)
@@ -25,6 +28,14 @@ ORIENTATIONS = range(1, 9)
 
 class ImageFileError(GemnetError):
     """An image file that can't be read as it was meant. The message names it."""
+
+
+@lru_cache(maxsize=1)
+def image_extensions() -> frozenset[str]:
+    """Endings of the files that the installed Pillow decodes, with their dot, in small letters."""
+    Image.init()
+    known = Image.registered_extensions().items()
+    return frozenset(ending.lower() for ending, kind in known if kind in Image.OPEN and kind not in HEADERS_ONLY)
 
 
 def open_image(file: str | os.PathLike[str] | IO[bytes]) -> Image.Image:
@@ -85,14 +96,23 @@ def read_image(file: str | os.PathLike[str] | IO[bytes], upright: bool = True, s
             image.load()
             if upright and turned != 1:
                 image = ImageOps.exif_transpose(image)
-            return _as_colour(image, _name(file))
+            return as_colour(image, _name(file))
         except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
             if isinstance(error, ImageFileError):
                 raise
             raise _undecodable(_name(file), error) from None
 
 
-def _as_colour(image: Image.Image, name: str) -> Image.Image:
+def as_colour(image: Image.Image, name: str) -> Image.Image:
+    """A decoded image as 8-bit colour, as `read_image` says.
+
+    Args:
+        image: of any mode.
+        name: for messages.
+
+    Raises:
+        ImageFileError: its levels have no range.
+    """
     mode = image.mode
     if mode.startswith("I;16") or (mode == "I" and image.format in FULL_RANGE):
         image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))

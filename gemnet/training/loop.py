@@ -22,7 +22,8 @@ from gemnet.metadata import Metadata
 from gemnet.training.augmentation import Augmentation, normalised, on_byte_scale
 
 LOSS_CHECK_INTERVAL = 20  # steps between looks at the loss: each look makes a GPU wait
-EVALUATION_BATCH = 500
+EVALUATION_BATCH, EVALUATION_PIXELS = 500, 500 * 96 * 96
+"""Images measured at once: so many, or fewer where they are large, since memory goes with the pixels."""
 
 
 class RecipeError(GemnetError):
@@ -365,6 +366,11 @@ def batches(
             yield augment(data.images[index], generator), data.labels[index].to(device)
 
 
+def evaluation_batch(side: int) -> int:
+    """How many images of ``side`` x ``side`` pixels are measured at once."""
+    return max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // side**2))
+
+
 @torch.no_grad()
 def measure(model: nn.Module, data: TrainingData, device: torch.device | str = "cpu") -> float:
     """Top-1 on the development images, in percent. The model is left in eval mode."""
@@ -372,7 +378,7 @@ def measure(model: nn.Module, data: TrainingData, device: torch.device | str = "
     model.eval()
     mean, std = on_byte_scale(data.mean, device), on_byte_scale(data.std, device)
     correct = 0
-    for index in data.dev.split(EVALUATION_BATCH):
+    for index in data.dev.split(evaluation_batch(data.resolution)):
         logits = model(normalised(data.images[index].to(device), mean, std))
         correct += int((logits.argmax(1) == data.labels[index].to(device)).sum())
     return 100.0 * correct / len(data.dev)

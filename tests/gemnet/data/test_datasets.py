@@ -134,7 +134,7 @@ def test_every_opening_of_the_test_part_is_logged(folder, tmp_path):
 
 def test_mixed_sizes_need_a_resolution_and_get_it(folder):
     Image.fromarray(pixels(5, 30, 20)).save(folder / "train/bee/wide.png")
-    with pytest.raises(DataError, match=r"wide\.png 20x30.*resolution"):
+    with pytest.raises(DataError, match=r"wide\.png is 20x30.*resolution"):
         load_train_images(DataSpec(str(folder)))
     images = load_train_images(DataSpec(str(folder), resolution=10))
     assert images.images.shape == (13, 3, 10, 10)
@@ -154,6 +154,71 @@ def test_grey_palette_and_rotated_images_become_upright_colour(tmp_path):
     assert torch.equal(images.images[0, 0], images.images[0, 2])
     upright = np.ascontiguousarray(pixels(3)[::-1, ::-1])
     assert torch.equal(images.images[2], torch.from_numpy(upright).permute(2, 0, 1))
+
+
+def test_16_bit_grey_keeps_its_shades(tmp_path):
+    levels = pixels(4)[:, :, 0]
+    for name, image in (
+        ("eight", Image.fromarray(levels)),
+        ("sixteen", Image.fromarray(levels.astype(np.uint16) * 257)),
+    ):
+        (tmp_path / name / "x").mkdir(parents=True)
+        (tmp_path / name / "y").mkdir()
+        image.save(tmp_path / name / "x/a.png")
+        image.save(tmp_path / name / "y/a.png")
+    eight, sixteen = (load_train_images(DataSpec(str(tmp_path / name))) for name in ("eight", "sixteen"))
+    assert torch.equal(eight.images, sixteen.images)
+
+
+def test_levels_without_a_range_are_refused_by_name(tmp_path):
+    for name in ("x", "y"):
+        (tmp_path / name).mkdir()
+        Image.fromarray(pixels(4)[:, :, 0].astype(np.float32)).save(tmp_path / name / "odd.tiff")
+    with pytest.raises(DataError, match=r"odd\.tiff.*fractions"):
+        load_train_images(DataSpec(str(tmp_path)))
+
+
+def test_a_shape_that_is_in_the_alpha_channel_alone_is_seen(tmp_path):
+    for name, alpha in (("x", 0), ("y", 255)):
+        (tmp_path / name).mkdir()
+        Image.new("RGBA", (8, 8), (255, 255, 255, alpha)).save(tmp_path / name / "a.png")
+    images = load_train_images(DataSpec(str(tmp_path))).images
+    assert not torch.equal(images[0], images[1])
+
+
+def test_every_ending_that_pillow_reads_counts_and_the_rest_is_named(folder, caplog):
+    for name in ("photo.jfif", "photo.jpe", "photo.tga"):
+        Image.fromarray(pixels(7)).save(folder / "train/ant" / name)
+    (folder / "train/ant/notes.txt").write_text("")
+    (folder / "train/bee/film.mp4").write_text("")
+    images = load_train_images(DataSpec(str(folder)))
+    assert torch.bincount(images.labels).tolist() == [7, 4, 4]
+    assert "2 files are no images" in caplog.text
+    assert ".txt" in caplog.text
+
+
+@pytest.mark.parametrize("damage", ["shorter", "gone", "no json", "labels"])
+def test_a_damaged_cache_is_made_anew(folder, tmp_path, damage):
+    first = load_train_images(DataSpec(str(folder)))
+    digest, values = first.digest, first.images.clone()
+    del first
+    entry = next((tmp_path / "cache").rglob("set.json")).parent
+    if damage == "shorter":
+        (entry / "images.u8").write_bytes(b"x")
+    elif damage == "gone":
+        (entry / "images.u8").unlink()
+    elif damage == "no json":
+        (entry / "set.json").write_text("{")
+    else:
+        (entry / "labels.npy").write_bytes(b"")
+    again = load_train_images(DataSpec(str(folder)))
+    assert again.digest == digest
+    assert torch.equal(again.images, values)
+
+
+def test_a_file_name_that_is_not_utf8_is_read(folder):
+    os.rename(folder / "train/ant/0.png", os.fsencode(folder / "train/ant") + b"/0\xff.png")
+    assert len(load_train_images(DataSpec(str(folder)))) == 12
 
 
 class TestBadFolders:
@@ -179,6 +244,21 @@ class TestBadFolders:
         (folder / "train/dog").mkdir()
         (folder / "train/dog/notes.txt").write_text("")
         self.check(folder, "dog", "notes.txt", ".webp")
+
+    def test_link_to_a_folder_above(self, folder):
+        (folder / "train/cat/loop").symlink_to(folder / "train", target_is_directory=True)
+        self.check(folder, "loop", "link")
+
+    def test_class_name_that_is_not_utf8(self, folder):
+        os.rename(folder / "train/ant", os.fsencode(folder / "train") + b"/a\xfft")
+        self.check(folder, "UTF-8", r"a\xfft")
+
+    def test_folder_without_permission(self, folder, monkeypatch):
+        def refuse(path):
+            raise PermissionError(13, "Permission denied", path)
+
+        monkeypatch.setattr(os, "scandir", refuse)
+        self.check(folder, "train", "Permission denied")
 
     def test_one_class(self, tmp_path):
         (tmp_path / "one/ant").mkdir(parents=True)
@@ -216,7 +296,7 @@ class TestBadFolders:
         class Full:
             free = 10
 
-        monkeypatch.setattr(datasets.shutil, "disk_usage", lambda _: Full)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: Full)
         self.check(folder, "GEMNET_CACHE")
         assert not list((tmp_path / "cache").rglob("*.u8"))
 
