@@ -54,5 +54,5 @@ def test_missing_folders_splits_and_unreadable_images_are_named(folder: Path, tm
     broken = draw_images(tmp_path / "broken", train=2, test=1)
     (broken / "val/red/0.png").write_bytes(b"not an image")
     data = ImageFiles(str(broken), split="val")
-    with pytest.raises(GemnetError, match=r"red/0\.png can't be read"):
+    with pytest.raises(GemnetError, match=r"red/0\.png: can't be decoded"):
         [data[place] for place in range(len(data))]
