@@ -10,8 +10,8 @@ import torch
 from mmengine.evaluator import BaseMetric
 from torch import Tensor
 
-from gemnet.classification.confusion import Confusion
 from gemnet.registry import METRICS
+from gemnet.training.confusion import Confusion
 
 
 @METRICS.register_module()

@@ -9,6 +9,7 @@ The official test images (`val`) are never read here unless they are asked for b
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,6 +28,11 @@ from gemnet.data.openings import log_opening
 from gemnet.data.reading import as_colour
 
 DIGITS_TEST_SHARE, DIGITS_TEST_SEED = 0.2, 0
+BALANCES = (None, "sampler", "weights")
+IMBALANCE = 5
+"""Times the images of the smallest class that the largest must have for a note."""
+
+logger = logging.getLogger("gemnet.data")
 
 
 @dataclass(frozen=True)
@@ -42,9 +48,11 @@ class DataSpec:
             must then be one and the same.
         dev_fraction: share of the training images, of each class alike, set aside to measure candidates on.
         split_seed: draws that share.
+        balance: what is done about classes of unequal size: ``sampler`` draws images so that each class comes equally
+            often, ``weights`` weighs the loss so that each class counts equally; None leaves them as they are.
 
     Raises:
-        DataError: a share outside (0, 1), or a resolution that is not positive.
+        DataError: a share outside (0, 1), a resolution that is not positive, an unknown way to balance.
     """
 
     source: str = "digits"
@@ -52,12 +60,15 @@ class DataSpec:
     resolution: int | None = None
     dev_fraction: float = 0.2
     split_seed: int = 0
+    balance: str | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.dev_fraction < 1:
             raise DataError(f"dev_fraction lies between 0 and 1, got {self.dev_fraction}.")
         if self.resolution is not None and self.resolution < 1:
             raise DataError(f"resolution is a positive number of pixels, got {self.resolution}.")
+        if self.balance not in BALANCES:
+            raise DataError(f"balance is one of {', '.join(map(str, BALANCES))}, got {self.balance!r}.")
 
 
 def load_train_images(spec: DataSpec) -> ImageSet:
@@ -66,7 +77,22 @@ def load_train_images(spec: DataSpec) -> ImageSet:
     Raises:
         DataError: missing, empty, of one class, unreadable or of mixed sizes; the message names the culprit.
     """
-    return _load(spec, "train")
+    images = _load(spec, "train")
+    if spec.balance is None and (note := imbalance_note(images.labels, images.classes)):
+        logger.warning("%s: %s", spec.source, note)
+    return images
+
+
+def imbalance_note(labels: Tensor, classes: Sequence[str]) -> str:
+    """A sentence where one class has at least five times the images of another; "" elsewhere."""
+    counts = torch.bincount(labels, minlength=len(classes))
+    most, least = int(counts.argmax()), int(counts.argmin())
+    if counts[most] < IMBALANCE * counts[least]:
+        return ""
+    return (
+        f"class {classes[most]!r} has {int(counts[most])} images, {classes[least]!r} has {int(counts[least])}. Look at "
+        "balanced accuracy, too; data.balance=sampler or weights makes classes count alike in a search."
+    )
 
 
 def open_test_images(spec: DataSpec, log: str | os.PathLike[str], purpose: str) -> ImageSet:

@@ -20,6 +20,7 @@ from gemnet.data.image_set import ImageSet
 from gemnet.errors import GemnetError
 from gemnet.metadata import Metadata
 from gemnet.training.augmentation import Augmentation, normalised, on_byte_scale
+from gemnet.training.confusion import Confusion
 
 LOSS_CHECK_INTERVAL = 20  # steps between looks at the loss: each look makes a GPU wait
 EVALUATION_BATCH, EVALUATION_PIXELS = 500, 500 * 96 * 96
@@ -101,6 +102,7 @@ class TrainingData:
         mean: of each channel, in [0, 1].
         std: of each channel, in [0, 1].
         digest: of the data set.
+        balance: see `gemnet.data.datasets.DataSpec`.
     """
 
     images: Tensor
@@ -111,6 +113,7 @@ class TrainingData:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     digest: str
+    balance: str | None = None
 
     def metadata(self) -> Metadata:
         """What weights that are trained on these images say about themselves; the network is still to be named."""
@@ -124,6 +127,12 @@ class TrainingData:
             std=tuple(map(float, self.std)),
             classes=self.classes,
         )
+
+    def class_weights(self) -> Tensor:
+        """What an image of each class counts so that the classes of the training part count alike; mean 1 over them."""
+        counts = torch.bincount(self.labels[self.train], minlength=len(self.classes)).clamp(min=1)
+        weights = counts.sum() / (len(counts) * counts.to(torch.float32))
+        return weights
 
     @property
     def channels(self) -> int:
@@ -157,12 +166,14 @@ class TrainingResult:
 
     Args:
         accuracy: top-1 on the development images at the end, in percent.
+        balanced: mean over the classes of the share of their development images that are recognised, in percent.
         history: one record an epoch.
         seconds: wall-clock time.
         images_per_second: training speed, measurement left out.
     """
 
     accuracy: float
+    balanced: float
     history: tuple[EpochRecord, ...]
     seconds: float
     images_per_second: float
@@ -186,6 +197,7 @@ def load_data(spec: DataSpec) -> TrainingData:
         mean,
         std,
         images.digest,
+        spec.balance,
     )
 
 
@@ -226,6 +238,7 @@ def at_fidelity(data: TrainingData, resolution: int | None = None, subset: float
         mean=data.mean,
         std=data.std,
         digest=data.digest,
+        balance=data.balance,
     )
 
 
@@ -286,7 +299,8 @@ def _train(
     total = epochs * steps_per_epoch
     generator = torch.Generator().manual_seed(seed)
     history: list[EpochRecord] = []
-    step, training_seconds, accuracy = 0, 0.0, 0.0
+    weights = data.class_weights().to(device) if data.balance == "weights" else None
+    step, training_seconds, result = 0, 0.0, None
     for epoch in range(1, epochs + 1):
         epoch_started = time.perf_counter()
         model.train()
@@ -295,7 +309,7 @@ def _train(
             rate = learning_rate(recipe, step, total)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            loss = F.cross_entropy(model(images), labels, label_smoothing=recipe.label_smoothing)
+            loss = F.cross_entropy(model(images), labels, weights, label_smoothing=recipe.label_smoothing)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
@@ -315,14 +329,20 @@ def _train(
         training_seconds += time.perf_counter() - epoch_started
         measured = None
         if epoch == epochs or (measure_every and epoch % measure_every == 0):
-            measured = accuracy = measure(average.module if average is not None else model, data, device)
+            result = confusion(average.module if average is not None else model, data, device)
+            measured = result.accuracy
         history.append(EpochRecord(epoch, mean_loss, measured))
         if on_epoch is not None:
             on_epoch(history[-1])
     if average is not None:
         model.load_state_dict(average.module.state_dict())
+    assert result is not None  # the last epoch is measured
     return TrainingResult(
-        accuracy, tuple(history), time.perf_counter() - started, total * batch_size / max(training_seconds, 1e-9)
+        result.accuracy,
+        result.balanced_accuracy,
+        tuple(history),
+        time.perf_counter() - started,
+        total * batch_size / max(training_seconds, 1e-9),
     )
 
 
@@ -360,7 +380,11 @@ def batches(
         Normalised float32 images (batch_size, channels, side, side) in channels_last, and labels (batch_size,).
     """
     augment = Augmentation(data.mean, data.std, recipe.crop, recipe.flip, recipe.cutout, device)
-    order = data.train[torch.randperm(len(data.train), generator=generator)]
+    if data.balance == "sampler":
+        chances = data.class_weights()[data.labels[data.train]]
+        order = data.train[torch.multinomial(chances, len(data.train), replacement=True, generator=generator)]
+    else:
+        order = data.train[torch.randperm(len(data.train), generator=generator)]
     for index in order.split(batch_size):
         if len(index) == batch_size:
             yield augment(data.images[index], generator), data.labels[index].to(device)
@@ -371,17 +395,22 @@ def evaluation_batch(side: int) -> int:
     return max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // side**2))
 
 
-@torch.no_grad()
 def measure(model: nn.Module, data: TrainingData, device: torch.device | str = "cpu") -> float:
     """Top-1 on the development images, in percent. The model is left in eval mode."""
+    return confusion(model, data, device).accuracy
+
+
+@torch.no_grad()
+def confusion(model: nn.Module, data: TrainingData, device: torch.device | str = "cpu") -> Confusion:
+    """What the development images of each class are taken for. The model is left in eval mode."""
     device = torch.device(device)
     model.eval()
     mean, std = on_byte_scale(data.mean, device), on_byte_scale(data.std, device)
-    correct = 0
-    for index in data.dev.split(evaluation_batch(data.resolution)):
-        logits = model(normalised(data.images[index].to(device), mean, std))
-        correct += int((logits.argmax(1) == data.labels[index].to(device)).sum())
-    return 100.0 * correct / len(data.dev)
+    predicted = [
+        model(normalised(data.images[index].to(device), mean, std)).argmax(1).cpu()
+        for index in data.dev.split(evaluation_batch(data.resolution))
+    ]
+    return Confusion.of(data.labels[data.dev], torch.cat(predicted), data.classes)
 
 
 def _moving_average(model: nn.Module, decay: float | None) -> torch.optim.swa_utils.AveragedModel | None:

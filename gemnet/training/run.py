@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from gemnet.training.confusion import Confusion
 from gemnet.training.runner import (
     RunnerError,
     build_for_training,
+    confusions,
     draw_detections,
     find_runner_config,
     latest_checkpoint,
@@ -66,6 +68,7 @@ def measure_checkpoint(
     final: bool = False,
     show_dir: str | None = None,
     launcher: str = "none",
+    on_classes: Callable[[Confusion], None] | None = None,
 ) -> dict[str, float]:
     """Measures a checkpoint on a config's development images; returns the figures by name.
 
@@ -77,6 +80,7 @@ def measure_checkpoint(
         final: whether the official test images are measured on instead, and their opening is written down.
         show_dir: folder for pictures with a detector's boxes; None for none.
         launcher: who started this process: ``none``, ``pytorch`` or ``slurm``.
+        on_classes: is told what the images of each class were taken for; not of a detector.
 
     Raises:
         GemnetError: something is to be mended before anything is measured.
@@ -89,4 +93,8 @@ def measure_checkpoint(
         draw_detections(config, show_dir, final)
     runner = make_runner(config, folder, launcher, load_from=checkpoint, exact=True)
     opened()
-    return {key: float(value) for key, value in measure(runner, final=final or bool(show_dir)).items()}
+    figures = {key: float(value) for key, value in measure(runner, final=final or bool(show_dir)).items()}
+    if on_classes is not None:
+        for found in confusions(runner):
+            on_classes(found)
+    return figures

@@ -23,6 +23,7 @@ from mmengine.runner import Runner, find_latest_checkpoint
 from torch import Tensor, nn
 
 from gemnet.checkpoint import CheckpointError, describe_mismatch, guard_mmengine, load_checkpoint, state_dict_of
+from gemnet.classification.metric import Accuracy
 from gemnet.data.openings import log_opening
 from gemnet.detection.channels import check_num_classes, fill_channels
 from gemnet.errors import GemnetError, nearest
@@ -31,6 +32,7 @@ from gemnet.models import registered_names
 from gemnet.registry import DATASETS
 from gemnet.strict import config_folder
 from gemnet.training.config_variables import RUNNER_KEYS, read_config
+from gemnet.training.confusion import Confusion
 from gemnet.weights import find_weights
 
 FURTHER_KEYS = frozenset(
@@ -372,6 +374,13 @@ def measure(runner: Runner, final: bool) -> dict[str, float]:
         else:
             runner._val_loop = runner.build_val_loop(runner._val_loop)
     return runner.test() if final else runner.val()
+
+
+def confusions(runner: Runner) -> list[Confusion]:
+    """What a classifier's images were taken for in the last measurement; none of a detector's."""
+    loops = (runner._val_loop, runner._test_loop)
+    metrics = [metric for loop in loops if hasattr(loop, "evaluator") for metric in loop.evaluator.metrics]
+    return [metric.confusion_ for metric in metrics if isinstance(metric, Accuracy) and metric.confusion_ is not None]
 
 
 def latest_checkpoint(work_dir: str | os.PathLike[str]) -> str | None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
+from gemnet.training.confusion import Confusion
 from nas.executors.monitor import Monitor
 from nas.search.ending import duration
 
@@ -81,3 +83,11 @@ class ConsoleMonitor(Monitor):
         """Takes the bar off the screen and closes the log."""
         self.end()
         self._handler.close()
+
+
+def show_confusion(found: Confusion) -> None:
+    """Prints the figures of each class, and the pairs that are confused most."""
+    console = Console(soft_wrap=True) if sys.stdout.isatty() else Console(soft_wrap=True, width=100)
+    console.print(found.table())
+    for true, taken, count in found.most_confused():
+        console.print(f"{count} of {true!r} taken for {taken!r}", highlight=False, markup=False)

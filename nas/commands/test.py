@@ -6,6 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
+from nas.commands.console import show_confusion
 from nas.commands.entry import command
 from nas.commands.options import make_folder_of, options_action
 
@@ -34,6 +35,7 @@ def main(program: str, arguments: list[str]) -> int:
             final=options.final,
             show_dir=options.show_dir,
             launcher=options.launcher,
+            on_classes=show_confusion,
         )
     finally:
         if torch.distributed.is_initialized():

@@ -20,9 +20,10 @@ from gemnet.machine import limited_threads
 from gemnet.macs import macs
 from gemnet.metadata import read_metadata, save_weights
 from gemnet.network import GEMNet
-from gemnet.training.loop import TrainingData, measure, train
+from gemnet.training.confusion import Confusion
+from gemnet.training.loop import TrainingData, confusion, train
 from nas.evaluation.records import Evaluation, Fidelity, Proposal
-from nas.evaluation.training import TrainingEvaluator, failure_reason
+from nas.evaluation.training import BALANCED, TrainingEvaluator, failure_reason
 from nas.spaces.base import Candidate
 
 
@@ -88,13 +89,14 @@ class NetworkTrainer:
                 model = self.evaluator.build(genome, seed)
                 size = float(sum(parameter.numel() for parameter in model.parameters()))
                 result = train(model, data, self.evaluator.recipe, epochs, seed, self.evaluator.device, time_limit)
-                metrics = {"images_per_second": result.images_per_second}
+                metrics = {"images_per_second": result.images_per_second, BALANCED: result.balanced}
                 if weights is not None:
                     notes = {"accuracy": f"{result.accuracy:.2f}", "epochs": str(epochs), "seed": str(seed)}
                     save_weights(weights, model.state_dict(), data.metadata().replace(genome=model.genome, notes=notes))
                 if test_log is not None:
                     try:
-                        metrics["test_accuracy"] = self._test_accuracy(model, data, test_log)
+                        seen = self._on_test_images(model, data, test_log)
+                        metrics |= {"test_accuracy": seen.accuracy, f"test_{BALANCED}": seen.balanced_accuracy}
                     except DataError as error:  # a figure less, but the training stands
                         print(f"No figure on the test images: {error}", file=sys.stderr)
         except Exception as error:  # out of memory, a network that can't run: a result like any other
@@ -102,13 +104,10 @@ class NetworkTrainer:
             return Evaluation(proposal, "failed", None, cost, size, seconds, failure_reason(error))
         return Evaluation(proposal, "ok", result.accuracy, cost, size, time.perf_counter() - started, metrics=metrics)
 
-    def _test_accuracy(self, model: GEMNet, data: TrainingData, log: Path) -> float:
+    def _on_test_images(self, model: GEMNet, data: TrainingData, log: Path) -> Confusion:
         test = open_test_images(self.evaluator.data, log, "final figure of a network of a search")
-        return measure(
-            model,
-            replace(data, images=test.images, labels=test.labels, dev=torch.arange(len(test))),
-            self.evaluator.device,
-        )
+        images = replace(data, images=test.images, labels=test.labels, dev=torch.arange(len(test)))
+        return confusion(model, images, self.evaluator.device)
 
 
 def holds_weights(path: Path, genome: Genome, epochs: int, seed: int) -> bool:

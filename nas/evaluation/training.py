@@ -27,6 +27,8 @@ from nas.evaluation.zero_cost import BATCH, log_input_gradient
 from nas.spaces.base import Candidate
 
 EVALUATION_VERSION = 3  # raise it when a change of code changes results: old evaluations are then not reused
+BALANCED = "balanced_accuracy"
+"""The metric that holds the balanced accuracy on the development images, in percent."""
 KEPT_FIDELITIES = 2  # prepared data sets held in memory: the search's fidelity and one it is promoting to
 
 
@@ -95,6 +97,8 @@ class TrainingEvaluator:
             "threads": self.threads if torch.device(self.device).type == "cpu" else 0,
             "torch": torch.__version__,
         }
+        if self.data.balance is not None:
+            parts["balance"] = self.data.balance
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
     def evaluate(self, proposal: Proposal) -> Evaluation:
@@ -103,7 +107,7 @@ class TrainingEvaluator:
         Returns:
             Top-1 on the development images in percent, or a failure with its reason: a loss that is not finite, the
             time limit, no memory, an error while the network is built or run. ``metrics`` holds the last epoch's
-            ``loss`` and ``images_per_second``.
+            ``loss``, ``images_per_second`` and ``balanced_accuracy``.
 
         Raises:
             DataError: the data set can't be read: that is no candidate's fault.
@@ -138,7 +142,11 @@ class TrainingEvaluator:
             macs,
             params,
             time.perf_counter() - started,
-            metrics={"loss": result.history[-1].loss, "images_per_second": result.images_per_second},
+            metrics={
+                "loss": result.history[-1].loss,
+                "images_per_second": result.images_per_second,
+                BALANCED: result.balanced,
+            },
         )
 
     def signals(self, candidates: Sequence[Candidate], fidelity: Fidelity) -> NDArray[np.float32]:

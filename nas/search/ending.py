@@ -15,6 +15,9 @@ from nas.search.result import Row, SearchResult
 from nas.search.run import bookkeeping_share, evaluations_per_hour
 from nas.spaces.nasbench201 import NASBench201, arch_from_cell
 
+BALANCE_SHOWN = 2.0
+"""Points between accuracy and balanced accuracy from which on both are shown."""
+
 
 def print_ending(console: Console, config: SearchConfig, result: SearchResult, installed: bool) -> None:
     """Prints the end of a search.
@@ -95,6 +98,9 @@ def comparison_table(rows: Sequence[Row], epochs: int) -> Table:
     table.add_column("dev", justify="right", no_wrap=True)
     if test:
         table.add_column("test", justify="right", no_wrap=True)
+    balanced = any(is_unbalanced(row) for row in rows)
+    if balanced:
+        table.add_column("balanced", justify="right", no_wrap=True)
     table.add_column("M MACs", justify="right", no_wrap=True)
     table.add_column("k params", justify="right", no_wrap=True)
     for row in rows:
@@ -102,9 +108,20 @@ def comparison_table(rows: Sequence[Row], epochs: int) -> Table:
         cells = [row.name, count, spread(row.accuracies)]
         if test:
             cells.append(spread(row.test_accuracies))
+        if balanced:
+            cells.append(spread(row.test_balanced or row.balanced))
         cells += [f"{row.macs / 1e6:.2f}", f"{row.params / 1e3:.1f}"]
         table.add_row(*cells)
     return table
+
+
+def is_unbalanced(row: Row) -> bool:
+    """Whether classes are so unequal that a row's balanced accuracy says something else than its accuracy."""
+    return any(
+        abs(one - other) > BALANCE_SHOWN
+        for ones, others in ((row.accuracies, row.balanced), (row.test_accuracies, row.test_balanced))
+        for one, other in zip(ones, others, strict=False)
+    )
 
 
 def spread(values: Sequence[float]) -> str:

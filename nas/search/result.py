@@ -43,6 +43,8 @@ class Row:
         params: parameters (likewise).
         failed: trainings that came to nothing.
         milliseconds: time of an image where it was measured.
+        balanced: balanced accuracy on the development images in percent, one for each training.
+        test_balanced: likewise on the official test images.
     """
 
     name: str
@@ -52,6 +54,8 @@ class Row:
     params: float
     failed: int = 0
     milliseconds: float | None = None
+    balanced: tuple[float, ...] = ()
+    test_balanced: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

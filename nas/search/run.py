@@ -27,6 +27,7 @@ from nas.evaluation.latency import LatencyModel, LatencyOptions, measure
 from nas.evaluation.ledger import Ledger, SearchRecord
 from nas.evaluation.networks import holds_weights, network_proposal
 from nas.evaluation.records import Evaluation, Proposal
+from nas.evaluation.training import BALANCED
 from nas.executors import Call, Executor
 from nas.executors.monitor import Monitor, Stopwatch
 from nas.search.begin import earlier_evaluations, first_candidates, fitting
@@ -493,11 +494,17 @@ def _row(name: str, evaluations: Sequence[Evaluation]) -> Row:
     return Row(
         name=name,
         accuracies=tuple(float(each.accuracy or 0.0) for each in good),
-        test_accuracies=tuple(each.metrics["test_accuracy"] for each in good if "test_accuracy" in each.metrics),
+        test_accuracies=_metric(good, "test_accuracy"),
         macs=float(np.mean([each.macs or np.nan for each in good])) if good else float("nan"),
         params=float(np.mean([each.params or np.nan for each in good])) if good else float("nan"),
         failed=len(evaluations) - len(good),
+        balanced=_metric(good, BALANCED),
+        test_balanced=_metric(good, f"test_{BALANCED}"),
     )
+
+
+def _metric(evaluations: Sequence[Evaluation], name: str) -> tuple[float, ...]:
+    return tuple(each.metrics[name] for each in evaluations if name in each.metrics)
 
 
 def _figures(evaluation: Evaluation) -> str:
