@@ -34,7 +34,7 @@ $(VENV)/.core: $(BIN)/python pyproject.toml
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.core pyproject.toml
-	$(BIN)/python -m pip install --quiet --editable ".[dev,detection]"
+	$(BIN)/python -m pip install --quiet --editable ".[dev,detection,export]"
 	@touch $@
 
 clean-venv:

@@ -1,4 +1,4 @@
-"""``python tools/export.py`` and ``gemnet-export``: give a found network a name and a folder of its own."""
+"""``python tools/export.py`` and ``gemnet-export``: a network as a module of its own, or as a file for a runtime."""
 
 from __future__ import annotations
 
@@ -10,15 +10,25 @@ from gemnet.macs import macs
 from nas.commands.entry import command
 
 DESCRIPTION = """\
-Turns the network a search found into a folder that can be copied and imported: the genome, the trained weights, a
-module that registers its name with timm and mmdet, and a config fragment with the backbone of a detector."""
+Hands a network on, in one of four ways:
+  --name NAME      a Python module that registers the network with timm and mmdet: genome, trained weights, and a config
+                   fragment with the backbone of a detector
+  --to FORMAT      a deployed file for a runtime, checked against PyTorch on real images; for ONNX with a predict.py
+                   that needs neither gemnet nor timm nor torch
+  --genome FILE    the genome alone, as it was found or at another size
+  --ledger FILE    every evaluation of a search as a table"""
 
 EXAMPLES = """\
 examples
-  the network of a search:
+  the network of a search as a module:
     {program} work_dirs/default --name mynet
   a genome from anywhere, into a folder of your choice:
     {program} mygenome.json --name mynet --out networks/mynet
+  the network of a search, or one of ours, for onnxruntime:
+    {program} work_dirs/default --to onnx
+    {program} gemnet_a_cifar.cifar10 --to onnx --dynamic batch,size --out exported/cifar
+  in int8, calibrated and measured with images in a folder for each class:
+    {program} gemnet_a.imagenette96 --to onnx --int8 --images data/imagenette96/train
   the cell of a search on small images as a network for 224x224, of at most 300 million MACs; a genome, to be trained:
     {program} work_dirs/cifar10 --name mynet --form imagenet --size b --max-macs 300e6 --genome mynet.json
   the network of a search, twice as large, with depths, stem and head as they are:
@@ -26,14 +36,31 @@ examples
   every evaluation of a search as a table:
     {program} work_dirs/cifar10 --ledger evaluations.csv
 
-then, with the folder on PYTHONPATH
-    import mynet, timm
-    model = timm.create_model('mynet', num_classes=5)"""
+then
+  PYTHONPATH=exported/mynet python -c "import mynet, timm; model = timm.create_model('mynet', num_classes=5)"
+  python exported/gemnet_a_cifar.cifar10-onnx/predict.py photo.jpg
+
+docs: docs/deploy.md"""
 
 
 @command("export")
 def main(program: str, arguments: list[str]) -> int:
     """Runs the command; returns its exit code."""
+    parser = _parser(program)
+    options = parser.parse_args(arguments)
+    _check(parser, options)
+    if options.ledger is not None:
+        _ledger(options)
+    elif options.to is not None:
+        _runtime(options)
+    elif options.genome is not None:
+        _genome(options)
+    else:
+        _module(options)
+    return 0
+
+
+def _parser(program: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=program,
         description=DESCRIPTION,
@@ -41,19 +68,49 @@ def main(program: str, arguments: list[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("source", help="work folder of a search, or a genome (.json)")
-    parser.add_argument("--name", help="what timm and mmdet will call it: letters, digits and '_'")
-    parser.add_argument("--out", metavar="D", help="folder to write (default: exported/<name>)")
-    parser.add_argument("--genome", metavar="FILE", help="write the genome alone to this .json")
-    parser.add_argument("--max-macs", metavar="N", type=float, help="--genome as wide as so many multiply-adds allow")
     parser.add_argument(
+        "source", help="work folder of a search, or a genome (.json); with --to also any network that timm knows"
+    )
+    parser.add_argument(
+        "--out", metavar="D", help="folder to write (default: exported/<name>, exported/<name>-<format>)"
+    )
+    module = parser.add_argument_group("as a module, or a genome")
+    module.add_argument("--name", help="what timm and mmdet will call it: letters, digits and '_'")
+    module.add_argument("--genome", metavar="FILE", help="write the genome alone to this .json")
+    module.add_argument("--max-macs", metavar="N", type=float, help="--genome as wide as so many multiply-adds allow")
+    module.add_argument(
         "--form", choices=["imagenet", "cifar"], help="put the cell into a network for 224x224 or 32x32"
     )
-    parser.add_argument("--size", choices=["a", "b", "c"], help="of that network: depths, stem and head")
+    module.add_argument("--size", choices=["a", "b", "c"], help="of that network: depths, stem and head")
+    runtime = parser.add_argument_group("for a runtime")
+    runtime.add_argument("--to", metavar="FORMAT", help="onnx, openvino, torch-export or litert")
+    runtime.add_argument("--int8", action="store_true", help="quantise weights and activations (onnx, openvino)")
+    runtime.add_argument(
+        "--dynamic",
+        metavar="D",
+        default="",
+        help="leave open: batch, size, or batch,size (default: one image, one size)",
+    )
+    runtime.add_argument("--input-size", metavar="N", type=_positive, help="side of the images (default: as trained)")
+    runtime.add_argument(
+        "--images", metavar="D", help="images in a folder for each class, to measure the accuracy with and calibrate"
+    )
+    runtime.add_argument(
+        "--calibrate", metavar="N", type=_positive, default=200, help="of them for --int8 alone (default %(default)s)"
+    )
+    runtime.add_argument(
+        "--measure", metavar="N", type=_positive, default=1000, help="of the others measured (default %(default)s)"
+    )
     parser.add_argument("--ledger", metavar="FILE", help="write every evaluation of the search to this .csv instead")
-    options = parser.parse_args(arguments)
-    if (options.name is None) == (options.ledger is None):
-        parser.error("give --name NAME for the network, or --ledger FILE for the evaluations")
+    return parser
+
+
+def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Ends with a message where the options contradict each other."""
+    if [options.name, options.ledger, options.to].count(None) != 2:
+        parser.error(
+            "give --name NAME for a module or genome, --to FORMAT for a runtime, or --ledger FILE for the evaluations"
+        )
     if options.ledger is not None and (options.genome or options.out):
         parser.error("--ledger writes the evaluations alone: leave out --genome and --out")
     if options.genome is not None and options.out is not None:
@@ -62,23 +119,31 @@ def main(program: str, arguments: list[str]) -> int:
         parser.error("--form and --size need --max-macs N: the cell is made as wide as N allows")
     if options.genome is None and options.max_macs is not None:
         parser.error("--max-macs needs --genome FILE, the .json to write the resized network to")
-    from nas.search.export import export, save_genome, save_ledger
+    if options.to is not None and options.genome is not None:
+        parser.error("--to writes a file for a runtime: leave out --genome")
+    if options.to is None and (options.int8 or options.dynamic or options.images or options.input_size):
+        parser.error("--int8, --dynamic, --input-size and --images go with --to FORMAT")
 
-    if options.ledger is not None:
-        print(f"Wrote {options.ledger}: {save_ledger(Path(options.source), Path(options.ledger))} evaluations")
-        return 0
-    if options.genome is not None:
-        genome = save_genome(
-            Path(options.source),
-            options.name,
-            Path(options.genome),
-            options.form,
-            options.size,
-            options.max_macs,
-        )
-        print(f"Wrote {options.genome}: {macs(genome) / 1e6:.1f} M MACs at {genome.input_size}x{genome.input_size}")
-        print(f"Next: timm.create_model('gemnet', genome={options.genome!r})")
-        return 0
+
+def _ledger(options: argparse.Namespace) -> None:
+    from nas.search.export import save_ledger
+
+    print(f"Wrote {options.ledger}: {save_ledger(Path(options.source), Path(options.ledger))} evaluations")
+
+
+def _genome(options: argparse.Namespace) -> None:
+    from nas.search.export import save_genome
+
+    genome = save_genome(
+        Path(options.source), options.name, Path(options.genome), options.form, options.size, options.max_macs
+    )
+    print(f"Wrote {options.genome}: {macs(genome) / 1e6:.1f} M MACs at {genome.input_size}x{genome.input_size}")
+    print(f"Next: timm.create_model('gemnet', genome={options.genome!r})")
+
+
+def _module(options: argparse.Namespace) -> None:
+    from nas.search.export import export
+
     made = export(Path(options.source), options.name, Path(options.out or Path("exported") / options.name))
     folder = shlex.quote(str(made.module.parent))
     channels = f", in_chans={made.in_chans}" if made.in_chans != 3 else ""
@@ -90,4 +155,44 @@ def main(program: str, arguments: list[str]) -> int:
         f"model = timm.create_model('{made.name}'{channels}); {load}\""
     )
     print(f"or make it a detector's backbone: _base_ = [..., '{made.detector}'], and run with PYTHONPATH={folder}")
-    return 0
+
+
+def _runtime(options: argparse.Namespace) -> None:
+    from gemnet.deploy.export import check_request, export_for_runtime
+    from gemnet.deploy.images import split_labelled
+    from gemnet.deploy.networks import open_network
+
+    dynamic = tuple(name for name in options.dynamic.split(",") if name)
+    network = open_network(options.source)
+    if options.input_size is not None:
+        network = network.at(options.input_size)
+    folder = Path(options.out or Path("exported") / f"{network.name}-{options.to}{'-int8' * options.int8}")
+    check_request(network, options.to, folder, dynamic, options.int8, options.images is not None)
+    labelled = None
+    if options.images is not None:
+        labelled = split_labelled(
+            Path(options.images), network.metadata, options.calibrate if options.int8 else 0, options.measure
+        )
+    if not network.trained:
+        print(f"{network.name} comes without trained weights: what is exported is of use for measuring only.")
+    print(f"Writing {network.name} as {options.to} ...", flush=True)
+    made = export_for_runtime(network, options.to, folder, dynamic, options.int8, labelled)
+    size = made.file.stat().st_size / 1e6
+    print(
+        f"Wrote {shlex.quote(str(folder))}: {', '.join(sorted(item.name for item in folder.iterdir()))} ({size:.1f} MB)"
+    )
+    print(f"Logits agree with PyTorch's to {made.difference:.0e} of the largest{' in float32' * options.int8}.")
+    if made.accuracies is not None:
+        before, after = made.accuracies
+        print(
+            f"Top-1 on {len(labelled.labels) if labelled else 0} images: {before:.2f} % in PyTorch, {after:.2f} % here."
+        )
+    if (folder / "predict.py").is_file():
+        print(f"Next: python {shlex.quote(str(folder / 'predict.py'))} IMAGE...")
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"at least 1, got {value}")
+    return value

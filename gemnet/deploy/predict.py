@@ -1,0 +1,24 @@
+"""What is in an image? ``python predict.py IMAGE...``; needs onnxruntime, numpy and Pillow, and the .onnx beside it."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from PIL import Image, ImageOps
+
+network = onnxruntime.InferenceSession(next(Path(__file__).parent.glob("*.onnx")))
+about = network.get_modelmeta().custom_metadata_map
+side, classes, mean, std = (json.loads(about[key]) for key in ("input_size", "classes", "mean", "std"))
+for name in sys.argv[1:]:
+    image = ImageOps.exif_transpose(Image.open(name)).convert("L" if about["in_chans"] == "1" else "RGB")
+    scale = side / float(about["crop_pct"]) / min(image.size)
+    size = [max(side, round(length * scale)) for length in image.size]
+    left, top = ((length - side) // 2 for length in size)
+    image = image.resize(size, Image.Resampling[about["interpolation"].upper()])
+    image = image.crop((left, top, left + side, top + side))
+    pixels = (np.asarray(image, np.float32).reshape(side, side, -1) / 255 - mean) / std
+    logits = network.run(None, {"images": pixels.transpose(2, 0, 1)[None].astype(np.float32)})[0][0]
+    shares = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+    print(name, *(f"{classes[k]} {shares[k]:.1%}" for k in np.argsort(-shares)[:5]), sep="\n  ")

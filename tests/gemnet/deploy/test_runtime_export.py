@@ -1,0 +1,276 @@
+"""Exported networks: what they compute, what their files say, and that they stand alone."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import shutil
+import subprocess
+import sys
+import venv
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from gemnet.cell_graph import CellGraph
+from gemnet.deploy import deploy, onnx_form
+from gemnet.deploy.export import TOLERANCE, Exported, ExportError, check_request, export_for_runtime, for_inference
+from gemnet.deploy.formats import FORMATS
+from gemnet.deploy.images import ImagesError, Labelled, photographs, prepared, split_labelled
+from gemnet.deploy.networks import OpenedNetwork, OpenError, open_network
+from gemnet.deploy.packages import MissingPackageError, require
+from gemnet.genome import template
+from gemnet.metadata import Metadata
+from gemnet.network import GEMNet
+from nas.commands.export import main
+
+onnx = pytest.importorskip("onnx", reason="pip install 'gemnet[export]'")
+pytest.importorskip("onnxruntime", reason="pip install 'gemnet[export]'")
+
+NAME = "gemnet_a_cifar.cifar10"
+TOLD = {"input_size": 32, "crop_pct": 1.0, "interpolation": "bilinear", "mean": (0.5,) * 3, "std": (0.25,) * 3}
+
+
+@pytest.fixture(scope="module")
+def network() -> OpenedNetwork:
+    return open_network(NAME)
+
+
+@pytest.fixture(scope="module")
+def exported(network: OpenedNetwork, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    return export_for_runtime(network, "onnx", tmp_path_factory.mktemp("onnx") / "made", ("batch", "size"))
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    from sklearn.datasets import load_sample_image
+
+    Image.fromarray(load_sample_image("flower.jpg")).save(tmp_path / "photo.png")
+    return tmp_path / "photo.png"
+
+
+def test_the_file_computes_what_pytorch_does_at_all_batches_and_sizes(network, exported) -> None:
+    session = onnx_form.session(exported.file)
+    generator = torch.Generator().manual_seed(0)
+    assert exported.difference <= TOLERANCE
+    for shape in ((1, 3, 32, 32), (3, 3, 45, 33), (8, 3, 64, 96)):
+        images = torch.randn(shape, generator=generator)
+        with torch.no_grad():
+            expected = network.model(images).numpy()
+        np.testing.assert_allclose(
+            onnx_form.run(session, images.numpy()), expected, atol=TOLERANCE * np.abs(expected).max(), rtol=0
+        )
+
+
+def test_onnxruntime_runs_pools_blocked_and_activations_fused(tmp_path: Path) -> None:
+    cell = CellGraph(("dw3x3_bn_act", "avg_pool_3x3", "dw3x3_bn"), frozenset({(0, 1), (1, 2), (1, 3), (2, 4), (3, 4)}))
+    genome = template("cifar", "a").genome(cell, width=0.5, activation="hswish")
+    proto = onnx_form.to_onnx(deploy(GEMNet(genome).eval()), (1, 3, 32, 32))
+    assert {each.version for each in proto.opset_import if not each.domain} == {18}
+    kinds = {node.op_type for node in proto.graph.node}
+    assert {"AveragePool", "GlobalAveragePool", "HardSwish"} <= kinds
+    assert not kinds & {"ReduceMean", "BatchNormalization"}
+    onnx_form.session(proto.SerializeToString(), optimized=tmp_path / "optimized.onnx")
+    nodes = onnx.load(tmp_path / "optimized.onnx").graph.node
+    pools = [node for node in nodes if "Pool" in node.op_type]
+    assert {node.domain for node in pools} == {"com.microsoft.nchwc"}
+    assert not any(node.op_type == "HardSwish" for node in nodes)
+
+
+def test_the_file_says_how_images_are_prepared_and_what_the_classes_are(network, exported) -> None:
+    told = onnx_form.read_about(exported.file)
+    assert told == network.metadata
+    assert told.classes[:2] == ("airplane", "automobile")
+    assert sorted(item.name for item in exported.folder.iterdir()) == [f"{NAME}.onnx", "predict.py"]
+
+
+def test_predictions_need_nothing_of_ours_and_follow_what_the_file_says(
+    network, exported, photo: Path, tmp_path: Path, capsys
+) -> None:
+    with torch.no_grad():
+        logits = network.model(torch.from_numpy(prepared(Image.open(photo), network.metadata)[None]))[0]
+    best = network.metadata.classes[int(logits.argmax())]
+    share = f"{float(logits.softmax(0).max()):.1%}"
+    blocked = "import sys; sys.modules.update(dict.fromkeys(('gemnet', 'nas', 'timm', 'torch', 'torchvision')));"
+    script = exported.folder / "predict.py"
+    code = f"{blocked} sys.argv = [{str(script)!r}, {str(photo)!r}]; import runpy; runpy.run_path(sys.argv[0])"
+    found = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.splitlines()[1].split() == [best, share]
+    assert len(script.read_text().splitlines()) < 30
+
+    renamed = tmp_path / "renamed"
+    shutil.copytree(exported.folder, renamed)
+    proto = onnx.load(renamed / f"{NAME}.onnx")
+    texts = {each.key: each.value for each in proto.metadata_props}
+    del proto.metadata_props[:]
+    onnx.helper.set_model_props(proto, {**texts, "classes": json.dumps([f"kind {k}" for k in range(10)])})
+    onnx.save(proto, renamed / f"{NAME}.onnx")
+    sys.argv, before = [str(renamed / "predict.py"), str(photo)], sys.argv
+    try:
+        runpy.run_path(sys.argv[0])
+    finally:
+        sys.argv = before
+    assert f"kind {int(logits.argmax())} {share}" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_predictions_in_an_environment_without_gemnet_timm_and_torch(exported, photo: Path, tmp_path: Path) -> None:
+    venv.create(tmp_path / "plain", with_pip=True)
+    python = tmp_path / "plain" / "bin" / "python"
+    install = [python, "-m", "pip", "install", "--quiet", "onnxruntime", "numpy", "Pillow"]
+    subprocess.run(install, check=True)
+    for module in ("torch", "timm", "gemnet"):
+        assert subprocess.run([python, "-I", "-c", f"import {module}"], capture_output=True).returncode == 1
+    found = subprocess.run(
+        [python, "-I", exported.folder / "predict.py", photo], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    assert found.stdout.startswith(str(photo))
+    assert len(found.stdout.splitlines()) == 6
+
+
+def test_a_photo_taken_sideways_is_turned_as_for_training(network, photo: Path, tmp_path: Path) -> None:
+    from gemnet.deploy.images import read_images
+
+    turned = tmp_path / "turned.jpg"
+    image = Image.open(photo)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image.rotate(90, expand=True).save(turned, exif=exif, quality=100)
+    straight = prepared(image, network.metadata)
+    np.testing.assert_allclose(read_images([turned], network.metadata)[0], straight, atol=0.3)
+
+
+def test_another_runtime_computes_the_same(network, tmp_path: Path) -> None:
+    made = export_for_runtime(network, "torch-export", tmp_path / "out", ("batch",))
+    assert made.difference <= TOLERANCE
+    extra = {"metadata.json": ""}
+    loaded = torch.export.load(made.file, extra_files=extra)
+    assert Metadata.from_texts(json.loads(extra["metadata.json"]), made.file) == network.metadata
+    assert loaded.module()(torch.zeros(5, 3, 32, 32)).shape == (5, 10)
+
+
+def test_openvino_computes_the_same(network, tmp_path: Path) -> None:
+    openvino = pytest.importorskip("openvino", reason="pip install 'gemnet[openvino]'")
+    made = export_for_runtime(network, "openvino", tmp_path / "out")
+    assert made.difference <= TOLERANCE
+    told = openvino.Core().read_model(made.file).get_rt_info(["gemnet", "classes"]).astype(str)
+    assert json.loads(told) == list(network.metadata.classes)
+    assert sorted(item.suffix for item in made.folder.iterdir()) == [".bin", ".xml"]
+
+
+def test_int8_weighs_a_third_and_says_both_accuracies(network, tmp_path: Path) -> None:
+    images = photographs(network.metadata)
+    with torch.no_grad():
+        labels = network.model(torch.from_numpy(images)).argmax(1).numpy()
+    made = export_for_runtime(network, "onnx", tmp_path / "out", int8=True, labelled=Labelled(images, images, labels))
+    before, after = made.accuracies or (0.0, 0.0)
+    assert before == 100
+    assert after >= 75
+    params = sum(parameter.numel() for parameter in network.model.parameters())
+    assert made.file.stat().st_size < 2 * params
+    assert onnx_form.read_about(made.file) == network.metadata
+
+
+def test_images_to_calibrate_with_are_not_those_that_accuracy_is_measured_on(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        for number in range(10):
+            level = 10 * number + 5 * (name == "dog")
+            Image.new("RGB", (32, 32), (level,) * 3).save(tmp_path / name / f"{number}.png")
+    about = Metadata(num_classes=2, in_chans=3, classes=("cat", "dog"), **TOLD)
+    found = split_labelled(tmp_path, about, 5, 12)
+    assert (len(found.calibration), len(found.images), len(found.labels)) == (5, 12, 12)
+    assert not {each[0, 0, 0] for each in found.calibration} & {each[0, 0, 0] for each in found.images}
+    assert {
+        (round(each[0, 0, 0] * 63.75 + 127.5) % 10 == 5) == bool(label)
+        for each, label in zip(found.images, found.labels, strict=True)
+    } == {True}
+    with pytest.raises(ImagesError, match="20 images, 20 of which"):
+        split_labelled(tmp_path, about, 20, 1)
+    with pytest.raises(ImagesError, match="holds cat"):
+        split_labelled(tmp_path, replace(about, classes=("dog", "horse")), 2, 1)
+    with pytest.raises(ImagesError, match="no folder"):
+        split_labelled(tmp_path / "nowhere", about, 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("to", "dynamic", "int8", "said"),
+    [
+        ("onxx", (), False, "'onnx'"),
+        ("onnx", ("depth",), False, "batch and size"),
+        ("onnx", (), True, "--images"),
+    ],
+)
+def test_what_cannot_be_exported_is_refused_before_anything_is_done(
+    network, tmp_path: Path, to: str, dynamic: tuple[str, ...], int8: bool, said: str
+) -> None:
+    with pytest.raises(ExportError, match=said):
+        check_request(network, to, tmp_path / "out", dynamic, int8, False)
+
+
+def test_a_folder_that_holds_something_is_left_alone(network, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(ExportError, match="not empty"):
+        export_for_runtime(network, "onnx", tmp_path)
+    assert [item.name for item in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_a_file_that_computes_something_else_is_not_written(network, tmp_path: Path, monkeypatch) -> None:
+    other = for_inference(network.model)
+    with torch.no_grad():
+        other.classifier.bias += 1
+    # `gemnet.deploy` is the function; its package is found among the modules
+    monkeypatch.setattr(sys.modules["gemnet.deploy.export"], "for_inference", lambda model: other)
+    with pytest.raises(ExportError, match="differ from PyTorch's"):
+        export_for_runtime(network, "torch-export", tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_package_that_is_missing_is_named_with_its_extra(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(MissingPackageError, match=r"pip install 'gemnet\[openvino\]'"):
+        require("openvino")
+    assert {"onnx", "openvino", "torch-export", "litert"} == set(FORMATS)
+
+
+@pytest.mark.parametrize(
+    ("source", "said"), [("gemnet_z", "Did you mean 'gemnet_"), ("nowhere.json", "no genome nowhere.json")]
+)
+def test_a_network_that_does_not_exist_is_named(source: str, said: str) -> None:
+    with pytest.raises(OpenError, match=said):
+        open_network(source)
+
+
+def test_a_folder_without_a_finished_search_says_so(tmp_path: Path) -> None:
+    with pytest.raises(OpenError, match=r"no best\.json"):
+        open_network(str(tmp_path))
+
+
+def test_a_searchs_network_is_opened_with_its_weights_and_images(network, tmp_path: Path) -> None:
+    from gemnet.metadata import save_weights
+
+    about = network.metadata.replace(mean=(0.1, 0.2, 0.3), std=(1.0, 1.0, 1.0), input_size=24, interpolation="nearest")
+    network.model.genome.save(tmp_path / "best.json")
+    save_weights(tmp_path / "best.safetensors", network.model.state_dict(), about)
+    found = open_network(str(tmp_path))
+    assert found.trained
+    assert found.metadata == about
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(found.model(images), network.model(images))
+
+
+def test_the_command_exports_for_a_runtime(tmp_path: Path, capsys) -> None:
+    out = tmp_path / "made"
+    assert main([NAME, "--to", "torch-export", "--out", str(out)]) == 0
+    assert [item.name for item in out.iterdir()] == [f"{NAME}.pt2"]
+    assert "agree with PyTorch's" in capsys.readouterr().out
+    assert main([NAME, "--to", "torch-export", "--out", str(out)]) == 2
+    assert "not empty" in capsys.readouterr().err
+    for wrong in (["--to", "onnx", "--name", "mine"], ["--name", "mine", "--int8"], ["--to", "onnx", "--genome", "x"]):
+        with pytest.raises(SystemExit):
+            main([NAME, *wrong])
