@@ -121,6 +121,15 @@ def guard_mmengine() -> None:
     # What the other schemes (torchvision://, open-mmlab://, s3://, ...) end in.
     checkpoint.load_from_http = _load_from_http
     checkpoint._safe_torch_load = _load_from_anything
+    guard_yaml()
+
+
+def guard_yaml() -> None:
+    """Makes mmengine read YAML as data: its own reader builds whatever object a tag asks for. May be called again."""
+    import yaml  # type: ignore[import-untyped]
+    from mmengine.fileio.handlers import yaml_handler
+
+    yaml_handler.Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 # mmengine's log line names the loader by its function's name from the tenth letter on.
@@ -181,33 +190,80 @@ def _history_method(owner: Any, name: str) -> Any:
 
 
 def _without_code(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """Drops configs in ``meta`` that are more than assignments of plain data: mmengine runs them as Python."""
+    """Drops configs that are more than assignments of plain data, wherever mmengine looks for one: it runs them."""
     meta = checkpoint.get("meta")
     if isinstance(meta, dict):
-        # Runner.save_checkpoint writes 'cfg'; 'config' is never written, yet executed on resume.
-        meta.pop("config", None)
-        if "cfg" in meta and not (isinstance(meta["cfg"], str) and _is_plain_config(meta["cfg"])):
-            meta.pop("cfg")
+        meta.pop("config", None)  # never written by mmengine, yet executed when a training is resumed
+    hub = checkpoint.get("message_hub")
+    for place in (meta, hub.get("runtime_info") if isinstance(hub, dict) else None):
+        if isinstance(place, dict) and "cfg" in place:
+            text = place["cfg"]
+            if not (isinstance(text, str) and is_plain_config(text)):
+                place.pop("cfg")
     return checkpoint
 
 
-def _is_plain_config(text: str) -> bool:
-    """Whether a dumped config holds nothing but ``name = value`` with literals and calls of ``dict``."""
-    allowed = (ast.Constant, ast.List, ast.Tuple, ast.Dict, ast.Set, ast.UnaryOp, ast.keyword, ast.Load, ast.USub)
+PACKAGES = ("gemnet", "nas", "mmengine", "mmcv", "mmdet")
+"""Whose parts a config inside a checkpoint may name."""
+
+
+def is_plain_config(text: str) -> bool:
+    """Whether a dumped config does nothing but put parts of ours and of MMDetection together.
+
+    It holds ``name = value`` with literals and calls of ``dict``; bases, templates and imports of others' modules would
+    run or read files, and a ``type`` that is a dotted path is called, whatever it is.
+    """
+    data: dict[str, Any] = {}
     try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError):
-        return False
-    for statement in tree.body:
-        if not isinstance(statement, ast.Assign) or not all(isinstance(t, ast.Name) for t in statement.targets):
-            return False
-        for node in ast.walk(statement.value):
-            if isinstance(node, ast.Call):
-                if not (isinstance(node.func, ast.Name) and node.func.id == "dict"):
-                    return False
-            elif isinstance(node, ast.Name):
-                if node.id != "dict":
-                    return False
-            elif not isinstance(node, allowed):
+        for statement in ast.parse(text).body:
+            if not isinstance(statement, ast.Assign):
                 return False
-    return True
+            for target in statement.targets:
+                if not isinstance(target, ast.Name):
+                    return False
+                data[target.id] = _plain_value(statement.value)
+    except (SyntaxError, ValueError, TypeError, RecursionError):
+        return False
+    if "_base_" in data or "{{" in text:
+        return False
+    imports = data.pop("custom_imports", None) or {}
+    modules = imports.get("imports", ()) if isinstance(imports, dict) else ()
+    names = [modules] if isinstance(modules, str) else list(modules)
+    return all(str(name).split(".")[0] in PACKAGES for name in names) and _names_only_parts(data)
+
+
+def _plain_value(node: ast.expr) -> Any:
+    """The value of a literal in which ``dict(a=1)`` may stand for ``{'a': 1}``.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if isinstance(node, ast.Call):
+        if not (isinstance(node.func, ast.Name) and node.func.id == "dict") or node.args:
+            raise ValueError("a call")
+        if any(each.arg is None for each in node.keywords):
+            raise ValueError("a call")
+        return {each.arg: _plain_value(each.value) for each in node.keywords}
+    if isinstance(node, ast.List | ast.Tuple):
+        return [_plain_value(each) for each in node.elts]
+    if isinstance(node, ast.Dict):
+        if None in node.keys:
+            raise ValueError("an expansion")
+        keys = [ast.literal_eval(key) for key in node.keys if key is not None]
+        return dict(zip(keys, map(_plain_value, node.values), strict=True))
+    return ast.literal_eval(node)
+
+
+def _names_only_parts(value: Any) -> bool:
+    """Whether each ``type`` is a name of a registry, with one of `PACKAGES` before it or none."""
+    if isinstance(value, list):
+        return all(map(_names_only_parts, value))
+    if not isinstance(value, dict):
+        return True
+    for key in ("type", "_scope_"):
+        name = value.get(key)
+        if isinstance(name, str):
+            scope, dot, part = name.rpartition(".")
+            if dot and (scope not in PACKAGES or not part[:1].isupper()):  # mmengine.dump would be called, too
+                return False
+    return all(map(_names_only_parts, value.values()))

@@ -52,6 +52,9 @@ def read_file(path: str | Path, options: Mapping[str, Any] | None = None) -> dic
     """
     from mmengine.config import Config
 
+    from gemnet.checkpoint import guard_yaml
+
+    guard_yaml()
     try:
         loaded = Config.fromfile(str(path), lazy_import=False)
         loaded.merge_from_dict(dict(options or {}))

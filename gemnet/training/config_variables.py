@@ -19,6 +19,8 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from mmengine.utils import import_modules_from_strings
 
+from gemnet.checkpoint import guard_yaml
+
 BASE = "_base_"
 FORMER_MODULES = {
     "nas.training.classification": "gemnet.classification",
@@ -44,6 +46,7 @@ def read_config(file: Path, options: Mapping[str, Any]) -> tuple[Config, dict[st
     """
     given = {key: value for key, value in options.items() if "." not in key and _is_plain(value)}
     used: set[str] = set()
+    guard_yaml()
     with tempfile.TemporaryDirectory() as folder:
         source = _with_values(file.resolve(), given, Path(folder), used) if given and file.suffix == ".py" else file
         # Imported afterwards, since what a config names may have moved.

@@ -69,10 +69,24 @@ def test_configs_in_a_checkpoint_are_dropped_when_they_are_programs(tmp_path: Pa
         ("x = dict(a=open('f'))", False),
         ("x = [i for i in range(3)]", False),
         ("x =", False),
+        ("_base_ = ['./evil.py']", False),
+        ("x = '{{ fileDirname }}'", False),
+        ("custom_imports = dict(imports=['evil'])", False),
+        ("custom_imports = dict(imports=['gemnet.detection'], allow_failed_imports=False)", True),
+        ("model = dict(type='subprocess.call', args=['touch', 'x'])", False),
+        ("model = dict(backbone=[dict(type='mmengine.dump', obj=1, file='x.json')])", False),
+        ("model = dict(type='gemnet.detection.os.system', command='true')", False),
+        ("model = {'type': 'mmdet.RetinaNet', 'backbone': dict(type='gemnet.GEMNet')}", True),
+        ("x = dict(**{'type': 'os.system'})", False),
+        ("x = {**{'type': 'os.system'}}", False),
+        ("x: dict = dict(type='os.system')", False),
     ):
-        torch.save({"state_dict": {}, "meta": {"cfg": text, "config": text}}, tmp_path / "c.pth")
-        meta = load_checkpoint(tmp_path / "c.pth")["meta"]
-        assert ("cfg" in meta) is kept
+        hub = {"runtime_info": {"cfg": text}}
+        torch.save({"state_dict": {}, "meta": {"cfg": text, "config": text}, "message_hub": hub}, tmp_path / "c.pth")
+        loaded = load_checkpoint(tmp_path / "c.pth")
+        meta = loaded["meta"]
+        assert ("cfg" in meta) is kept, text
+        assert ("cfg" in loaded["message_hub"]["runtime_info"]) is kept, text
         # mmengine runs meta['config'] on resume, though it never writes it.
         assert "config" not in meta
 

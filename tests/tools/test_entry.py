@@ -130,3 +130,16 @@ def test_a_reader_that_has_gone_is_no_error() -> None:
     shell = f"{sys.executable} {tool} list | true; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, cwd=REPOSITORY)
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("tool", ["search", "fidelity", "compare", "train"])
+def test_a_yaml_config_is_read_as_data(tool, tmp_path, capsys, monkeypatch) -> None:
+    import importlib
+
+    monkeypatch.chdir(tmp_path)
+    call = "!!python/object/apply"
+    Path("evil.yaml").write_text(f"space: {call}:pathlib.Path.touch [{call}:pathlib.Path ['trap']]\n")
+    options = [] if tool == "fidelity" else ["--work-dir", "work"]
+    assert importlib.import_module(f"nas.commands.{tool}").main(["evil.yaml", *options]) == 2
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+    assert [item.name for item in tmp_path.iterdir()] == ["evil.yaml"]

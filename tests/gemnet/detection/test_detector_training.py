@@ -123,6 +123,30 @@ def test_the_inferencer_takes_a_checkpoint_alone(project: Path) -> None:
 # ---------------------------------------------------------------------------------------------- what goes wrong
 
 
+@pytest.mark.parametrize("place", ["message_hub", "meta"])
+@pytest.mark.parametrize("kind", ["program", "base", "type"])
+def test_the_inferencer_runs_nothing_that_a_checkpoint_holds(place: str, kind: str, tmp_path: Path) -> None:
+    from mmdet.apis import DetInferencer
+
+    trap, evil = tmp_path / "trap", tmp_path / "evil.py"
+    evil.write_text(f"open({str(trap)!r}, 'w').close()\nmodel = dict(type='RetinaNet')\n")
+    text = {
+        "program": evil.read_text(),
+        "base": f"_base_ = [{str(evil)!r}]\n",
+        "type": f"model = dict(type='pathlib.Path.touch', self={str(trap)!r})\n"
+        f"x = dict(type='subprocess.call', args=['touch', {str(trap)!r}])\n",
+    }[kind]
+    checkpoint: dict[str, Any] = {"state_dict": {}, "meta": {}}
+    if place == "meta":
+        checkpoint["meta"]["cfg"] = text
+    else:
+        checkpoint["message_hub"] = {"runtime_info": {"cfg": text}}
+    torch.save(checkpoint, tmp_path / "evil.pth")
+    with pytest.raises((KeyError, ValueError)):
+        DetInferencer(weights=str(tmp_path / "evil.pth"), device="cpu", show_progress=False)
+    assert not trap.exists()
+
+
 class Malicious:
     def __init__(self, target: Path) -> None:
         self.target = target
