@@ -8,10 +8,11 @@ mmengine's loader, for loading and resuming alike.
 
 from __future__ import annotations
 
+import argparse
 import ast
 import os
 import pickle
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import IO, Any
 
 import numpy as np
@@ -63,21 +64,93 @@ def _load_pickle(file: str | IO[bytes], name: str, map_location: Any) -> dict[st
             f"{name}: refused, because it holds more than tensors and plain data: {reason} Nothing of it was run. If "
             "you trust the file, load it yourself with torch.load and save its 'state_dict' alone."
         ) from None
-    except (RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
-        text = (str(error).splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(f"{name}: can't be read as a checkpoint ({text}). Is the file complete?") from None
+    except CheckpointError:
+        raise
+    except Exception as error:  # a file that is no checkpoint, or was made to look like one, fails anywhere in torch
+        raise CheckpointError(
+            f"{name}: can't be read as a checkpoint ({_reason(error)}). Is the file complete?"
+        ) from None
     if not isinstance(loaded, dict):
         raise CheckpointError(f"{name}: holds a {type(loaded).__name__}; expected a dict with a 'state_dict'.")
     return _without_code(loaded)
 
 
-def state_dict_of(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The weights in a checkpoint: under ``state_dict`` or ``model``, or the mapping itself."""
-    for key in ("state_dict", "model"):
-        if isinstance(checkpoint.get(key), Mapping):
-            checkpoint = checkpoint[key]
-            break
-    return {key.removeprefix("module."): value for key, value in checkpoint.items() if isinstance(value, Tensor)}
+def _reason(error: Exception) -> str:
+    """The first sentence of an error; torch's next ones give advice that no file from elsewhere is worth."""
+    text = (str(error).splitlines() or [""])[0].split(". ")[0][:300]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+WEIGHTS_KEYS = ("state_dict", "model", "model_state_dict", "net", "network")
+AVERAGE_KEYS = ("state_dict_ema", "model_ema", "ema")
+"""Where checkpoints of other programs keep weights, and their moving average."""
+
+
+def state_dict_of(checkpoint: Mapping[str, Any], ema: bool = False) -> dict[str, Tensor]:
+    """The weights in a checkpoint: under one of the usual keys, or the mapping itself.
+
+    What `torch.compile` and parallel training put before the keys is taken off; see `aligned` for other prefixes.
+
+    Args:
+        checkpoint: what `load_checkpoint` gave.
+        ema: the moving average of the weights. In mmengine's checkpoints with an EMAHook that is the ``state_dict``.
+
+    Raises:
+        CheckpointError: there is no average, or a tensor that is not what it seems.
+    """
+    found: Any = next((checkpoint[key] for key in WEIGHTS_KEYS if isinstance(checkpoint.get(key), Mapping)), checkpoint)
+    if ema and not has_average(checkpoint):
+        raise CheckpointError("The checkpoint holds no moving average of its weights. Leave out --ema.")
+    if ema and "ema_state_dict" not in checkpoint:
+        found = next(checkpoint[key] for key in AVERAGE_KEYS if isinstance(checkpoint.get(key), Mapping))
+        found = next((found[key] for key in WEIGHTS_KEYS if isinstance(found.get(key), Mapping)), found)
+    weights = {}
+    for key, value in found.items():
+        if isinstance(key, str) and isinstance(value, Tensor):
+            _check_tensor(key, value)
+            weights[key.replace("_orig_mod.", "").removeprefix("module.")] = value
+    return weights
+
+
+def has_average(checkpoint: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint holds a moving average of its weights."""
+    return any(isinstance(checkpoint.get(key), Mapping) for key in (*AVERAGE_KEYS, "ema_state_dict"))
+
+
+def _check_tensor(key: str, value: Tensor) -> None:
+    """Refuses tensors that stand for more memory than their file has: a copy of one would fill the machine."""
+    plain = value.layout == torch.strided and value.device.type != "meta" and not value.is_quantized
+    if not plain or value.numel() * value.element_size() > value.untyped_storage().nbytes():
+        raise CheckpointError(
+            f"The checkpoint's {key[:100]!r} is no plain tensor: weights have a value for each place."
+        )
+
+
+def aligned(weights: Mapping[str, Tensor], own: Collection[str]) -> dict[str, Tensor]:
+    """Weights under the keys of a module, where all that differs is a prefix.
+
+    Wrappers put one before the keys (``model.``, ``net.``, ``network.``, a detector's ``backbone.``); where the module
+    is itself wrapped, weights of the bare network lack it.
+
+    Args:
+        weights: tensors by key.
+        own: the module's keys.
+
+    Returns:
+        The weights, with the prefix taken off or put before that lets most keys fit; others are kept as they are.
+    """
+    best, hits = dict(weights), sum(key in weights for key in own)
+    for one in list(own)[:1]:
+        for prefix in sorted({key[: -len(one)] for key in weights if key.endswith("." + one)}, key=len):
+            count = sum(prefix + key in weights for key in own)
+            if count > hits:
+                best, hits = {key.removeprefix(prefix): value for key, value in weights.items()}, count
+    for one in list(weights)[:1]:
+        for prefix in sorted({key[: -len(one)] for key in own if key.endswith("." + one)}, key=len):
+            count = sum(prefix + key in own for key in weights)
+            if count > hits:
+                best, hits = {prefix + key: value for key, value in weights.items()}, count
+    return best
 
 
 def describe_mismatch(module: nn.Module, state_dict: Mapping[str, Tensor], extra_is_fine: bool = False) -> str:
@@ -167,13 +240,14 @@ def _load_safetensors(name: str, map_location: Any) -> dict[str, Any]:
 
 
 def _harmless_types() -> list[Any]:
-    """Types that mmengine's checkpoints hold beside tensors; each only stores what it is given."""
+    """Types that checkpoints of mmengine and timm hold beside tensors; each only stores what it is given."""
     from mmengine.logging.history_buffer import HistoryBuffer
 
     dtypes = [type(np.dtype(kind)) for kind in (np.bool_, np.int32, np.int64, np.uint32, np.float32, np.float64)]
     multiarray = np._core.multiarray if hasattr(np, "_core") else np.core.multiarray  # type: ignore[attr-defined]
     lookups = [(_history_method, f"{module}.getattr") for module in ("builtins", "__builtin__")]
-    return [HistoryBuffer, np.ndarray, np.dtype, multiarray._reconstruct, multiarray.scalar, slice, *dtypes, *lookups]
+    known = [HistoryBuffer, argparse.Namespace, np.ndarray, np.dtype, multiarray._reconstruct, multiarray.scalar, slice]
+    return [*known, *dtypes, *lookups]
 
 
 def _history_method(owner: Any, name: str) -> Any:

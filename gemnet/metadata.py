@@ -103,6 +103,19 @@ class Metadata:
             known["input_size"] = (self.in_chans or 3, self.input_size, self.input_size)
         return {key: value for key, value in known.items() if value is not None}
 
+    def summary(self) -> str:
+        """What the weights saw, in one line; texts from the file stand in it as they are."""
+        parts = []
+        if self.num_classes is not None:
+            shown = ", ".join(self.classes[:4]) + (", ..." if len(self.classes) > 4 else "")
+            parts.append(f"{self.num_classes} classes" + (f" ({shown})" if shown else ""))
+        if self.input_size is not None:
+            parts.append(f"{self.input_size}x{self.input_size} pixels")
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if values is not None:
+                parts.append(f"{name} {', '.join(f'{value:.4g}' for value in values)}")
+        return "; ".join(parts) or "what they saw is not said"
+
     def to_texts(self) -> dict[str, str]:
         """As texts by name, the form in which files hold it."""
         texts = {"format": "pt", **self.notes}
@@ -220,6 +233,9 @@ def _of_folder(folder: Path) -> Metadata:
     if isinstance(size, list) and len(size) == 3:
         texts.update(in_chans=str(size[0]), input_size=str(size[2]))
     texts.update({key: str(about[key]) for key in ("num_classes", "crop_pct", "interpolation") if key in about})
+    arguments = config.get("model_args")
+    if isinstance(arguments, Mapping) and "genome" in arguments:
+        texts["genome_json"] = json.dumps(arguments["genome"])
     names = config.get("label_names")
     texts.update({"classes": json.dumps(names)} if isinstance(names, list) and names else {})
     return Metadata.from_texts(texts, folder)

@@ -14,6 +14,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,9 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 
 from gemnet.errors import GemnetError, nearest
 from gemnet.genome import Genome
+from gemnet.loading import check_genome, teach_timm
 from gemnet.network import GEMNet
+from gemnet.trained import TrainedNetwork, find_trained
 from gemnet.weights import PackagedWeights, packaged_weights, verify_folder, verify_weights
 
 __all__ = ["genome_for", "register", "registered_names"]
@@ -33,6 +36,9 @@ GenomeSource = Genome | Mapping[str, Any] | str | os.PathLike[str]
 
 CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 
+teach_timm()
+_trained: dict[str, TrainedNetwork] = {}
+"""Names that were registered with weights."""
 _genomes: dict[str, Genome] = {path.stem: Genome.load(path) for path in sorted(GENOME_FOLDER.glob("*.json"))}
 DEFAULT = "gemnet_b"
 """The architecture that `gemnet` stands for when no genome is given."""
@@ -76,6 +82,9 @@ def _weights_cfg(genome: Genome, weights: PackagedWeights) -> dict[str, Any]:
 
 
 def _cfgs_of(arch: str, genome: Genome) -> dict[str, dict[str, Any]]:
+    if arch in _trained:
+        about = _trained[arch].metadata
+        return {arch: {**_cfg(genome, about.input_size), **about.pretrained_cfg(), "file": str(_trained[arch].weights)}}
     # The star, in the last place, keeps the bare name untrained: otherwise timm gives a bare name the class count of
     # whichever tag has weights (and a first tag with weights goes before a star that precedes it).
     tagged = {
@@ -131,7 +140,10 @@ def _create_gemnet(variant: str, genome: Genome, pretrained: bool = False, **kwa
         }
     if pretrained:
         _check_weights(variant, genome, kwargs)
-    return build_model_with_cfg(
+    if pretrained and variant in _trained and not isinstance(tag, Mapping):
+        overlay = kwargs.get("pretrained_cfg_overlay") or {}
+        kwargs["pretrained_cfg_overlay"] = {**overlay, "state_dict": _trained[variant].state_dict()}
+    model = build_model_with_cfg(
         GEMNet,
         variant,
         pretrained,
@@ -139,6 +151,9 @@ def _create_gemnet(variant: str, genome: Genome, pretrained: bool = False, **kwa
         feature_cfg={"out_indices": tuple(range(len(genome.levels))), "flatten_sequential": True},
         **kwargs,
     )
+    if isinstance(model.pretrained_cfg, dict):
+        model.pretrained_cfg.pop("state_dict", None)  # the tensors were handed over by it
+    return model
 
 
 def _check_weights(variant: str, genome: Genome, kwargs: Mapping[str, Any]) -> None:
@@ -150,6 +165,8 @@ def _check_weights(variant: str, genome: Genome, kwargs: Mapping[str, Any]) -> N
         raise GemnetError(f"{variant!r} was asked for with pretrained=True, but this name carries no weights.{there}")
     if cfg.source == "local-dir":
         verify_folder(Path(cfg.file), genome.fingerprint)
+    if variant in _trained:
+        check_genome(_trained[variant].metadata, genome.fingerprint, _trained[variant].weights)
     own = {str(weights.path): weights for weights in packaged_weights().values()}
     if cfg.file in own:
         weights = own[cfg.file]
@@ -203,29 +220,50 @@ def gemnet_c_cifar(pretrained: bool = False, **kwargs: Any) -> Any:
     return _create_gemnet("gemnet_c_cifar", _genomes["gemnet_c_cifar"], pretrained, **kwargs)
 
 
-def register(name: str, genome: GenomeSource) -> Callable[..., Any]:
-    """Gives a genome a name of its own in timm, and in mmdet through `gemnet.detection`, for this process.
+def check_name(name: str) -> None:
+    """Refuses a name that no network can be given.
+
+    Raises:
+        GemnetError: the name is malformed, or stands for another network already.
+    """
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
+        raise GemnetError(
+            f"A network's name is made of letters, digits and '_' and starts with a letter, got {name!r}."
+        )
+    if name in _genomes or timm.is_model(name):
+        raise GemnetError(f"The name {name!r} stands for another network already. Choose another.")
+
+
+def register(
+    name: str, genome: GenomeSource | None = None, weights: str | os.PathLike[str] | None = None
+) -> Callable[..., Any]:
+    """Gives a network a name of its own in timm, and in mmdet through `gemnet.detection`, for this process.
 
     Args:
         name: letters, digits and underscores, such as ``mynet``.
-        genome: a `Genome`, its dict, or the path of its JSON.
+        genome: a `Genome`, its dict, or the path of its JSON; by default the one that the weights carry.
+        weights: what `gemnet.trained.find_trained` finds: a search's or a training's folder, or a file. With them
+            ``pretrained=True`` loads them, and the model's timm configuration is theirs: classes, size, mean, std.
 
     Returns:
         The function that builds the network, as ``timm.create_model(name)`` does.
 
     Raises:
         GenomeError: the genome is not one.
-        GemnetError: the name is malformed, or stands for another network already.
+        GemnetError: the name is malformed, or stands for another network already; the weights are of another network.
     """
-    read = Genome.read(genome)
-    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
-        raise GemnetError(
-            f"A network's name is made of letters, digits and '_' and starts with a letter, got {name!r}."
-        )
-    if _genomes.get(name) == read:
+    trained = None if weights is None else find_trained(weights)
+    if genome is None and trained is None:
+        raise GemnetError("register needs a genome, or weights that carry one.")
+    read = trained.genome if genome is None and trained is not None else Genome.read(genome)  # type: ignore[arg-type]
+    if trained is not None:
+        if trained.weights is None:
+            raise GemnetError(f"{weights} holds no weights. Give genome={str(weights)!r} alone.")
+        check_genome(trained.metadata, read.fingerprint, trained.weights)
+        trained = replace(trained, metadata=trained.metadata.replace(genome=read, fingerprint=""))
+    if isinstance(name, str) and _genomes.get(name) == read and _trained.get(name) == trained:
         return timm.models.model_entrypoint(name)
-    if name in _genomes or timm.is_model(name):
-        raise GemnetError(f"The name {name!r} stands for another network already. Choose another.")
+    check_name(name)
 
     def build(pretrained: bool = False, **kwargs: Any) -> Any:
         return _create_gemnet(name, read, pretrained, **kwargs)
@@ -233,5 +271,7 @@ def register(name: str, genome: GenomeSource) -> Callable[..., Any]:
     build.__name__ = build.__qualname__ = name
     build.__doc__ = f"The network registered as {name!r}."
     _genomes[name] = read
+    if trained is not None:
+        _trained[name] = trained
     default_cfgs.update(generate_default_cfgs(_cfgs_of(name, read)))
     return register_model(build)

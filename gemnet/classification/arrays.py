@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from gemnet.data.datasets import DataSpec, load_train_images, open_test_images, train_dev_split
-from gemnet.data.decoded import resize
+from gemnet.data.decoded import CROP_PCT, INTERPOLATION, resize
 from gemnet.errors import GemnetError, nearest
 from gemnet.registry import DATASETS, FUNCTIONS
 
@@ -78,6 +78,9 @@ class ImageArrays(Dataset):
             "classes": list(images.classes),
             "channels": images.channels,
             "digest": images.digest,
+            "input_size": int(self.images.shape[-1]),
+            "crop_pct": CROP_PCT,
+            "interpolation": INTERPOLATION,
         }
 
     @classmethod

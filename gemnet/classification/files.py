@@ -72,7 +72,13 @@ class ImageFiles(Dataset):
             train, dev = train_dev_split(self.labels, classes, dev_fraction, split_seed)
             index = train if split == "train" else dev
         self.index = torch.from_numpy(index)
-        self.metainfo: dict[str, Any] = {"classes": list(classes), "channels": 3}
+        self.metainfo: dict[str, Any] = {
+            "classes": list(classes),
+            "channels": 3,
+            "input_size": resolution,
+            "crop_pct": crop_pct,
+            "interpolation": interpolation,
+        }
         self.transform = create_transform(
             resolution,
             is_training=augment,

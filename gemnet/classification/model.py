@@ -25,6 +25,7 @@ import gemnet.models  # noqa: F401  (registers its networks with timm)
 from gemnet.classification.arrays import ClassificationError
 from gemnet.classification.mixing import Mixing
 from gemnet.errors import nearest
+from gemnet.metadata import Metadata
 from gemnet.registry import MODELS
 from gemnet.training.augmentation import Augmentation
 
@@ -36,7 +37,7 @@ class BatchAugmentation(BaseDataPreprocessor):
     The augmentation is `gemnet.training.augmentation.Augmentation`.
 
     Args:
-        mean: of each channel, in [0, 1]; None for what the network was made for.
+        mean: of each channel, in [0, 1]; None for what its weights, or else the network, were made for.
         std: likewise.
         crop: padding of random crops, as a share of the side.
         flip: whether images may be mirrored.
@@ -61,11 +62,20 @@ class BatchAugmentation(BaseDataPreprocessor):
     ) -> None:
         super().__init__()
         self.mean, self.std = mean, std
+        self.fixed = mean is not None
         self.crop, self.flip, self.cutout = crop, flip, cutout
         self.mixing = Mixing(mixup, cutmix, erase)
         self.num_classes: int | None = None
         self.seed = seed
         self._augment: Augmentation | None = None
+
+    def follow(self, statistics: tuple[Sequence[float], Sequence[float]]) -> bool:
+        """Takes over mean and std of loaded weights, unless the config sets its own; returns whether they changed."""
+        if self.fixed or (self.mean, self.std) == statistics:
+            return False
+        self.mean, self.std = statistics
+        self._augment = None
+        return True
 
     def forward(self, data: Mapping[str, Any], training: bool = False) -> dict[str, Tensor]:
         """``inputs`` as float32 in channels_last, ``labels`` on the device: int64 (n,), or float32 (n, classes)."""
@@ -135,6 +145,7 @@ class ImageClassifier(BaseModel):
         except (TypeError, RuntimeError) as error:
             raise ClassificationError(f"Network {arch!r} can't be built with {arguments}: {error}") from None
         self.network = network.to(memory_format=torch.channels_last)
+        self.arch, self.options = str(arch).split(".")[0], dict(options or {})
         self.label_smoothing = label_smoothing
         if pretrained and genome is None:
             _report_weights(str(arch), network, num_classes, in_chans)
@@ -147,6 +158,29 @@ class ImageClassifier(BaseModel):
                 preprocessor.mean, preprocessor.std = made_for.get("mean"), made_for.get("std")
             else:
                 preprocessor.mean, preprocessor.std = [0.5] * in_chans, [0.5] * in_chans
+
+    def metadata(self, images: Mapping[str, Any]) -> Metadata:
+        """What the weights say about themselves when they are saved.
+
+        Args:
+            images: ``metainfo`` of the data set they are trained on.
+        """
+        preprocessor = self.data_preprocessor
+        known = isinstance(preprocessor, BatchAugmentation) and preprocessor.mean is not None
+        genome = getattr(self.network, "genome", None)
+        return Metadata(
+            genome=genome,
+            arch="" if genome is not None else self.arch,
+            options={} if genome is not None else self.options,
+            num_classes=self.network.num_classes,
+            in_chans=images.get("channels"),
+            input_size=images.get("input_size"),
+            crop_pct=images.get("crop_pct"),
+            interpolation=images.get("interpolation"),
+            mean=tuple(map(float, preprocessor.mean)) if known else None,
+            std=tuple(map(float, preprocessor.std)) if known else None,
+            classes=tuple(images.get("classes") or ()),
+        )
 
     def init_weights(self) -> None:
         """Does nothing: the network has initialised itself or loaded its weights."""

@@ -22,12 +22,22 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner, find_latest_checkpoint
 from torch import Tensor, nn
 
-from gemnet.checkpoint import CheckpointError, describe_mismatch, guard_mmengine, load_checkpoint, state_dict_of
+from gemnet.checkpoint import (
+    KEY,
+    CheckpointError,
+    aligned,
+    describe_mismatch,
+    guard_mmengine,
+    load_checkpoint,
+    state_dict_of,
+)
 from gemnet.classification.metric import Accuracy
 from gemnet.data.openings import log_opening
 from gemnet.detection.channels import check_num_classes, fill_channels
 from gemnet.errors import GemnetError, nearest
 from gemnet.genome import Genome
+from gemnet.loading import check_genome
+from gemnet.metadata import Metadata, metadata_of, read_metadata
 from gemnet.models import registered_names
 from gemnet.registry import DATASETS
 from gemnet.strict import config_folder
@@ -198,6 +208,7 @@ def make_runner(
         runner = Runner.from_cfg(config)
         runner.register_hook(CheckpointCheck(exact or bool(resume)), priority="VERY_HIGH")
         runner.register_hook(FiniteLoss(), priority="VERY_LOW")
+        runner.register_hook(Describe(), priority="VERY_LOW")
     return runner
 
 
@@ -265,7 +276,9 @@ def _fill_resolution(config: Config, model: ConfigDict) -> None:
     ]
     if not datasets:
         return
-    side = network_resolution(model.get("arch"), model.get("genome"), bool(model.get("pretrained")))
+    weights = config.get("load_from")
+    said = read_metadata(weights).input_size if weights and Path(weights).is_file() else None
+    side = said or network_resolution(model.get("arch"), model.get("genome"), bool(model.get("pretrained")))
     for dataset in datasets:
         dataset["resolution"] = side
 
@@ -396,7 +409,8 @@ def latest_checkpoint(work_dir: str | os.PathLike[str]) -> str | None:
 class CheckpointCheck(Hook):
     """Looks at a checkpoint before it is loaded: does it belong to this network?
 
-    Weights of a bare timm network are given the prefix they have inside `gemnet.classification.model.ImageClassifier`.
+    Weights of a bare timm network are given the prefix they have inside `gemnet.classification.model.ImageClassifier`;
+    a classifier normalises its images as its weights were trained, unless the config says how.
 
     Args:
         exact: whether every weight must be there; else some will do.
@@ -410,8 +424,7 @@ class CheckpointCheck(Hook):
         model: nn.Module = getattr(runner.model, "module", runner.model)
         weights: dict[str, Tensor] = state_dict_of(checkpoint)
         own = model.state_dict()
-        if not set(weights) & set(own) and {f"network.{key}" for key in weights} & set(own):
-            weights = {f"network.{key}": value for key, value in weights.items()}
+        weights = aligned(weights, own)
         checkpoint["state_dict"] = weights  # where mmengine and its hooks look for them
         if runner._resume and "meta" not in checkpoint:
             raise CheckpointError(
@@ -428,6 +441,59 @@ class CheckpointCheck(Hook):
                 f"No weight of the checkpoint (such as {next(iter(weights), 'none at all')!r}) fits the network (such "
                 f"as {next(iter(own))!r})."
             )
+        self._follow(runner, model, metadata_of(checkpoint, "The checkpoint"))
+
+    def _follow(self, runner: Runner, model: nn.Module, about: Metadata) -> None:
+        """Feeds a classifier as its weights were trained, and looks at what they tell apart."""
+        genome = getattr(getattr(model, "network", None), "genome", None)
+        if self.exact and genome is not None:
+            check_genome(about, genome.fingerprint, "The checkpoint")
+        follow = getattr(getattr(model, "data_preprocessor", None), "follow", None)
+        if follow is None:
+            return
+        if about.statistics is not None and follow(about.statistics):
+            runner.logger.info("Images are normalised as the weights were trained: mean %s, std %s.", *about.statistics)
+        if self.exact:
+            _check_images(runner, about)
+
+
+def _check_images(runner: Runner, about: Metadata) -> None:
+    """Whether images that are to be measured are what the weights tell apart.
+
+    Raises:
+        CheckpointError: the same classes in another order: every label would be wrong.
+    """
+    loops = (runner._test_loop, runner._val_loop, runner._train_loop)
+    datasets = [getattr(getattr(loop, "dataloader", None), "dataset", None) for loop in loops]
+    images: Mapping[str, Any] = next(filter(None, (getattr(data, "metainfo", None) for data in datasets)), {})
+    classes = tuple(images.get("classes") or ())
+    if about.classes and classes and about.classes != classes:
+        if set(about.classes) == set(classes):
+            raise CheckpointError(
+                f"The weights have the data set's classes in another order ({', '.join(about.classes[:4])}, ... there, "
+                f"{', '.join(classes[:4])}, ... here). Give the data set they were trained with."
+            )
+        runner.logger.warning(
+            "The weights tell apart %s, ...; the images are called %s, ...: class by class in this order.",
+            ", ".join(about.classes[:4]),
+            ", ".join(classes[:4]),
+        )
+    if about.input_size is not None and images.get("input_size") not in (None, about.input_size):
+        runner.logger.warning(
+            "The weights were trained at %d pixels, the images have %d.", about.input_size, images["input_size"]
+        )
+
+
+class Describe(Hook):
+    """Puts into each checkpoint of a classifier what its weights are of, and what images they were trained with."""
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Writes it under ``meta['gemnet']``; see `gemnet.metadata`."""
+        model: Any = getattr(runner.model, "module", runner.model)
+        if not hasattr(model, "metadata"):
+            return
+        dataset = getattr(runner.train_dataloader, "dataset", None)
+        checkpoint["meta"][KEY] = model.metadata(getattr(dataset, "metainfo", {})).to_texts()
 
 
 class FiniteLoss(Hook):

@@ -17,7 +17,8 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from gemnet.errors import GemnetError, nearest
-from gemnet.metadata import read_metadata
+from gemnet.genome import Genome
+from gemnet.metadata import Metadata, read_metadata
 
 FOLDER = Path(__file__).parent
 
@@ -58,6 +59,25 @@ class PackagedWeights:
     def path(self) -> Path:
         """Where the file lies."""
         return FOLDER / self.file
+
+    def metadata(self, genome: Genome | None = None) -> Metadata:
+        """What they say about themselves.
+
+        Args:
+            genome: the one that their name stands for.
+        """
+        return Metadata(
+            genome=genome,
+            fingerprint=self.fingerprint,
+            num_classes=self.num_classes,
+            in_chans=3,
+            input_size=self.input_size,
+            crop_pct=self.crop_pct,
+            interpolation=self.interpolation,
+            mean=self.mean,
+            std=self.std,
+            classes=self.classes,
+        )
 
 
 def image_statistics(weights: object) -> tuple[tuple[float, ...], tuple[float, ...]] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gemnet.quoting import markdown_link, markdown_text
 from gemnet.weights import PackagedWeights, find_weights
 from gemnet.zoo.results import Result
 
@@ -98,24 +99,25 @@ def _what(result: Result) -> str:
 def _saw(result: Result, weights: PackagedWeights) -> str:
     names = ""
     if weights.classes:
-        shown = ", ".join(weights.classes[:MANY]) + (", ..." if len(weights.classes) > MANY else "")
+        shown = ", ".join(map(markdown_text, weights.classes[:MANY])) + (", ..." if len(weights.classes) > MANY else "")
         names = f" ({shown})"
     epochs = f" for {result.epochs} epochs" if result.epochs else ""
     return (
-        f"Training images of {result.data} at {result.resolution}x{result.resolution}{epochs}, {weights.num_classes} "
-        f"classes{names}. {weights.description}".rstrip()
+        f"Training images of {markdown_text(result.data)} at {result.resolution}x{result.resolution}{epochs}, "
+        f"{weights.num_classes} classes{names}. {markdown_text(weights.description)}".rstrip()
     )
 
 
 def _well(result: Result, results: Sequence[Result]) -> str:
     several = len(result.values)
-    text = f"Top-1 on the official test images of {result.data}: {result.text()} %"
+    text = f"Top-1 on the official test images of {markdown_text(result.data)}: {result.text()} %"
     text += f" (mean ± standard deviation of {several} trainings)" if several > 1 else " (one training)"
     text += f". These weights, as they are stored ({result.precision}): {result.weights_value:.2f} %.\n"
     if result.speed is not None:
+        processor = markdown_text(result.speed.processor)
         text += (
-            f"\nOne image takes {1000 * result.speed.seconds:.3g} ms of CPU time ({result.speed.processor}, one "
-            f"thread, `channels_last`, batches of {result.speed.batch_size}).\n"
+            f"\nOne image takes {1000 * result.speed.seconds:.3g} ms of CPU time ({processor}, one thread, "
+            f"`channels_last`, batches of {result.speed.batch_size}).\n"
         )
     peers = [
         r for r in results if r.peer and (r.data, r.resolution, r.task) == (result.data, result.resolution, result.task)
@@ -123,7 +125,8 @@ def _well(result: Result, results: Sequence[Result]) -> str:
     if peers:
         text += "\n| | top-1 | M MACs | k params |\n| --- | ---: | ---: | ---: |\n"
         for row in (result, *peers):
-            title = f"{row.network}, measured here" if row.peer else f"**{row.network}**"
+            network = markdown_text(row.network)
+            title = f"{network}, measured here" if row.peer else f"**{network}**"
             text += f"| {title} | {row.text()} | {row.macs / 1e6:.4g} | {row.params / 1e3:.4g} |\n"
     return text.rstrip("\n")
 
@@ -131,18 +134,18 @@ def _well(result: Result, results: Sequence[Result]) -> str:
 def _limits(result: Result, weights: PackagedWeights) -> str:
     return (
         f"It knows the {weights.num_classes} classes above and puts every image into one of them; its probabilities "
-        f"are not calibrated. It was measured on the test images of {result.data} only, not on other cameras, places "
-        "or kinds of picture, nor on images that are shifted, darkened or tampered with: measure it on yours before "
-        "you rely on it. Not for decisions about people, and not where an error does harm."
+        f"are not calibrated. It was measured on the test images of {markdown_text(result.data)} only, not on other "
+        "cameras, places or kinds of picture, nor on images that are shifted, darkened or tampered with: measure it on "
+        "yours before you rely on it. Not for decisions about people, and not where an error does harm."
     )
 
 
 def _origin(result: Result) -> str:
     lines = [
-        f"- config: [{result.config}](../{result.config})",
-        f"- log: [{result.figures.log}](../{result.figures.log})",
+        f"- config: {markdown_link(result.config, f'../{result.config}')}",
+        f"- log: {markdown_link(result.figures.log, f'../{result.figures.log}')}",
     ]
     if result.search:
-        lines.append(f"- search: [{result.search}](../{result.search})")
+        lines.append(f"- search: {markdown_link(result.search, f'../{result.search}')}")
     lines.append(f"- file: gemnet/weights/{result.weights}")
     return "\n".join(lines)

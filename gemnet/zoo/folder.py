@@ -1,4 +1,4 @@
-"""Published weights as a Hugging Face style folder, and from there to a hub.
+"""Trained weights as a Hugging Face style folder, and from there to a hub.
 
 The folder holds ``config.json`` and ``model.safetensors``, no pickle. After ``import gemnet`` timm reads it:
 ``timm.create_model('local-dir:folder', pretrained=True)``, or ``hf-hub:owner/name`` once it is pushed. The genome is in
@@ -7,7 +7,9 @@ the config, so the folder stands alone, whatever a later version of GEMNet calls
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,8 +17,11 @@ from typing import Any
 
 import timm
 
-from gemnet.models import genome_for
-from gemnet.weights import find_weights, verify_folder, verify_weights
+from gemnet.metadata import save_weights
+from gemnet.quoting import printable
+from gemnet.strict_json import JsonError, read_json
+from gemnet.trained import TrainedNetwork, find_trained
+from gemnet.weights import packaged_weights, verify_folder
 from gemnet.zoo.results import ZooError
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
@@ -27,53 +32,77 @@ class HubError(ZooError):
     """A folder that can't be pushed: not one of ours, no token, or the hub refused it."""
 
 
-def write_folder(name: str, folder: Path, card: Path | None = None) -> Path:
-    """Writes the folder of published weights.
+def write_folder(source: str | os.PathLike[str], folder: Path, card: Path | None = None, ema: bool = False) -> Path:
+    """Writes the folder of a trained network.
 
     Args:
-        name: ``<architecture>.<tag>``.
+        source: ``<architecture>.<tag>`` of published weights, or whatever else `gemnet.trained.find_trained` finds: the
+            folder of a search or a training, a checkpoint, weights.
         folder: where to; must not exist, or be empty.
         card: Markdown that becomes the folder's README.
+        ema: the moving average of the weights, where a checkpoint holds both.
 
     Raises:
-        ZooError: the folder holds something.
-        GemnetError: there are no such weights, or they are damaged.
+        ZooError: the folder holds something, or can't be written.
+        GemnetError: there are no such weights, they are damaged, or don't say what network they are of.
     """
-    weights = find_weights(name)
-    source = verify_weights(weights)
+    found = find_trained(source, ema)
+    state = found.state_dict()
+    published = os.fspath(source) in packaged_weights()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ZooError(f"{folder} is there already and not empty. Choose another --out, or move it away.")
-    genome = genome_for(name)
-    arch, _, tag = name.partition(".")
-    known = timm.get_pretrained_cfg(arch).to_dict()
-    last = -(-weights.input_size // genome.levels[-1].reduction)
-    config: dict[str, Any] = {
-        "architecture": "gemnet",
-        "num_classes": weights.num_classes,
-        "num_features": genome.num_features,
+    about = found.metadata
+    name = os.fspath(source) if published else about.arch or (about.genome and about.genome.name) or "gemnet"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if published and found.weights is not None:
+            shutil.copyfile(found.weights, folder / WEIGHTS)  # with its checksum
+        else:
+            save_weights(folder / WEIGHTS, state, about)
+        digest = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
+        config = _described(found, name.partition(".")[2])
+        config["gemnet"] = {"name": name, "fingerprint": about.fingerprint, "sha256": digest}
+        (folder / CONFIG).write_text(json.dumps(config, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        if card is not None:
+            shutil.copyfile(card, folder / CARD)
+    except OSError as error:
+        raise ZooError(f"{folder} can't be written ({error.strerror}). Choose another --out.") from None
+    return folder
+
+
+def _described(found: TrainedNetwork, tag: str) -> dict[str, Any]:
+    """``config.json``: what timm builds the network from, and feeds it."""
+    about = found.metadata
+    model: Any = found.build("meta")
+    if about.genome is not None:
+        architecture, arguments = "gemnet", {"genome": found.genome.to_dict()}
+        known = timm.get_pretrained_cfg("gemnet").to_dict()
+        side = found.genome.input_size if about.input_size is None else about.input_size
+        last = -(-side // found.genome.levels[-1].reduction)
+        known["pool_size"] = [last, last]
+        known["input_size"] = [about.in_chans or 3, side, side]
+    else:
+        architecture, arguments = about.arch, dict(about.options)
+        known = dict(model.pretrained_cfg)
+    kept = ("input_size", "pool_size", "first_conv", "classifier", "interpolation", "license", "paper_ids")
+    configuration = {key: known[key] for key in kept if known.get(key) is not None}
+    said = about.pretrained_cfg()
+    names = said.pop("label_names", None)
+    return {
+        "architecture": architecture,
+        "num_classes": model.num_classes,
+        "num_features": model.num_features,
         "global_pool": "avg",
-        **({"label_names": weights.classes} if weights.classes else {}),
-        "model_args": {"genome": genome.replace(name=genome.name or arch).to_dict()},
+        **({"label_names": names} if names else {}),
+        "model_args": arguments,
         "pretrained_cfg": {
-            **{key: known[key] for key in ("first_conv", "classifier", "interpolation", "license", "paper_ids")},
+            **configuration,
             "tag": tag,
             "custom_load": False,
-            "input_size": [3, weights.input_size, weights.input_size],
-            "pool_size": [last, last],
-            "crop_pct": weights.crop_pct,
-            "mean": weights.mean,
-            "std": weights.std,
-            "num_classes": weights.num_classes,
-            "description": weights.description,
+            "num_classes": model.num_classes,
+            **said,
         },
-        "gemnet": {"name": name, "fingerprint": weights.fingerprint, "sha256": weights.sha256},
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, folder / WEIGHTS)
-    (folder / CONFIG).write_text(json.dumps(config, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    if card is not None:
-        shutil.copyfile(card, folder / CARD)
-    return folder
 
 
 def push_folder(
@@ -114,7 +143,7 @@ def push_folder(
             repo_id=made.repo_id,
             folder_path=str(folder),
             allow_patterns=sorted(FILES),
-            commit_message=f"Add {_config(folder)['gemnet']['name']}",
+            commit_message=printable(f"Add {_config(folder)['gemnet']['name']}"),
         )
     except HFValidationError as error:
         raise HubError(f"--repo is {repo!r}, which is no name of a repository: {error}") from None
@@ -140,6 +169,9 @@ def _check(folder: Path) -> None:
 
 def _config(folder: Path) -> dict[str, Any]:
     try:
-        return json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise HubError(f"{folder / CONFIG}: not JSON ({error}).") from None
+        config = read_json(folder / CONFIG)
+    except (OSError, JsonError) as error:
+        raise HubError(f"{folder / CONFIG} can't be read: {error}") from None
+    if not isinstance(config, dict):
+        raise HubError(f"{folder / CONFIG} is no mapping.")
+    return config

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import yaml  # type: ignore[import-untyped]
 
+from gemnet.quoting import markdown_code, markdown_link, markdown_text
 from gemnet.zoo.results import CLASSIFICATION, DETECTION, Result, load_results, read_figures, read_rows
 
 README, METAFILE, INDEX = "README.md", "metafile.yml", "model-index.yml"
@@ -82,7 +83,7 @@ def readme(results: Sequence[Result], repository: Path) -> str:
         parts.append(NOTHING if not results else NO_WEIGHTS)
     for data, side in dict.fromkeys((result.data, result.resolution) for result in classifiers):
         rows = [result for result in classifiers if (result.data, result.resolution) == (data, side)]
-        parts.append(f"## {data}, {side}x{side}\n\n{_classifiers(rows)}")
+        parts.append(f"## {markdown_text(data)}, {side}x{side}\n\n{_classifiers(rows)}")
     if not any("imagenet-1k" in result.data.lower() for result in classifiers):
         parts.append(IMAGENET)
     parts.append(f"## Detectors\n\n{_detectors(detectors, repository) if detectors else 'None measured yet.'}\n")
@@ -110,7 +111,7 @@ def _classifiers(rows: Sequence[Result]) -> str:
             f"{' or '.join(kinds)}).\n"
         )
     machines = sorted({f"{row.speed.processor}, torch {row.speed.torch}" for row in rows if row.speed is not None})
-    return text + (f"\nCPU time: {'; '.join(machines)}.\n" if machines else "")
+    return text + (f"\nCPU time: {markdown_text('; '.join(machines))}.\n" if machines else "")
 
 
 def _detectors(rows: Sequence[Result], repository: Path) -> str:
@@ -121,7 +122,14 @@ def _detectors(rows: Sequence[Result], repository: Path) -> str:
         names = (f"{row.figures.column}_50", row.figures.column.replace("/bbox_", "/person_") + "_50")
         more = [_further(row, name, row.figures.factor, repository) for name in names]
         seconds = [_further(row, "seconds", 1.0, repository)]
-        about = [row.method, _title(row), f"{row.data}, {row.resolution} px", row.text(), *more, str(len(row.values))]
+        about = [
+            markdown_text(row.method),
+            _title(row),
+            f"{markdown_text(row.data)}, {row.resolution} px",
+            row.text(),
+            *more,
+            str(len(row.values)),
+        ]
         lines.append([*about, *_costs(row), *seconds, *_sources(row)])
     return _table(head, lines, left=(0, 1, 2, 10, 11))
 
@@ -136,8 +144,8 @@ def _further(row: Result, column: str, factor: float, repository: Path) -> str:
 
 def _title(row: Result) -> str:
     if row.peer:
-        return f"{row.network}, *measured here*"
-    return f"[`{row.name}`]({row.name}.md)" if row.weights else f"`{row.network}`"
+        return f"{markdown_text(row.network)}, *measured here*"
+    return f"[{markdown_code(row.name)}]({row.name}.md)" if row.weights else markdown_code(row.network)
 
 
 def _costs(row: Result) -> list[str]:
@@ -153,7 +161,7 @@ def _search(row: Result) -> str:
 
 
 def _link(text: str, path: str, shown: str | None = None) -> str:
-    return f"[{shown or text}](../{path})"
+    return markdown_link(shown or text, f"../{path}")
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[int]) -> str:

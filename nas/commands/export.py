@@ -7,21 +7,26 @@ import shlex
 from pathlib import Path
 
 from gemnet.macs import macs
+from gemnet.quoting import printable
 from nas.commands.entry import command
 
 DESCRIPTION = """\
 Hands a network on, in one of four ways:
-  --name NAME      a Python module that registers the network with timm and mmdet: genome, trained weights, and a config
-                   fragment with the backbone of a detector
+  --name NAME      a Python module that registers the network with timm and mmdet: genome, trained weights with what
+                   they saw (size, crop, mean, std, classes), and a config fragment with the backbone of a detector
   --to FORMAT      a deployed file for a runtime, checked against PyTorch on real images; for ONNX with a predict.py
                    that needs neither gemnet nor timm nor torch
   --genome FILE    the genome alone, as it was found or at another size
-  --ledger FILE    every evaluation of a search as a table"""
+  --ledger FILE    every evaluation of a search as a table
+A folder for timm's local-dir: makes `tools/zoo.py folder`."""
 
 EXAMPLES = """\
 examples
   the network of a search as a module:
     {program} work_dirs/default --name mynet
+  the network of a training (its best checkpoint), or any checkpoint:
+    {program} work_dirs/finetune --name mynet
+    {program} work_dirs/finetune/epoch_30.pth --name mynet
   a genome from anywhere, into a folder of your choice:
     {program} mygenome.json --name mynet --out networks/mynet
   the network of a search, or one of ours, for onnxruntime:
@@ -37,7 +42,7 @@ examples
     {program} work_dirs/cifar10 --ledger evaluations.csv
 
 then
-  PYTHONPATH=exported/mynet python -c "import mynet, timm; model = timm.create_model('mynet', num_classes=5)"
+  PYTHONPATH=exported/mynet python -c "import mynet, timm; model = timm.create_model('mynet', pretrained=True)"
   python exported/gemnet_a_cifar.cifar10-onnx/predict.py photo.jpg
 
 docs: docs/deploy.md"""
@@ -69,8 +74,11 @@ def _parser(program: str) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "source", help="work folder of a search, or a genome (.json); with --to also any network that timm knows"
+        "source",
+        help="work folder of a search or a training, weights (.pth, .safetensors), a genome (.json), a tag; with --to "
+        "also any network that timm knows",
     )
+    parser.add_argument("--ema", action="store_true", help="the moving average of the weights, where a file holds both")
     parser.add_argument(
         "--out", metavar="D", help="folder to write (default: exported/<name>, exported/<name>-<format>)"
     )
@@ -144,17 +152,16 @@ def _genome(options: argparse.Namespace) -> None:
 def _module(options: argparse.Namespace) -> None:
     from nas.search.export import export
 
-    made = export(Path(options.source), options.name, Path(options.out or Path("exported") / options.name))
-    folder = shlex.quote(str(made.module.parent))
-    channels = f", in_chans={made.in_chans}" if made.in_chans != 3 else ""
-    load = f"{made.name}.load(model)" if made.weights is not None else "print(model)"
-    print(f"Wrote {folder}: {', '.join(sorted(item.name for item in made.module.parent.iterdir()))}")
+    folder = Path(options.out or Path("exported") / options.name)
+    made = export(options.source, options.name, folder, options.ema)
+    shown = shlex.quote(str(folder))
+    build = f"timm.create_model('{made.name}'" + (", pretrained=True)" if made.weights is not None else ")")
+    print(f"Wrote {shown}: {', '.join(sorted(item.name for item in folder.iterdir()))}")
+    if made.source is not None:
+        print(f"Weights of {printable(made.source)}: {printable(made.metadata.summary())}")
     print("Next, build it with timm:")
-    print(
-        f'  PYTHONPATH={folder} python -c "import {made.name}, timm; '
-        f"model = timm.create_model('{made.name}'{channels}); {load}\""
-    )
-    print(f"or make it a detector's backbone: _base_ = [..., '{made.detector}'], and run with PYTHONPATH={folder}")
+    print(f'  PYTHONPATH={shown} python -c "import {made.name}, timm; print({build})"')
+    print(f"or make it a detector's backbone: _base_ = [..., {str(made.detector)!r}], and run with PYTHONPATH={shown}")
 
 
 def _runtime(options: argparse.Namespace) -> None:

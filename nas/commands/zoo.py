@@ -33,8 +33,9 @@ examples
   the row of a detector, from `tools/test.py --final --out`:
     {program} record gemnet_a.coco320 --detector RetinaNet --data COCO-320 --source coco320 --resolution 224 \\
         --log model_zoo/logs/retinanet_gemnet_a.json --config configs/retinanet_gemnet_coco320.py
-  a folder for timm's local-dir:, and from there to a hub:
+  a folder for timm's local-dir:, of published weights or of your own, and from there to a hub:
     {program} folder gemnet_a_cifar.cifar10 --out exported/gemnet_a_cifar
+    {program} folder work_dirs/finetune --out exported/mynet
     {program} hub exported/gemnet_a_cifar --repo me/gemnet_a_cifar
   does everything agree; is an accuracy what the table says:
     {program} check
@@ -199,10 +200,10 @@ def _check(options: argparse.Namespace) -> int:
 def _folder(options: argparse.Namespace) -> int:
     from gemnet.zoo.folder import write_folder
 
-    card = options.zoo / f"{options.name}.md"
-    made = write_folder(
-        options.name, Path(options.out or Path("exported") / options.name), card if card.is_file() else None
-    )
+    source = options.source
+    card = options.zoo / f"{source}.md"
+    out = Path(options.out or Path("exported") / (Path(source).stem if Path(source).exists() else source))
+    made = write_folder(source, out, card if card.is_file() else None, options.ema)
     print(f"Wrote {made}: {', '.join(sorted(item.name for item in made.iterdir()))}")
     print(f"After import gemnet: timm.create_model('local-dir:{made}', pretrained=True)")
     return 0
@@ -260,8 +261,11 @@ def _parser(program: str) -> argparse.ArgumentParser:
     check.set_defaults(run=_check)
 
     folder = commands.add_parser("folder", help="a Hugging Face style folder that timm's local-dir: reads")
-    folder.add_argument("name")
+    folder.add_argument(
+        "source", help="a tag, or the folder of a search or a training, or weights (.pth, .safetensors)"
+    )
     folder.add_argument("--out", metavar="D", help="folder to write (default: exported/<name>)")
+    folder.add_argument("--ema", action="store_true", help="the moving average of the weights, where a file holds both")
     folder.set_defaults(run=_folder)
 
     hub = commands.add_parser("hub", help="push such a folder to a hub")

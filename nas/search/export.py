@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
+import keyword
+import os
 import re
-import shutil
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from safetensors import safe_open
-
-import gemnet
 from gemnet.errors import GemnetError
 from gemnet.fitting import fit_width
 from gemnet.genome import Genome
+from gemnet.metadata import Metadata, save_weights
+from gemnet.models import check_name
 from gemnet.templates import template
+from gemnet.trained import find_trained
 from nas.evaluation.csv_table import write_evaluations
 from nas.evaluation.ledger import Ledger
 from nas.evaluation.records import Evaluation
@@ -35,7 +36,8 @@ class Export:
         genome: the genome's JSON.
         weights: safetensors file, or None.
         detector: mmdet config fragment with the backbone.
-        in_chans: channels of the images the weights were trained on; 3 without weights.
+        source: the file the weights come from, or None.
+        metadata: what the weights say about themselves.
     """
 
     name: str
@@ -43,114 +45,143 @@ class Export:
     genome: Path
     weights: Path | None
     detector: Path
-    in_chans: int
+    source: Path | None
+    metadata: Metadata
 
 
-MODULE = '''"""{name}: {origin}.
+# The name, of letters, digits and '_', is all that is put into source text. What files say stays in files beside it.
+MODULE = '''"""A network of GEMNet under a name of its own; what it is and saw stands in the files beside this one.
 
     import {name}, timm
-    model = timm.create_model('{name}'{options})
-    {name}.load(model){weights_note}
+    model = timm.create_model("{name}", pretrained=True)
+    data = timm.data.resolve_model_data_config(model)  # size, crop, mean and std of the images it was trained with
 """
 
 from pathlib import Path
 
 import gemnet
+from gemnet.loading import load_weights
+from gemnet.metadata import read_metadata
 
 HERE = Path(__file__).resolve().parent
-MEAN, STD = {mean}, {std}
+WEIGHTS = HERE / "{name}.safetensors"
+ABOUT = read_metadata(WEIGHTS)
+MEAN, STD, CLASSES = ABOUT.mean, ABOUT.std, ABOUT.classes
 
-gemnet.register({name!r}, HERE / {genome!r})
+gemnet.register("{name}", HERE / "{name}.json", WEIGHTS)
 
 
 def load(model):
-    """Loads the weights that came with the genome into a model of its default form."""
-    from timm.models import load_checkpoint
-
-    load_checkpoint(model, str(HERE / {weights!r}))
+    """Loads the weights into a model of this name, as ``pretrained=True`` does."""
+    load_weights(model, WEIGHTS)
     return model
 '''
 
-MODULE_WITHOUT_WEIGHTS = '''"""{name}: {origin}.
+MODULE_WITHOUT_WEIGHTS = '''"""A network of GEMNet under a name of its own; the JSON beside this file is what it is.
 
     import {name}, timm
-    model = timm.create_model('{name}'{options})
+    model = timm.create_model("{name}")
 """
 
 from pathlib import Path
 
 import gemnet
 
-gemnet.register({name!r}, Path(__file__).resolve().parent / {genome!r})
+gemnet.register("{name}", Path(__file__).resolve().parent / "{name}.json")
 '''
 
 DETECTOR = '''"""{name} as the backbone of a detector: put this file into a config's _base_, after the detector's own.
 
-Run it with this folder on PYTHONPATH, so that the name is known: PYTHONPATH={folder} python tools/train.py CONFIG
+Run it with this folder on PYTHONPATH, so that the name is known.
 """
 
-custom_imports = dict(imports=['gemnet.detection', {name!r}], allow_failed_imports=False)
+import os
+
+custom_imports = dict(imports=["gemnet.detection", "{name}"], allow_failed_imports=False)
 model = dict(
     backbone=dict(
         _delete_=True,
-        type='gemnet.GEMNet',
-        arch={name!r},
+        type="gemnet.GEMNet",
+        arch="{name}",
         out_indices={levels},
+        in_channels={channels},
+        init_cfg={weights},
     )
 )
 '''
+LIBRARIES = (
+    "gemnet",
+    "nas",
+    "timm",
+    "torch",
+    "torchvision",
+    "numpy",
+    "safetensors",
+    "PIL",
+    "mmengine",
+    "mmcv",
+    "mmdet",
+)
+BESIDE = 'os.path.join(os.path.dirname(os.path.abspath(__file__)), "{name}.safetensors")'
 
 
-def export(source: Path, name: str, folder: Path) -> Export:
+def export(source: str | os.PathLike[str], name: str, folder: Path, ema: bool = False) -> Export:
     """Writes a network under a name of its own.
 
     Args:
-        source: the work folder of a search, or a genome's JSON.
+        source: whatever `gemnet.trained.find_trained` finds: the folder of a search or a training, a checkpoint,
+            weights, a genome's JSON, a tag of weights in the package.
         name: letters, digits and underscores; what timm and mmdet will call it.
         folder: where to; must not exist, or be empty.
+        ema: the moving average of the weights, where a checkpoint holds both.
 
     Raises:
-        ExportError: nothing to export there, a folder that holds something, weights of another network.
-        GemnetError: the name is malformed or stands for another network already, or the genome is not one.
+        ExportError: a folder that holds something, or can't be written.
+        GemnetError: nothing to export there, weights of another network, a name that is malformed or stands for another
+            network already.
     """
-    genome_file, weights = _find(source)
-    genome = Genome.load(genome_file).replace(name=name)
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,63}", name) or keyword.iskeyword(name):
         raise ExportError(
-            f"A network's name is made of letters, digits and '_', and starts with no digit; got {name!r}."
+            f"A network's name is made of at most 64 letters, digits and '_', starts with a letter and is no word of "
+            f"Python's; got {name[:70]!r}."
         )
+    if name in sys.stdlib_module_names or name in LIBRARIES:
+        raise ExportError(
+            f"A module {name!r} would stand in the way of Python's or a library's own. Choose another name."
+        )
+    check_name(name)
+    found = find_trained(source, ema)
+    genome = found.genome.replace(name=name)
+    state = found.state_dict() if found.weights is not None else None
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ExportError(f"{folder} is there already and not empty. Choose another --out, or move it away.")
-    about = _metadata(weights, genome) if weights is not None else {}
-    gemnet.register(name, genome)  # says so where the name is taken
-    folder.mkdir(parents=True, exist_ok=True)
-    genome.save(folder / f"{name}.json")
-    if weights is not None:
-        shutil.copyfile(weights, folder / f"{name}.safetensors")
-    in_chans = int(about.get("in_chans", 3))
+    about = found.metadata.replace(genome=genome)
+    made = Export(
+        name=name,
+        module=folder / f"{name}.py",
+        genome=folder / f"{name}.json",
+        weights=folder / f"{name}.safetensors" if state is not None else None,
+        detector=folder / f"{name}_backbone.py",
+        source=found.weights,
+        metadata=about,
+    )
     values = {
         "name": name,
-        "origin": genome.origin or "a network found by GEMNet",
-        "options": f", in_chans={in_chans}" if in_chans != 3 else "",
-        "genome": f"{name}.json",
-        "weights": f"{name}.safetensors",
-        "weights_note": f"  # {about['accuracy']} % top-1 on the development images" if "accuracy" in about else "",
-        "mean": tuple(json.loads(about["mean"])) if "mean" in about else None,
-        "std": tuple(json.loads(about["std"])) if "std" in about else None,
         "levels": tuple(range(len(genome.levels))),
-        "folder": folder,
+        "channels": about.in_chans or 3,
+        "weights": BESIDE.format(name=name) if state is not None else None,
     }
-    module, detector = folder / f"{name}.py", folder / f"{name}_backbone.py"
-    module.write_text((MODULE if weights is not None else MODULE_WITHOUT_WEIGHTS).format(**values), encoding="utf-8")
-    detector.write_text(DETECTOR.format(**values), encoding="utf-8")
-    return Export(
-        name=name,
-        module=module,
-        genome=folder / f"{name}.json",
-        weights=folder / f"{name}.safetensors" if weights is not None else None,
-        detector=detector,
-        in_chans=in_chans,
-    )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        genome.save(made.genome)
+        if state is not None and made.weights is not None:
+            save_weights(made.weights, state, about)
+        module = MODULE if state is not None else MODULE_WITHOUT_WEIGHTS
+        made.module.write_text(module.format(**values), encoding="utf-8")
+        made.detector.write_text(DETECTOR.format(**values), encoding="utf-8")
+    except OSError as error:
+        raise ExportError(f"{folder} can't be written ({error.strerror}). Choose another --out.") from None
+    return made
 
 
 def resized(genome: Genome, form: str, size: str, max_macs: float) -> Genome:
@@ -195,7 +226,7 @@ def save_genome(
     Raises:
         GemnetError: as `resized`; nothing to export there.
     """
-    genome = Genome.load(_find(source)[0])
+    genome = find_trained(source).genome
     if max_macs is not None:
         if form is None and size is None:
             genome = fit_width(genome, max_macs)
@@ -241,33 +272,3 @@ def _evaluations_of(source: Path) -> list[tuple[Evaluation, str]]:
             and (each.proposal.candidate.key(), each.proposal.fidelity, each.proposal.training_seed) not in own
         ]
     return [(each, evaluator) for each in (*found, *further) if each is not None]
-
-
-def _find(source: Path) -> tuple[Path, Path | None]:
-    """Genome and weights of a work folder, or a genome alone."""
-    if source.is_dir():
-        genome, weights = source / "best.json", source / "best.safetensors"
-        if not genome.is_file():
-            raise ExportError(
-                f"There is no best.json in {source}: no search has finished there. Run it, or resume it with --resume."
-            )
-        return genome, weights if weights.is_file() else None
-    if not source.is_file():
-        raise ExportError(f"There is neither a folder nor a file {source}. Give a search's work folder or a genome.")
-    beside = source.with_suffix(".safetensors")
-    return source, beside if beside.is_file() else None
-
-
-def _metadata(weights: Path, genome: Genome) -> dict[str, str]:
-    """What the weights say about themselves, checked against the genome."""
-    try:
-        with safe_open(weights, framework="pt") as file:
-            about = dict(file.metadata() or {})
-    except Exception as error:  # safetensors raises kinds of its own, which differ between versions
-        raise ExportError(f"{weights} can't be read as safetensors ({error}). Train the network again.") from None
-    if about.get("genome") not in (None, genome.fingerprint):
-        raise ExportError(
-            f"{weights} belongs to another network (genome {about['genome']}, not {genome.fingerprint}). "
-            "Resume the search, which trains it again, or take the weights away to export the genome alone."
-        )
-    return about

@@ -12,6 +12,7 @@ from matplotlib.patches import FancyArrowPatch, Patch
 from numpy.typing import NDArray
 
 from gemnet.cell_graph import INPUT, OUTPUT, CellGraph
+from gemnet.quoting import picture_text
 from nas.evaluation.records import Evaluation
 from nas.evaluation.score import EfficiencyScore
 
@@ -157,12 +158,12 @@ def draw_cell(cell: CellGraph, path: Path, title: str = "") -> None:
     for node, text in ((0, "in"), (cell.size - 1, "out")):
         axes.annotate(text, position[node], color="white", ha="center", va="center", fontsize=6.5, zorder=3)
     counts = {name: cell.ops.count(name) for name in names}
-    handles = [Patch(color=colour[name], label=f"{name} ({counts[name]})") for name in names]
+    handles = [Patch(color=colour[name], label=picture_text(f"{name} ({counts[name]})")) for name in names]
     if handles:
         figure.legend(
             handles=handles, loc="outside lower center", ncols=min(4, len(handles)), fontsize=8, frameon=False
         )
-    axes.set_title(title, fontsize=10)
+    axes.set_title(picture_text(title), fontsize=10)
     axes.margins(0.06, 0.12)
     figure.savefig(path)
 

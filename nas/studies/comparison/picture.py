@@ -11,6 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
+from gemnet.quoting import picture_text
 from nas.studies.comparison.report import Line, lines
 from nas.studies.comparison.run import Comparison
 
@@ -38,9 +39,9 @@ def draw_comparison(comparison: Comparison, path: Path) -> None:
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     _draw_leads([line for line in found[1:] if line.is_mean or not line.group], test, colours, right)
-    right.set_xlabel(f"{comparison.config.reference} leads by (points, 95 % interval)")
+    right.set_xlabel(picture_text(f"{comparison.config.reference} leads by (points, 95 % interval)"))
     seeds = len(comparison.config.seeds)
-    source = comparison.config.data.source.rstrip("/").rpartition("/")[2]
+    source = picture_text(comparison.config.data.source.rstrip("/").rpartition("/")[2])
     figure.suptitle(
         f"{source}, {comparison.config.epochs} epochs, {seeds} seed{'s' if seeds > 1 else ''}, one recipe", fontsize=10
     )
@@ -69,7 +70,9 @@ def _draw_accuracy(found: Sequence[Line], test: bool, colours: dict[str, str], a
         if not line.group:
             names.append((line.macs / 1e6, figures.mean, line.name))
     for group, colour in colours.items():
-        axes.plot([], [], "o", color=colour, label=f"{sum(line.group == group for line in found)} {group}")
+        axes.plot(
+            [], [], "o", color=colour, label=picture_text(f"{sum(line.group == group for line in found)} {group}")
+        )
     if colours:
         axes.legend(loc="best", frameon=False)
     costs = [line.macs for line in found]
@@ -105,7 +108,7 @@ def _draw_leads(found: Sequence[Line], test: bool, colours: dict[str, str], axes
         )
         shown.append(line.name)
     axes.axvline(0, color="black", linewidth=0.8)
-    axes.set_yticks(range(len(shown)), shown, fontsize=8)
+    axes.set_yticks(range(len(shown)), [picture_text(name) for name in shown], fontsize=8)
     axes.set_ylim(max(len(shown), 1) - 0.5, -0.5)
     axes.grid(alpha=0.25, axis="x")
 
@@ -122,7 +125,7 @@ def _write_names(points: Sequence[tuple[float, float, str]], axes: Axes, figure:
             places = places[5:] + places[:5]
         for place in places:
             side = "left" if place[0] > 0 else "right"
-            text = axes.annotate(name, (x, y), place, textcoords="offset points", ha=side, fontsize=8)
+            text = axes.annotate(picture_text(name), (x, y), place, textcoords="offset points", ha=side, fontsize=8)
             box = text.get_window_extent().padded(4)
             if not any(box.x0 < t[2] and t[0] < box.x1 and box.y0 < t[3] and t[1] < box.y1 for t in taken):
                 break

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from gemnet.quoting import picture_text
 from nas.studies.detectors.report import figure_title
 from nas.studies.detectors.run import DetectorComparison, Entry, curves
 
@@ -30,7 +31,7 @@ def draw_curves(comparison: DetectorComparison, path: Path) -> None:
     for method, (left, right) in zip(methods, rows, strict=True):
         own = [entry for entry in comparison.entries if entry.job.method == method]
         _draw(comparison, own, left, right)
-        left.set_title(method, loc="left", fontsize=10)
+        left.set_title(picture_text(method), loc="left", fontsize=10)
     rows[0][0].legend(frameon=False, fontsize=8)
     figure.savefig(path, dpi=150)
 
@@ -39,7 +40,7 @@ def _draw(comparison: DetectorComparison, entries: Sequence[Entry], left: Axes, 
     metric = comparison.config.metric
     for number, backbone in enumerate(comparison.config.backbones):
         colour = COLOURS[number % len(COLOURS)]
-        label = backbone.title
+        label = picture_text(backbone.title)
         for entry in (entry for entry in entries if entry.job.backbone == backbone):
             steps = list(curves(entry.job))
             losses = np.array([(step, figures["loss"]) for step, figures in steps if "loss" in figures])
@@ -52,6 +53,6 @@ def _draw(comparison: DetectorComparison, entries: Sequence[Entry], left: Axes, 
     left.set_xlabel("step")
     left.set_ylabel("training loss")
     right.set_xlabel("epoch")
-    right.set_ylabel(f"{figure_title(metric)} on development images (%)")
+    right.set_ylabel(picture_text(f"{figure_title(metric)} on development images (%)"))
     for axes in (left, right):
         axes.grid(alpha=0.25)

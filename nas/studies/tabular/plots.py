@@ -10,6 +10,7 @@ import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 
+from gemnet.quoting import picture_text
 from nas.studies.statistics import Interval
 
 matplotlib.use("Agg")  # files only: a benchmark runs where there is no screen
@@ -63,11 +64,11 @@ def plot_regret(summaries: Sequence[StrategySummary], path: Path, title: str) ->
         for summary in summaries:
             if summary.metric == metric:
                 _curve(axes, summary.curves, summary.strategy)
-        axes.set(title=metric, xlabel="queries", yscale="log", ylim=(FLOOR, None))
+        axes.set(title=picture_text(metric), xlabel="queries", yscale="log", ylim=(FLOOR, None))
         axes.grid(alpha=0.3)
     panels[0][0].set_ylabel("regret (points below the best cell)")
     panels[0][-1].legend(frameon=False, fontsize=9)
-    figure.suptitle(title)
+    figure.suptitle(picture_text(title))
     _save(figure, path)
 
 
@@ -76,9 +77,9 @@ def plot_tau(results: Mapping[str, Mapping[int, Interval]], path: Path, title: s
     figure, axes = plt.subplots(figsize=(6.4, 4.4), layout="constrained")
     for name, points in results.items():
         sizes = sorted(points)
-        line = axes.plot(sizes, [points[k].mean for k in sizes], marker="o", ms=3, label=name, color=COLOURS.get(name))[
-            0
-        ]
+        line = axes.plot(
+            sizes, [points[k].mean for k in sizes], marker="o", ms=3, label=picture_text(name), color=COLOURS.get(name)
+        )[0]
         axes.fill_between(
             sizes,
             [points[k].low for k in sizes],
@@ -87,7 +88,7 @@ def plot_tau(results: Mapping[str, Mapping[int, Interval]], path: Path, title: s
             color=line.get_color(),
             lw=0,
         )
-    axes.set(xscale="log", xlabel="training cells", ylabel="Kendall's tau", title=title)
+    axes.set(xscale="log", xlabel="training cells", ylabel="Kendall's tau", title=picture_text(title))
     axes.set_xticks(sorted({k for points in results.values() for k in points}))
     axes.xaxis.set_major_formatter("{x:.0f}")
     axes.minorticks_off()
@@ -101,10 +102,10 @@ def plot_hypervolume(curves: Mapping[str, NDArray[np.float64]], every: int, path
     figure, axes = plt.subplots(figsize=(6.4, 4.4), layout="constrained")
     for name, values in curves.items():
         queries = every * np.arange(1, values.shape[1] + 1)
-        line = axes.plot(queries, values.mean(axis=0), label=name, color=COLOURS.get(name))[0]
+        line = axes.plot(queries, values.mean(axis=0), label=picture_text(name), color=COLOURS.get(name))[0]
         low, high = np.quantile(values, (0.25, 0.75), axis=0)
         axes.fill_between(queries, low, high, alpha=0.15, color=line.get_color(), lw=0)
-    axes.set(xlabel="queries", ylabel="hypervolume (share of the whole front's)", title=title)
+    axes.set(xlabel="queries", ylabel="hypervolume (share of the whole front's)", title=picture_text(title))
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, fontsize=9)
     _save(figure, path)
@@ -122,17 +123,19 @@ def plot_differences(results: Mapping[str, Mapping[str, Interval]], label: str, 
             axes.plot([value.low, value.high], [row, row], color=colour, lw=2)
             axes.plot(value.mean, row, "o", color=colour, ms=4)
         axes.axvline(0, color="black", lw=0.8)
-        axes.set(title=title, xlabel=label)
+        axes.set(title=picture_text(title), xlabel=picture_text(label))
         axes.title.set_size(9)
         axes.grid(axis="x", alpha=0.3)
-    panels[0][0].set_yticks(range(len(variants)), variants)
+    panels[0][0].set_yticks(range(len(variants)), [picture_text(name) for name in variants])
     panels[0][0].invert_yaxis()
     _save(figure, path)
 
 
 def _curve(axes: Axes, curves: NDArray[np.float64], name: str) -> None:
     queries = np.arange(1, curves.shape[1] + 1)
-    line = axes.plot(queries, np.maximum(curves.mean(axis=0), FLOOR), label=name, color=COLOURS.get(name))[0]
+    line = axes.plot(
+        queries, np.maximum(curves.mean(axis=0), FLOOR), label=picture_text(name), color=COLOURS.get(name)
+    )[0]
     low, high = np.quantile(curves, (0.25, 0.75), axis=0)
     axes.fill_between(
         queries, np.maximum(low, FLOOR), np.maximum(high, FLOOR), alpha=0.12, color=line.get_color(), lw=0
