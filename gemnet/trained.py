@@ -134,14 +134,15 @@ def find_trained(source: str | os.PathLike[str], ema: bool = False) -> TrainedNe
 def _packaged(name: str) -> TrainedNetwork:
     # They know of each other: a name may be registered with weights from a file.
     from gemnet.models import genome_for
-    from gemnet.weights import packaged_weights, verify_weights
+    from gemnet.weights import find_weights, verify_weights
 
-    weights = packaged_weights().get(name)
-    if weights is None:
+    try:
+        weights = find_weights(name)
+    except GemnetError as error:
         raise TrainedError(
-            f"There is neither a folder nor a file {name}, nor are there weights of this name. Give the work folder of "
-            "a search or a training, a checkpoint, a genome's .json, or a tag that `tools/zoo.py list` shows."
-        )
+            f"There is neither a folder nor a file {name}. Give the work folder of a search or a training, a "
+            f"checkpoint, a genome's .json, or a tag. {error}"
+        ) from None
     return TrainedNetwork(weights.metadata(genome_for(name)), verify_weights(weights))
 
 
