@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from gemnet.errors import GemnetError
+from gemnet.quoting import printable
 
 Main = Callable[[str, list[str]], int]
 
@@ -85,7 +86,7 @@ def command(tool: str, go_on: str = "", resume: bool = False) -> Callable[[Main]
                 text = refusal(error)
                 if text is None:
                     raise
-                print(f"{program}: error: {printable(text)}", file=sys.stderr)
+                print(f"{program}: error: {printable(' '.join(text.splitlines()))}", file=sys.stderr)
                 return 2
 
         functools.update_wrapper(main, run)
@@ -119,12 +120,6 @@ def refusal(error: BaseException) -> str | None:
 
         return f"The ledger can't be used: {said(error)}. Nothing recorded is lost; go on with --resume."
     return None
-
-
-def printable(text: str) -> str:
-    """A message as one line that a terminal only shows: names in it may hold newlines and control sequences."""
-    line = " ".join(text.split("\n"))
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in line)
 
 
 def shown_command(program: str, arguments: Sequence[str]) -> str:
