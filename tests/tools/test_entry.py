@@ -14,7 +14,8 @@ import pytest
 import sqlalchemy
 
 from gemnet.errors import GemnetError
-from nas.commands.entry import command, printable
+from gemnet.quoting import printable
+from nas.commands.entry import command
 from nas.executors import Call, SerialExecutor
 
 REPOSITORY = Path(__file__).resolve().parents[2]

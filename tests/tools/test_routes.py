@@ -22,9 +22,9 @@ from PIL import Image
 import gemnet
 from gemnet.classics import chain
 from gemnet.data.datasets import DataSpec
-from gemnet.genome import template
 from gemnet.metadata import read_metadata
 from gemnet.sources import GenomeSource, Images, describe
+from gemnet.templates import template
 from gemnet.trained import find_trained
 from gemnet.training.loop import Recipe
 from nas.commands import export as export_command
