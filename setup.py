@@ -7,7 +7,7 @@ setup(
     package_dir={"gemnet.configs": "configs"},
     package_data={
         "gemnet": ["py.typed", "genomes/*.json", "weights/*"],
-        "nas": ["py.typed", "search/report/*.j2"],
+        "nas": ["py.typed", "encoder/trained/*", "search/report/*.j2"],
         "gemnet.configs": ["*.py", "*/*.py", "*/*.json"],
     },
 )

@@ -1,4 +1,4 @@
-"""Trained encoders on disk, found again by what they were trained from."""
+"""Trained encoders on disk: those that come with the package, and those this user has trained."""
 
 from __future__ import annotations
 
@@ -10,24 +10,26 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
 from gemnet.cache import cache_root, make_cache_folder
+from gemnet.weights import verify_sha256
 from nas.encoder.model import GraphNetwork
 from nas.encoder.training import Encoder, EncoderConfig, Progress, config_key, train_encoder
 from nas.spaces.base import SearchSpace
 
 ENCODER_VERSION = 1
-"""Raise it when a change of code trains other encoders: those in the cache are then not found again."""
+"""Raise it when a change of code makes other encoders of the same options: the old ones are then not used any more."""
+PACKAGED = Path(__file__).with_name("trained")
+"""Encoders of the package, and ``index.json``: key -> file and its sha256."""
 
 
 def encoder_key(space: SearchSpace, config: EncoderConfig) -> str:
-    """32 hex digits of all an encoder depends on: vocabulary, a draw of graphs and of edits, config, version."""
-    rng = np.random.default_rng(0)
-    first = space.sample(64, rng)
-    edited = space.mutate(first, rng).graphs
-    digest = hashlib.sha256()
+    """32 hex digits of all an encoder depends on: `ENCODER_VERSION`, vocabulary, a draw of the space's graphs, config.
+
+    Macro choices are no part of it, since an encoder sees graphs only.
+    """
     plain = [
         ENCODER_VERSION,
         space.name,
@@ -36,10 +38,10 @@ def encoder_key(space: SearchSpace, config: EncoderConfig) -> str:
         sorted(space.identity_ops),
         config_key(config),
     ]
-    digest.update(json.dumps(plain).encode())
-    for graphs in (first.graphs, edited):
-        for array in (graphs.sizes, graphs.ops, graphs.successors):
-            digest.update(np.ascontiguousarray(array).tobytes())
+    digest = hashlib.sha256(json.dumps(plain).encode())
+    graphs = space.sample(64, np.random.default_rng(0)).graphs
+    for array in (graphs.sizes, graphs.ops, graphs.successors):
+        digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()[:32]
 
 
@@ -49,44 +51,79 @@ def load_or_train(
     cache_dir: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Encoder:
-    """The encoder of a space: from the cache, else trained and put there.
+    """The encoder of a space: from the package or the cache, else trained and put into the cache.
 
     Args:
         space: gives graphs to learn from.
         config: how to build and train.
         cache_dir: where trained encoders are kept; None for `gemnet.cache.cache_root`.
-        progress: called after each training step with (step, steps, loss); never where the cache has the encoder.
+        progress: called after each training step with (step, steps, loss); never where the encoder is there already.
 
     Raises:
         CacheError: the cache can't be written to, before anything is trained.
+        GemnetError: an encoder of the package is damaged.
     """
-    root = cache_root() if cache_dir is None else Path(cache_dir)
-    path = root / "encoders" / f"{space.name}-{encoder_key(space, config)}.safetensors"
-    encoder = _load(path, space, config)
+    key = encoder_key(space, config)
+    encoder = _packaged(key, space, config)
     if encoder is None:
-        make_cache_folder(path.parent)
-        encoder = train_encoder(space, config, progress)
-        _save(path, encoder)
+        path = (cache_root() if cache_dir is None else Path(cache_dir)) / "encoders" / f"{space.name}-{key}.safetensors"
+        try:
+            encoder = _load(path, space, config)
+        except (OSError, SafetensorError, ValueError, RuntimeError, KeyError):  # cut short by a full disk, say
+            make_cache_folder(path.parent)
+            encoder = train_encoder(space, config, progress)
+            save_encoder(path, encoder)
     return encoder
 
 
-def _load(path: Path, space: SearchSpace, config: EncoderConfig) -> Encoder | None:
-    network = GraphNetwork(len(space.vocabulary), config.hidden, config.rounds, config.dimension)
-    try:
-        tensors = load_file(path)
-        report = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        network.load_state_dict({name: torch.from_numpy(array) for name, array in tensors.items()})
-    except (OSError, SafetensorError, ValueError, RuntimeError):
-        return None  # absent, or cut short by a full disk: a cache may always be filled again
-    return Encoder(network, space.vocabulary, space.zero_ops, config, report)
+def package_encoder(space: SearchSpace, config: EncoderConfig, progress: Progress | None = None) -> Path:
+    """Trains an encoder and makes it one of the package's; encoders of the same space and another version go.
+
+    Returns:
+        Its file, named by the first eight hex digits of its sha256.
+    """
+    draft = PACKAGED / "draft.safetensors"
+    PACKAGED.mkdir(exist_ok=True)
+    save_encoder(draft, train_encoder(space, config, progress))
+    digest = hashlib.sha256(draft.read_bytes()).hexdigest()
+    path = PACKAGED / f"{space.name}-{digest[:8]}.safetensors"
+    os.replace(draft, path)
+    index = {key: entry for key, entry in _index().items() if entry["version"] == ENCODER_VERSION}
+    index[encoder_key(space, config)] = {"file": path.name, "sha256": digest, "version": ENCODER_VERSION}
+    (PACKAGED / "index.json").write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+    for file in PACKAGED.glob("*.safetensors"):
+        if file.name not in {entry["file"] for entry in index.values()}:
+            file.unlink()
+    return path
 
 
-def _save(path: Path, encoder: Encoder) -> None:
+def save_encoder(path: Path, encoder: Encoder) -> None:
+    """Writes an encoder's weights as safetensors, its report in the metadata; aside first, then moved in one step."""
     arrays = {name: tensor.numpy() for name, tensor in encoder.network.state_dict().items()}
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        # Written aside and moved, so that a search that starts meanwhile finds a whole file or none; weights last.
-        weights, report = Path(folder) / "weights", Path(folder) / "report"
-        save_file(arrays, weights)
-        report.write_text(json.dumps(encoder.report), encoding="utf-8")
-        os.replace(report, path.with_suffix(".json"))
-        os.replace(weights, path)
+        draft = Path(folder) / path.name
+        save_file(arrays, draft, metadata={"report": json.dumps(encoder.report)})
+        os.replace(draft, path)
+
+
+def _index() -> dict[str, dict[str, str | int]]:
+    file = PACKAGED / "index.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+
+def _packaged(key: str, space: SearchSpace, config: EncoderConfig) -> Encoder | None:
+    entry = _index().get(key)
+    if entry is None:
+        return None
+    path = PACKAGED / str(entry["file"])
+    verify_sha256(path, str(entry["sha256"]), "Install the package again.")
+    return _load(path, space, config)
+
+
+def _load(path: Path, space: SearchSpace, config: EncoderConfig) -> Encoder:
+    network = GraphNetwork(len(space.vocabulary), config.hidden, config.rounds, config.dimension)
+    with safe_open(path, framework="pt") as file:
+        report = json.loads(file.metadata()["report"])
+        tensors: dict[str, torch.Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    network.load_state_dict(tensors)
+    return Encoder(network, space.vocabulary, space.zero_ops, config, report)

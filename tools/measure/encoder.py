@@ -1,6 +1,7 @@
 """How well the encoder's vectors follow its guide on graphs it never saw, and how fast it trains and embeds.
 
     python tools/measure/encoder.py [--space gemnet|nasbench101|nasbench201] [--set steps=500 guide=wl ...]
+    python tools/measure/encoder.py --package   # first trains the encoders of the package anew, for our search configs
 
 Prints, beside the histogram of operations as baseline: Pearson's r between cosine and guide over all pairs and over
 pairs with equal histogram (the same operations shuffled over a cell's nodes; and those that meet by chance), Spearman's
@@ -24,9 +25,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from gemnet.cell_graph import FIRST_OP_CODE, INPUT_CODE, OUTPUT_CODE, GraphBatch
 from nas.encoder import Encoder, EncoderConfig, load_or_train
+from nas.encoder.cache import package_encoder
 from nas.encoder.guide import make_guide
 from nas.encoder.inputs import without_zero_ops
 from nas.encoder.training import shuffled
+from nas.search.config import find_config, load_config
 from nas.spaces.base import CandidateBatch, SearchSpace
 from nas.spaces.gemnet import GEMNetSpace
 from nas.spaces.nasbench101 import NASBench101
@@ -165,7 +168,11 @@ def main() -> None:
     parser.add_argument("--space", choices=SPACES, default="gemnet")
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="values of EncoderConfig")
     parser.add_argument("--cache", help="folder of trained encoders (else GEMNET_CACHE, else ~/.cache/gemnet)")
+    parser.add_argument("--package", action="store_true", help="train the encoders that come with the package anew")
     options = parser.parse_args()
+    if options.package:
+        for each in (GEMNetSpace(), GEMNetSpace(**load_config(find_config("default")).space.options)):
+            print(package_encoder(each, EncoderConfig()))
     space, config = SPACES[options.space](), config_of(options.set)
     cpu, start, steps = time.process_time(), time.perf_counter(), [0]
 

@@ -11,11 +11,13 @@ from renumbering import renumbered
 
 from gemnet.cache import CacheError, cache_root
 from gemnet.cell_graph import CellGraph, GraphBatch
-from nas.encoder import Encoder, EncoderConfig, EncoderError, encoder_key, load_or_train, train_encoder
+from gemnet.errors import GemnetError
+from nas.encoder import Encoder, EncoderConfig, EncoderError, cache, encoder_key, load_or_train, train_encoder
 from nas.encoder.guide import make_guide
 from nas.encoder.inputs import NodeInputs, without_zero_ops
 from nas.encoder.model import GraphNetwork
 from nas.encoder.training import decoding_order, shuffled
+from nas.search.config import find_config, load_config
 from nas.spaces.dag import sample_dags
 from nas.spaces.gemnet import GEMNetSpace
 from nas.spaces.nasbench101 import NASBench101
@@ -183,7 +185,7 @@ def test_second_load_does_not_train(tmp_path) -> None:
     graphs = NASBench201().sample(30, np.random.default_rng(0)).graphs
     np.testing.assert_array_equal(first.embed(graphs), second.embed(graphs))
     assert second.report == first.report
-    assert {path.suffix for path in (tmp_path / "encoders").iterdir()} == {".json", ".safetensors"}
+    assert {path.suffix for path in (tmp_path / "encoders").iterdir()} == {".safetensors"}
 
 
 def test_a_damaged_cache_is_filled_again(tmp_path) -> None:
@@ -230,6 +232,56 @@ def test_key_changes_with_space_and_config() -> None:
     }
     assert len(keys) == 5
     assert encoder_key(NASBench201(), QUICK) in keys
+
+
+def test_key_does_not_change_with_what_the_encoder_never_sees() -> None:
+    plain = encoder_key(GEMNetSpace(), QUICK)
+    assert encoder_key(GEMNetSpace(choices={"width": [1.0]}, form="imagenet", input_size=64), QUICK) == plain
+    assert encoder_key(GEMNetSpace(layouts={"x": {"stem_width": 8}, "y": {"stem_width": 16}}), QUICK) == plain
+
+
+def test_key_changes_with_the_version(monkeypatch) -> None:
+    before = encoder_key(NASBench201(), QUICK)
+    monkeypatch.setattr(cache, "ENCODER_VERSION", cache.ENCODER_VERSION + 1)
+    assert encoder_key(NASBench201(), QUICK) != before
+
+
+def test_the_default_search_finds_its_encoder_in_the_package(tmp_path) -> None:
+    config = load_config(find_config("default"))
+    space = GEMNetSpace(**config.space.options)
+    encoder = load_or_train(space, EncoderConfig(), tmp_path, lambda *_: pytest.fail("trained"))
+    assert not list(tmp_path.iterdir())
+    graphs = space.sample(200, np.random.default_rng(5)).graphs
+    guide = make_guide("graded_wl", identity_ops=space.identity_ops)
+    pairs = np.triu_indices(200, 1)
+    vectors = encoder.embed(graphs)
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    assert np.corrcoef((unit @ unit.T)[pairs], guide.gram(guide.features(graphs))[pairs])[0, 1] > 0.9
+
+
+def test_packaged_encoder_serves_its_space_and_no_other(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(cache, "PACKAGED", tmp_path / "trained")
+    config = replace(QUICK, steps=1)
+    path = cache.package_encoder(NASBench201(), config)
+    graphs = NASBench201().sample(5, np.random.default_rng(0)).graphs
+    found = load_or_train(NASBench201(), config, tmp_path, lambda *_: pytest.fail("trained"))
+    assert found.embed(graphs).shape == (5, 32)
+    calls: list[int] = []
+    load_or_train(NASBench201(), replace(config, seed=1), tmp_path, lambda step, *_: calls.append(step))
+    assert calls == [1]
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
+    with pytest.raises(GemnetError, match="Install the package again"):
+        load_or_train(NASBench201(), config, tmp_path)
+
+
+def test_a_new_version_replaces_the_packaged_encoders(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(cache, "PACKAGED", tmp_path)
+    config = replace(QUICK, steps=0)
+    old = cache.package_encoder(NASBench201(), config)
+    monkeypatch.setattr(cache, "ENCODER_VERSION", cache.ENCODER_VERSION + 1)
+    new = cache.package_encoder(NASBench101(), config)
+    assert {path.name for path in tmp_path.iterdir()} == {new.name, "index.json"}
+    assert new.name != old.name
 
 
 def test_another_vocabulary_is_refused(encoder: Encoder) -> None:
