@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gemnet.cell_graph import MAX_INNER_NODES, CellGraph, GraphBatch
+from gemnet.cell_graph import FIRST_OP_CODE, MAX_INNER_NODES, CellGraph, GraphBatch
 from gemnet.errors import nearest
 from gemnet.genome import CellSpec, Genome, read_layers
 from gemnet.macs import CostModel
@@ -63,6 +63,11 @@ _IDENTITY = "identity"
 _MACRO_SHARE = 0.25  # of edits go to a macro choice
 
 
+def _sees_and_learns(op: str) -> bool:
+    """Whether an operation has weights over a neighbourhood."""
+    return any(step.kind in ("conv", "dw", "sep") and step.kernel > 1 for step in parse_operation(op).steps)
+
+
 class GEMNetSpace(SearchSpace):
     """Cells of 1 to ``max_nodes`` inner nodes without dead nodes, and the choices around them.
 
@@ -70,6 +75,8 @@ class GEMNetSpace(SearchSpace):
         form: ``imagenet`` (stride 32, four levels) or ``cifar`` (small images, three levels).
         size: ``a``, ``b`` or ``c``: depth and base widths of the network around the cell.
         max_nodes: most inner nodes, 1 to 30.
+        needs_convolution: whether a cell has at least one convolution over a neighbourhood. Without it a cell of pools
+            and identities is one, too: cheap, and the best where images are easy.
         vocabulary: operations a node may carry.
         choices: values of a macro choice, by name, in place of the default ones. ``residual``, ``expand`` and
             ``final_activation`` (see `gemnet.genome.CellSpec`; None for none) are searched only where listed here.
@@ -110,6 +117,7 @@ class GEMNetSpace(SearchSpace):
         form: str = "cifar",
         size: str = "a",
         max_nodes: int = MAX_INNER_NODES,
+        needs_convolution: bool = False,
         vocabulary: Sequence[str] = VOCABULARY,
         choices: Mapping[str, Sequence[Choice]] | None = None,
         layouts: Mapping[str, Mapping[str, Any]] | None = None,
@@ -138,6 +146,9 @@ class GEMNetSpace(SearchSpace):
                 )
         self.vocabulary = tuple(vocabulary)
         self.max_nodes = max_nodes
+        self.needed = np.array([_sees_and_learns(op) for op in self.vocabulary]) if needs_convolution else None
+        if self.needed is not None and not self.needed.any():
+            raise SpaceError(f"needs_convolution: none of {list(vocabulary)} is a convolution larger than 1x1.")
         self.in_chans = in_chans
         self.latency_model: Callable[[NDArray[np.int64]], NDArray[np.float64]] | None = None
         around: dict[str, Any] = {
@@ -220,7 +231,7 @@ class GEMNetSpace(SearchSpace):
 
     def sample(self, n: int, rng: np.random.Generator) -> CandidateBatch:
         """``n`` candidates: a cell of `sample_dags`, every macro choice uniform."""
-        graphs = sample_dags(n, self.vocabulary, rng, self.max_nodes)
+        graphs = self._repaired(sample_dags(n, self.vocabulary, rng, self.max_nodes), rng)
         macro = np.stack([rng.integers(0, len(values), n) for values in self.macro_choices.values()], axis=1)
         return CandidateBatch(without_detours(graphs, _IDENTITY), macro.astype(np.int16))
 
@@ -244,7 +255,23 @@ class GEMNetSpace(SearchSpace):
                 edited = edit(graphs.take(rest), rng, self.max_nodes)
                 order = np.argsort(np.concatenate([rows, rest]), kind="stable")
                 graphs = GraphBatch.concat([graphs.take(rows), edited]).take(order)
-        return CandidateBatch(without_detours(graphs, _IDENTITY), macro)
+        return CandidateBatch(without_detours(self._repaired(graphs, rng), _IDENTITY), macro)
+
+    def _holds_what_it_needs(self, graphs: GraphBatch) -> NDArray[np.bool_]:
+        """Which graphs have the convolution that the space asks for; (n,)."""
+        if self.needed is None:
+            return np.ones(len(graphs), dtype=np.bool_)
+        return np.asarray(np.isin(graphs.ops, FIRST_OP_CODE + np.flatnonzero(self.needed)).any(axis=1))
+
+    def _repaired(self, graphs: GraphBatch, rng: np.random.Generator) -> GraphBatch:
+        """The graphs, a random node of those without a needed convolution turned into one."""
+        rows = np.flatnonzero(~self._holds_what_it_needs(graphs))
+        if not rows.size or self.needed is None:
+            return graphs
+        ops = graphs.ops.copy()
+        node = 1 + rng.integers(0, graphs.sizes[rows].astype(np.int64) - 2)
+        ops[rows, node] = FIRST_OP_CODE + rng.choice(np.flatnonzero(self.needed), rows.size)
+        return GraphBatch(graphs.vocabulary, graphs.sizes, ops, graphs.successors)
 
     def neighbours(self, candidate: Candidate) -> CandidateBatch:
         """Every other operation at a node, every edge added or removed, every node dropped, every macro step of one.
@@ -266,7 +293,8 @@ class GEMNetSpace(SearchSpace):
             for node in range(1, cell.size - 1)
         ]
         graphs = GraphBatch.from_graphs(cells, self.vocabulary).prune()
-        graphs = without_detours(graphs.take(graphs.sizes > 2), _IDENTITY)
+        graphs = graphs.take(np.flatnonzero((graphs.sizes > 2) & self._holds_what_it_needs(graphs)))
+        graphs = without_detours(graphs, _IDENTITY)
         own = self.pack([candidate])
         steps = []
         for column, values in enumerate(self.macro_choices.values()):
@@ -293,7 +321,8 @@ class GEMNetSpace(SearchSpace):
                 f"Node {dead[0]} ({cell.labels[dead[0]]}) lies on no path from input to output. "
                 "Remove it or connect it."
             )
-        self.pack([candidate])  # operations and macro choices
+        if not self._holds_what_it_needs(self.pack([candidate]).graphs)[0]:  # packing checks operations and choices
+            raise SpaceError(f"A cell of this space has a convolution larger than 1x1, got {sorted(set(cell.ops))}.")
 
     def macs(self, batch: CandidateBatch) -> NDArray[np.float64]:
         """Multiply-adds of each candidate's network at the template's input size; (n,)."""

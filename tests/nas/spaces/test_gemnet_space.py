@@ -5,7 +5,7 @@ from gemnet import macs
 from gemnet.cell_graph import CellGraph
 from gemnet.errors import GemnetError
 from gemnet.network import GEMNet
-from nas.spaces.base import Candidate
+from nas.spaces.base import Candidate, SpaceError
 from nas.spaces.dag import without_detours
 from nas.spaces.gemnet import MACRO_CHOICES, GEMNetSpace
 
@@ -253,3 +253,27 @@ def test_what_an_evaluation_depends_on_has_the_hand_made_cells_but_is_as_before_
 def test_a_layout_that_makes_no_network_is_refused(layout: dict, message: str) -> None:
     with pytest.raises(GemnetError, match=message):
         GEMNetSpace("imagenet", layouts={"bad": layout})
+
+
+def test_every_cell_of_a_space_that_needs_a_convolution_has_one() -> None:
+    space, rng = GEMNetSpace(needs_convolution=True, max_nodes=4), np.random.default_rng(0)
+    needed = {"dw3x3_bn_act", "dw5x5_bn_act", "dw3x3_bn", "conv3x3_bn_act"}
+    batch = space.sample(500, rng)
+    around = space.neighbours(space.unpack(batch, 0))
+    for some in (batch, space.mutate(batch, rng, 3), around):
+        for row in range(len(some)):
+            candidate = space.unpack(some, row)
+            space.check(candidate)
+            assert needed & set(candidate.cell.ops)
+    pools = Candidate(CellGraph(("max_pool_3x3",), frozenset({(0, 1), (1, 2)})), MACRO)
+    GEMNetSpace().check(pools)
+    with pytest.raises(SpaceError, match="larger than 1x1"):
+        space.check(pools)
+    with pytest.raises(SpaceError, match="none of"):
+        GEMNetSpace(needs_convolution=True, vocabulary=["conv1x1_bn_act", "max_pool_3x3"])
+
+
+def test_cells_that_have_their_convolution_are_sampled_as_without_the_rule() -> None:
+    free, strict = (GEMNetSpace(needs_convolution=rule).sample(300, np.random.default_rng(1)) for rule in (False, True))
+    same = [free.graphs.graph(row) == strict.graphs.graph(row) for row in range(300)]
+    assert 0.7 < np.mean(same) < 1
