@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gemnet.cell_graph import FIRST_OP_CODE, GraphBatch
+from gemnet.cell_graph import FIRST_OP_CODE, CellGraph, GraphBatch
 
 Floats = NDArray[np.float32]
 Edges = list[tuple[int, list[int]]]
@@ -109,3 +109,21 @@ class EffectiveGraphs:
             for i in sources:
                 chance[j] += chance[i] / out[i] * self.weights[i, j]
         return chance
+
+
+def effective_cell(
+    cell: CellGraph, zero_ops: Collection[str] = (), identity_ops: Collection[str] = ()
+) -> tuple[CellGraph, dict[tuple[int, int], float]]:
+    """The effective graph of one cell, and of each edge the chance that a backward walk takes it.
+
+    Where nodes take means, that chance is the edge's share in the output. What the graph leaves aside is that an
+    identity pools its input in a cell of stride 2.
+    """
+    graphs = GraphBatch.from_graphs([cell], sorted(set(cell.ops)))
+    found = EffectiveGraphs.of(graphs, zero_ops, identity_ops)
+    last = int(found.last[0])
+    kept = [0, *(node for node in range(1, last) if found.ops[node, 0]), last]
+    place = {node: k for k, node in enumerate(kept)}
+    steps = found.backward_walk()[1][:, :, 0]
+    shares = {(place[int(i)], place[int(j)]): float(steps[i, j]) for i, j in np.argwhere(found.weights[:, :, 0] > 0)}
+    return CellGraph(tuple(cell.labels[node] for node in kept[1:-1]), frozenset(shares)), shares

@@ -78,8 +78,13 @@ class WorkFolder:
 
     @property
     def cell_picture(self) -> Path:
-        """The found cell as a graph."""
+        """What the found cell computes, as a graph."""
         return self.path / "cell.png"
+
+    @property
+    def sampled_cell_picture(self) -> Path:
+        """The found cell as it was sampled, where that is another graph."""
+        return self.path / "cell_sampled.png"
 
     @property
     def search_picture(self) -> Path:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -117,13 +118,16 @@ ENDS_COLOUR = "#222222"
 SWEEPS = 12  # of the ordering within layers; it settles sooner
 
 
-def draw_cell(cell: CellGraph, path: Path, title: str = "") -> None:
+def draw_cell(
+    cell: CellGraph, path: Path, title: str = "", shares: Mapping[tuple[int, int], float] = MappingProxyType({})
+) -> None:
     """Draws a cell from its input (left) to its output (right) and writes the picture.
 
     Args:
         cell: the cell.
         path: a file whose ending matplotlib knows, such as ``cell.png``.
         title: a line above.
+        shares: each edge's share in the output, in [0, 1]: the greater, the bolder it is drawn.
     """
     position = layered_layout(cell)
     width = max(x for x, _ in position) + 1
@@ -143,7 +147,7 @@ def draw_cell(cell: CellGraph, path: Path, title: str = "") -> None:
                 mutation_scale=8,
                 shrinkA=8,
                 shrinkB=8,
-                linewidth=0.8,
+                linewidth=0.4 + 2.4 * shares[i, j] if shares else 0.8,
                 color="#999999",
                 connectionstyle=f"arc3,rad={bend}",
                 zorder=1,

@@ -30,6 +30,7 @@ from nas.evaluation.records import Evaluation, Proposal
 from nas.evaluation.training import BALANCED
 from nas.executors import Call, Executor
 from nas.executors.monitor import Monitor, Stopwatch
+from nas.graphs.effective import effective_cell
 from nas.search.begin import earlier_evaluations, first_candidates, fitting
 from nas.search.config import SearchConfig
 from nas.search.explore import Exploration
@@ -349,8 +350,13 @@ class _Search:
             genome.save(self.folder.genome)
         with self.stopwatch("pictures"):
             macro = ", ".join(f"{name} {value}" for name, value in candidate.macro)
-            title = f"{len(candidate.cell.ops)} nodes, {len(candidate.cell.edges)} edges"
-            draw_cell(candidate.cell.canonical(), self.folder.cell_picture, f"{title}; {macro}" if macro else title)
+            sampled = candidate.cell.canonical()
+            cell, shares = effective_cell(sampled, self.parts.space.zero_ops, self.parts.space.identity_ops)
+            title = f"{len(cell.ops)} nodes, {len(cell.edges)} edges, bold by their share in the output"
+            draw_cell(cell, self.folder.cell_picture, f"{title}; {macro}" if macro else title, shares)
+            if cell != sampled:
+                title = f"as sampled: {len(sampled.ops)} nodes, {len(sampled.edges)} edges"
+                draw_cell(sampled, self.folder.sampled_cell_picture, title)
             draw_search(
                 evaluations, self.config.score, self.folder.search_picture, chosen.found, self.config.limits.max_macs
             )
