@@ -1,4 +1,4 @@
-"""Images for training, decoded once and kept as bytes: digits, CIFAR-10, an image folder, any timm data set.
+"""Images for training, decoded once and kept as bytes: digits, scenes of digits, CIFAR-10, folders, timm sets.
 
 A data set is one uint8 tensor. Small sets are decoded in seconds, written to a cache beside nothing but their shape,
 and mapped into memory from there, so that worker processes share one copy and no training step ever decodes an image.
@@ -21,18 +21,24 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from gemnet.cache import cache_root
 from gemnet.data.decoded import CACHE_FORMAT, content_digest, decode_images, from_cache, resize
 from gemnet.data.folders import image_folder, read_folder, split_folder
 from gemnet.data.image_set import TIMM_PREFIXES, DataError, ImageSet, data_root
 from gemnet.data.openings import log_opening
 from gemnet.data.reading import as_colour
+from gemnet.data.scenes import draw_scenes
 
+BUILT_IN = ("digits", "digit_scenes", "cifar10")
+"""Sources known by name."""
 DIGITS_TEST_SHARE, DIGITS_TEST_SEED = 0.2, 0
 BALANCES = (None, "sampler", "weights")
 IMBALANCE = 5
 """Times the images of the smallest class that the largest must have for a note."""
 
 logger = logging.getLogger("gemnet.data")
+SCENES = {"train": (4500, 1, "834b27af88f5ddd4"), "val": (2000, 2, "5ac3cab59eab4f9f")}
+"""Of each part of the digit scenes: how many, the seed they are drawn by, the digest they have on every machine."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +46,10 @@ class DataSpec:
     """Which images to search on, and how their training images are divided.
 
     Args:
-        source: ``digits`` (in scikit-learn, 8x8 grey), ``cifar10``, the path of an image folder
-            (``<path>/train/<class>/*``, or ``<path>/<class>/*``), the name of such a folder below the data root, or a
-            timm name such as ``torch/fashion_mnist``.
+        source: ``digits`` (in scikit-learn, 8x8 grey), ``digit_scenes`` (drawn from these, 20x20 grey;
+            `gemnet.data.scenes`), ``cifar10``, the path of an image folder (``<path>/train/<class>/*``, or
+            ``<path>/<class>/*``), the name of such a folder below the data root, or a timm name such as
+            ``torch/fashion_mnist``.
         root: data root, for names; default ``$GEMNET_DATA``, else ``data``.
         resolution: side in pixels images are kept at (shorter side resized, centre cropped); None keeps theirs, which
             must then be one and the same.
@@ -114,7 +121,7 @@ def open_test_images(spec: DataSpec, log: str | os.PathLike[str], purpose: str) 
 def missing_test_images(spec: DataSpec) -> str:
     """Why a data set has no official test images, in a sentence; "" where it seems to have some. None are opened."""
     try:
-        if spec.source in ("digits", "cifar10") or spec.source.startswith(TIMM_PREFIXES):
+        if spec.source in BUILT_IN or spec.source.startswith(TIMM_PREFIXES):
             return ""
         split_folder(image_folder(spec.source, spec.root).resolve(), "val")
     except DataError as error:
@@ -160,8 +167,12 @@ def train_dev_split(
 
 
 def _load(spec: DataSpec, split: str) -> ImageSet:
-    if spec.source == "digits":
-        return _digits(spec, split)
+    if spec.source in ("digits", "digit_scenes"):
+        images = _digits(split) if spec.source == "digits" else _digit_scenes(split)
+        pixels = resize(images.images, spec.resolution)
+        if pixels is images.images:
+            return images
+        return ImageSet(pixels, images.labels, images.classes, content_digest(pixels, images.labels, images.classes))
     if spec.source == "cifar10" and not (data_root(spec.root) / "cifar10").is_dir():
         return _torchvision_cifar10(spec, split)
     if spec.source.startswith(TIMM_PREFIXES):
@@ -169,7 +180,7 @@ def _load(spec: DataSpec, split: str) -> ImageSet:
     return read_folder(image_folder(spec.source, spec.root), split, spec.resolution)
 
 
-def _digits(spec: DataSpec, split: str) -> ImageSet:
+def _digits(split: str) -> ImageSet:
     """The 1,797 digits of scikit-learn. It has no official test part; a fifth, drawn once for all, serves as one."""
     from sklearn.datasets import load_digits
 
@@ -179,11 +190,28 @@ def _digits(spec: DataSpec, split: str) -> ImageSet:
     classes = tuple(str(name) for name in data.target_names)
     train, val = train_dev_split(labels, classes, DIGITS_TEST_SHARE, DIGITS_TEST_SEED)
     index = torch.from_numpy(np.sort(train) if split == "train" else val)
-    images = images[index]
-    if spec.resolution not in (None, images.shape[2]):
-        images = resize(images, spec.resolution)
-    labels = labels[index]
+    images, labels = images[index], labels[index]
     return ImageSet(images, labels, classes, content_digest(images, labels, classes))
+
+
+def _digit_scenes(split: str) -> ImageSet:
+    """Scenes of the digits' training part, or of its test part; each digit is in several."""
+    digits = _digits(split)
+    count, seed, digest = SCENES[split]
+    picks = np.arange(count) % len(digits)
+
+    def draw() -> Tensor:
+        return torch.from_numpy(draw_scenes(digits.images[:, 0].numpy(), picks, seed)[:, None])
+
+    key = f"digit-scenes-{split}-{digest}"
+    scenes = from_cache(key, draw, digits.labels[torch.from_numpy(picks)].tolist(), digits.classes)
+    if scenes.digest != digest:
+        raise DataError(
+            f"The {split} scenes drawn here have digest {scenes.digest}, expected {digest}: this is another version of "
+            f"the digits or of the drawing than results were measured on. Delete {cache_root() / 'images' / key} and "
+            "install scikit-learn and gemnet again."
+        )
+    return scenes
 
 
 def _torchvision_cifar10(spec: DataSpec, split: str) -> ImageSet:

@@ -32,9 +32,9 @@ def image_folder(source: str, root: str | None = None) -> Path:
         if folder.is_dir():
             return folder
     raise DataError(
-        f"Unknown data set {source!r}.{nearest(source, ('digits', 'cifar10'))} Or give the path of an image folder, "
-        f"the name of one below {data_root(root)} (GEMNET_DATA says where that is), or a timm name that starts with "
-        f"one of {', '.join(TIMM_PREFIXES)}."
+        f"Unknown data set {source!r}.{nearest(source, ('digits', 'digit_scenes', 'cifar10'))} Or give the path of an "
+        f"image folder, the name of one below {data_root(root)} (GEMNET_DATA says where that is), or a timm name that "
+        f"starts with one of {', '.join(TIMM_PREFIXES)}."
     )
 
 
