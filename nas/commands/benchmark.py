@@ -10,6 +10,7 @@ from typing import Any
 
 from gemnet.errors import GemnetError
 from nas.commands.entry import command
+from nas.commands.options import positive
 
 DESCRIPTION = """\
 Answers "does it search better than what I use?" on tabular benchmarks: cells whose accuracies are already known.
@@ -206,7 +207,7 @@ def _parser(program: str) -> argparse.ArgumentParser:
     )
     search.add_argument("--batch", metavar="N", type=int, default=5, help="proposals at a time (default %(default)s)")
     search.add_argument(
-        "--slow-seeds", metavar="N", type=_positive, help=f"fewer seeds for {', '.join(SLOW)}, which take longest"
+        "--slow-seeds", metavar="N", type=positive, help=f"fewer seeds for {', '.join(SLOW)}, which take longest"
     )
     search.add_argument(
         "--options", metavar="S.NAME=V", nargs="+", default=[], help="options of a strategy: evolution.population=50"
@@ -240,7 +241,7 @@ def _parser(program: str) -> argparse.ArgumentParser:
     )
     pareto.add_argument("--metric", metavar="M", default="c10_valid_200ep_1seed", help="accuracy (default %(default)s)")
     pareto.add_argument("--strategies", metavar="S", nargs="+", default=["nasgem", "evolution", "random"])
-    pareto.add_argument("--queries", metavar="N", type=_positive, default=200, help="default %(default)s")
+    pareto.add_argument("--queries", metavar="N", type=positive, default=200, help="default %(default)s")
     _add_running(pareto)
     pareto.set_defaults(run=_pareto)
 
@@ -250,10 +251,10 @@ def _parser(program: str) -> argparse.ArgumentParser:
     fidelity.add_argument("--space", choices=["nasbench201", "nasbench101"], required=True)
     fidelity.add_argument("--table", metavar="FILE", help="the table, where it is not in its usual place")
     fidelity.add_argument("--metric", metavar="M", help="column of full trainings (default: the space's first)")
-    fidelity.add_argument("--cheap-epochs", metavar="N", type=_positive, default=12, help="default %(default)s")
-    fidelity.add_argument("--cheap", metavar="N", type=_positive, default=100, help="how many (default %(default)s)")
+    fidelity.add_argument("--cheap-epochs", metavar="N", type=positive, default=12, help="default %(default)s")
+    fidelity.add_argument("--cheap", metavar="N", type=positive, default=100, help="how many (default %(default)s)")
     fidelity.add_argument(
-        "--queries", metavar="N", type=_positive, default=60, help="budget in full trainings (default %(default)s)"
+        "--queries", metavar="N", type=positive, default=60, help="budget in full trainings (default %(default)s)"
     )
     _add_running(fidelity)
     fidelity.set_defaults(run=_fidelity)
@@ -277,21 +278,14 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
 
 def _add_sizes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--train-sizes", metavar="N", nargs="+", type=_positive, help="training cells (default: as published)"
+        "--train-sizes", metavar="N", nargs="+", type=positive, help="training cells (default: as published)"
     )
     parser.add_argument("--metric", metavar="M", help="column to predict (default: the space's usual target)")
 
 
 def _add_running(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--seeds", metavar="N", type=_positive, default=10, help="runs of each (default %(default)s)")
-    parser.add_argument("--workers", metavar="N", type=_positive, help="processes (default: one a core)")
+    parser.add_argument("--seeds", metavar="N", type=positive, default=10, help="runs of each (default %(default)s)")
+    parser.add_argument("--workers", metavar="N", type=positive, help="processes (default: one a core)")
     parser.add_argument(
         "--work-dir", metavar="D", default="work_dirs/benchmark", help="folder for results (default %(default)s)"
     )
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"at least 1, got {value}")
-    return value

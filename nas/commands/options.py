@@ -9,6 +9,14 @@ from typing import Any
 from gemnet.errors import GemnetError
 
 
+def positive(text: str) -> int:
+    """Argument type: a whole number from 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"at least 1, got {value}")
+    return value
+
+
 def options_action() -> Any:
     """mmengine's reading of ``a.b=1 c=[1,2]``; an argument without ``=`` is an error of the arguments, not a crash."""
     from mmengine.config import DictAction

@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from nas.commands.entry import command, shown_command
-from nas.commands.options import options_action
+from nas.commands.options import options_action, positive
 
 DESCRIPTION = """\
 Searches for a small, accurate vision network: cells are proposed, trained for a short while on your images, and the
-best one becomes a network you can build with timm. Without a config it searches on the handwritten digits that come
-with scikit-learn, in less than ten minutes on two cores."""
+best one becomes a network you can build with timm. Without a config it searches on scenes drawn from the handwritten
+digits that come with scikit-learn, in a few minutes on two cores."""
 
 EXAMPLES = """\
 examples
-  the default search, on handwritten digits:
+  the default search, on scenes of handwritten digits:
     {program}
   on CIFAR-10 (an image folder data/cifar10, or downloaded), for two hours' worth of candidates, on four workers:
     {program} configs/search/cifar10.py --budget 100 --workers 4
@@ -29,6 +29,8 @@ examples
     {program} configs/search/cifar10.py --max-latency 0.5 --cfg-options latency.device=cuda latency.batch_size=64
   go on after Ctrl-C, a crash or a power cut (nothing evaluated is lost or done twice):
     {program} configs/search/cifar10.py --budget 100 --workers 4 --resume
+  is it luck? ten whole searches, compared with random search, random cells and hand-made blocks:
+    {program} --seeds 10
   any key of a config can be changed; a wrong one is named with the nearest right one:
     {program} --cfg-options strategy.type=random final.epochs=20 workers.threads=2
 
@@ -60,6 +62,11 @@ def main(program: str, arguments: list[str]) -> int:
     with closing(monitor):
         config, folder = _read(options)
         monitor.note(f"Work folder: {folder}")
+        if options.seeds is not None:
+            from nas.studies.repeated_search import print_seeds, repeat_search
+
+            print_seeds(console, repeat_search(config, folder, options.seeds, monitor))
+            return 0
         result = run_search(config, folder, options.resume, monitor, shown_command(program, arguments))
         from nas.search.ending import print_ending
 
@@ -89,7 +96,7 @@ def _read(options: argparse.Namespace) -> tuple[Any, Path]:
     if options.config is None and options.resume and folder is not None and (folder / "search.json").is_file():
         return read_config(_with(read_identity(folder)["config"], changes)), folder
     file = find_config(options.config or "default")
-    return load_config(file, changes), folder or Path("work_dirs") / file.stem
+    return load_config(file, changes), folder or Path("work_dirs") / (file.stem + "_seeds" * bool(options.seeds))
 
 
 def _with(config: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -111,17 +118,27 @@ def _parser(program: str) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "config", nargs="?", help="config file, or the name of one of ours (default: 'default', digits)"
+        "config", nargs="?", help="config file, or the name of one of ours (default: 'default', scenes of digits)"
     )
     parser.add_argument("--work-dir", metavar="D", help="folder for everything the search writes")
     parser.add_argument("--budget", metavar="N", type=int, help="candidates to evaluate")
-    parser.add_argument("--seed", metavar="S", type=int, help="seed of the strategy")
+    seeds = parser.add_mutually_exclusive_group()
+    seeds.add_argument("--seed", metavar="S", type=int, help="seed of the strategy")
+    seeds.add_argument(
+        "--seeds",
+        metavar="N",
+        type=positive,
+        help="run the whole search with seeds 0 to N-1, each beside a random search, and say how far what it finds is "
+        "ahead (the same command goes on where it stopped)",
+    )
     parser.add_argument(
         "--workers", metavar="N", type=int, help="worker processes (default: one a GPU, else one a core; 0: none)"
     )
     parser.add_argument("--resume", action="store_true", help="go on with the search in the work folder")
     parser.add_argument(
-        "--data", metavar="SOURCE", help="image folder (SOURCE/train/<class>/*), timm data set name, cifar10 or digits"
+        "--data",
+        metavar="SOURCE",
+        help="image folder (SOURCE/train/<class>/*), timm data set name, cifar10, digits or digit_scenes",
     )
     parser.add_argument("--max-macs", metavar="X", type=float, help="hard limit on multiply-adds, such as 20e6")
     parser.add_argument("--max-params", metavar="X", type=float, help="hard limit on parameters")

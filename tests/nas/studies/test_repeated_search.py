@@ -1,0 +1,90 @@
+"""Whole searches over several seeds, beside random search."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from gemnet.files import read_json, write_json
+from gemnet.strict import ConfigError
+from nas.executors.monitor import Monitor
+from nas.search.config import SearchConfig, find_config, load_config
+from nas.studies import repeated_search
+from nas.studies.repeated_search import leads, repeat_search
+
+
+@pytest.fixture
+def config() -> SearchConfig:
+    return load_config(find_config("default"))
+
+
+class Searches:
+    """Writes what a search would, and remembers what was run.
+
+    Args:
+        fail_at: the run at which Ctrl-C is pressed.
+    """
+
+    def __init__(self, fail_at: int | None = None) -> None:
+        self.runs: list[tuple[str, int]] = []
+        self.fail_at = fail_at
+
+    def __call__(self, config: SearchConfig, path: Path, resume: bool, monitor: Monitor) -> None:
+        if len(self.runs) == self.fail_at:
+            raise KeyboardInterrupt
+        seed, kind = config.search.seed, config.strategy.type
+        self.runs.append((kind, seed))
+        assert resume == path.is_dir()
+        path.mkdir()
+        identity = {"format": 1, "search_id": "s", "evaluator": "e", "config": config.to_dict()}
+        write_json(path / "search.json", identity)
+        accuracies = {"found network": (80.0 + seed, 82.0 + seed)}
+        if kind == "random":
+            accuracies = {"found network": (75.0, 75.0)}
+            assert config.comparison.random_cells == 0
+            assert config.comparison.blocks == ()
+            assert config.strategy.options == {"initial": 12}
+            assert config.search.evaluations == 36
+            assert config.confirm.top == 4
+        else:
+            accuracies |= {"random cells": (60.0, 70.0), "MobileNetV2 block": (81.0,), "ResNet block": (78.0,)}
+        rows = [
+            {"name": name, "accuracies": [0.0], "test_accuracies": list(values), "macs": 1e6}
+            for name, values in accuracies.items()
+        ]
+        write_json(
+            path / "summary.json",
+            {"evaluations": 36, "comparison": rows, "seconds": {"total": 60.0}, "bookkeeping_share": 0.05},
+        )
+
+
+def test_leads_are_of_test_images_paired_by_seed(config, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(repeated_search, "run_search", Searches())
+    results = repeat_search(config, tmp_path, 3, Monitor())
+    cells, block, chance = leads(results)
+    assert (cells.ahead, cells.interval.mean) == (3, pytest.approx(17.0))
+    assert (block.ahead, block.interval.mean) == (2, pytest.approx(1.0))  # with seed 0 they are level
+    assert chance.interval.low == pytest.approx(7 - 4.303 / 3**0.5, abs=1e-3)
+    assert read_json(tmp_path / "seeds.json")["seeds"][2]["found"] == 83.0
+
+
+def test_what_was_finished_is_not_run_again(config, tmp_path, monkeypatch) -> None:
+    first, second, third = Searches(fail_at=3), Searches(), Searches()
+    monkeypatch.setattr(repeated_search, "run_search", first)
+    with pytest.raises(KeyboardInterrupt):
+        repeat_search(config, tmp_path, 2, Monitor())
+    monkeypatch.setattr(repeated_search, "run_search", second)
+    repeat_search(config, tmp_path, 2, Monitor())
+    assert first.runs == [("nasgem", 0), ("random", 0), ("nasgem", 1)]
+    assert second.runs == [("random", 1)]
+    monkeypatch.setattr(repeated_search, "run_search", third)
+    repeat_search(replace(config, workers=replace(config.workers, count=0)), tmp_path, 2, Monitor())
+    assert third.runs == []
+
+
+def test_a_search_that_compares_nothing_can_not_be_repeated(config, tmp_path) -> None:
+    for nothing in (replace(config, final=None), replace(config, comparison=None)):
+        with pytest.raises(ConfigError, match=r"comparison\.random_cells"):
+            repeat_search(nothing, tmp_path, 2, Monitor())
