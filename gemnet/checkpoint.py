@@ -264,80 +264,95 @@ def _history_method(owner: Any, name: str) -> Any:
 
 
 def _without_code(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """Drops configs that are more than assignments of plain data, wherever mmengine looks for one: it runs them."""
+    """Drops configs that are more than plain data of ours: mmengine runs them as Python, and imports what they name."""
     meta = checkpoint.get("meta")
     if isinstance(meta, dict):
-        meta.pop("config", None)  # never written by mmengine, yet executed when a training is resumed
+        # Runner.save_checkpoint writes 'cfg'; 'config' is never written, yet executed on resume.
+        meta.pop("config", None)
     hub = checkpoint.get("message_hub")
+    # MMDetection's DetInferencer looks here first.
     for place in (meta, hub.get("runtime_info") if isinstance(hub, dict) else None):
         if isinstance(place, dict) and "cfg" in place:
             text = place["cfg"]
-            if not (isinstance(text, str) and is_plain_config(text)):
+            values = plain_config(text) if isinstance(text, str) else None
+            if values is None or not _names_only_known_code(values):
                 place.pop("cfg")
     return checkpoint
 
 
-PACKAGES = ("gemnet", "nas", "mmengine", "mmcv", "mmdet")
-"""Whose parts a config inside a checkpoint may name."""
+CODE = ("gemnet", "mmcv", "mmdet", "mmengine", "nas")
+"""Packages that a config inside a checkpoint may name: what it says is built from their parts."""
 
 
-def is_plain_config(text: str) -> bool:
-    """Whether a dumped config does nothing but put parts of ours and of MMDetection together.
+def plain_config(text: str) -> dict[str, Any] | None:
+    """What a dumped config holds, without running it; None where it is more than ``name = value`` with plain data.
 
-    It holds ``name = value`` with literals and calls of ``dict``; bases, templates and imports of others' modules would
-    run or read files, and a ``type`` that is a dotted path is called, whatever it is.
+    Args:
+        text: Python, in which values are literals and calls of ``dict`` with keywords.
     """
-    data: dict[str, Any] = {}
+    if "{{" in text:  # mmengine replaces such marks in the text, before it is parsed
+        return None
+    found = {}
     try:
         for statement in ast.parse(text).body:
             if not isinstance(statement, ast.Assign):
-                return False
+                return None
             for target in statement.targets:
-                if not isinstance(target, ast.Name):
-                    return False
-                data[target.id] = _plain_value(statement.value)
-    except (SyntaxError, ValueError, TypeError, RecursionError):
-        return False
-    if "_base_" in data or "{{" in text:
-        return False
-    imports = data.pop("custom_imports", None) or {}
-    modules = imports.get("imports", ()) if isinstance(imports, dict) else ()
-    names = [modules] if isinstance(modules, str) else list(modules)
-    return all(str(name).split(".")[0] in PACKAGES for name in names) and _names_only_parts(data)
+                if not isinstance(target, ast.Name) or target.id == "_base_":
+                    return None
+                found[target.id] = _plain_value(statement.value)
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
+        return None
+    return found
 
 
 def _plain_value(node: ast.expr) -> Any:
-    """The value of a literal in which ``dict(a=1)`` may stand for ``{'a': 1}``.
-
-    Raises:
-        ValueError: it is something else.
-    """
-    if isinstance(node, ast.Call):
-        if not (isinstance(node.func, ast.Name) and node.func.id == "dict") or node.args:
-            raise ValueError("a call")
-        if any(each.arg is None for each in node.keywords):
-            raise ValueError("a call")
-        return {each.arg: _plain_value(each.value) for each in node.keywords}
-    if isinstance(node, ast.List | ast.Tuple):
-        return [_plain_value(each) for each in node.elts]
+    if isinstance(node, ast.Constant):
+        return node.value
+    if isinstance(node, ast.List | ast.Tuple | ast.Set):
+        values = [_plain_value(item) for item in node.elts]
+        return values if isinstance(node, ast.List) else tuple(values) if isinstance(node, ast.Tuple) else set(values)
     if isinstance(node, ast.Dict):
-        if None in node.keys:
-            raise ValueError("an expansion")
-        keys = [ast.literal_eval(key) for key in node.keys if key is not None]
-        return dict(zip(keys, map(_plain_value, node.values), strict=True))
-    return ast.literal_eval(node)
+        # A key of None is **mapping, which _plain_value refuses.
+        return {
+            _plain_value(key): _plain_value(value)  # type: ignore[arg-type]
+            for key, value in zip(node.keys, node.values, strict=True)
+        }
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        return -_plain_value(node.operand)
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "dict" and not node.args:
+        return {str(word.arg): _plain_value(word.value) for word in node.keywords if _is_keyword(word)}
+    raise ValueError(f"{type(node).__name__} is no plain data")
 
 
-def _names_only_parts(value: Any) -> bool:
-    """Whether each ``type`` is a name of a registry, with one of `PACKAGES` before it or none."""
-    if isinstance(value, list):
-        return all(map(_names_only_parts, value))
-    if not isinstance(value, dict):
-        return True
-    for key in ("type", "_scope_"):
-        name = value.get(key)
-        if isinstance(name, str):
-            scope, dot, part = name.rpartition(".")
-            if dot and (scope not in PACKAGES or not part[:1].isupper()):  # mmengine.dump would be called, too
+def _is_keyword(word: ast.keyword) -> bool:
+    if word.arg is None:
+        raise ValueError("** is no plain data")
+    return True
+
+
+def _names_only_known_code(value: Any) -> bool:
+    """Whether types, scopes and imports anywhere in a config are those of `CODE`.
+
+    mmengine takes a type that it doesn't know, such as ``os.system``, for the path of an object, and calls it.
+    """
+    if isinstance(value, Mapping):
+        imports = value.get("custom_imports")
+        if imports is not None:
+            named = imports.get("imports") if isinstance(imports, Mapping) else None
+            named = [named] if isinstance(named, str) else named or []
+            if not all(isinstance(name, str) and name.split(".")[0] in CODE for name in named):
                 return False
-    return all(map(_names_only_parts, value.values()))
+        for key in ("default_scope", "_scope_"):
+            if value.get(key) is not None and value[key] not in CODE:
+                return False
+        kind = value.get("type")
+        if isinstance(kind, str) and "." in kind:
+            scope, _, name = kind.partition(".")
+            # A registered class: not a function, nor anything further down in a package.
+            if scope not in CODE or not name.isidentifier() or not name[0].isupper():
+                return False
+        return all(_names_only_known_code(item) for item in value.values())
+    if isinstance(value, list | tuple | set):
+        return all(_names_only_known_code(item) for item in value)
+    return True

@@ -55,7 +55,7 @@ def fill_channels(model: Any) -> bool:
     widths = [genome.levels[index].width for index in levels]
     neck = model.get("neck")
     first = neck[0] if isinstance(neck, Sequence) and neck else neck
-    kind = _kind(first)
+    kind = kind_of(first)
     if kind in REVERSED_NECKS:
         levels, widths = levels[::-1], widths[::-1]
     if kind in EXTENDING_NECKS:
@@ -71,7 +71,7 @@ def fill_channels(model: Any) -> bool:
 
 
 def check_num_classes(config: Any) -> None:
-    """Whether a detector's heads have as many classes as its training data.
+    """Whether a detector's heads have as many classes as its data sets.
 
     Args:
         config: an MMDetection config, or one that has no detector.
@@ -79,22 +79,27 @@ def check_num_classes(config: Any) -> None:
     Raises:
         DetectorConfigError: a head has another number.
     """
-    dataset = (config.get("train_dataloader") or {}).get("dataset") or {}
+    for kind in ("train", "val", "test"):
+        _check_count(config, f"{kind}_dataloader")
+
+
+def _check_count(config: Any, loader: str) -> None:
+    dataset = (config.get(loader) or {}).get("dataset") or {}
     while isinstance(dataset.get("dataset"), Mapping):  # RepeatDataset and its like
         dataset = dataset["dataset"]
     classes = (dataset.get("metainfo") or {}).get("classes")
     if isinstance(classes, list | tuple):
         shown = ", ".join(map(str, classes[:5])) + (", ..." if len(classes) > 5 else "")
         count, named = len(classes), f"{len(classes)} classes ({shown})"
-    elif classes is None and _kind(dataset) == "CocoDataset":  # another data set, or a file of classes, says itself
+    elif classes is None and kind_of(dataset) == "CocoDataset":  # another data set, or a file of classes, says itself
         count, named = COCO_CLASSES, f"COCO's {COCO_CLASSES} classes, as metainfo names no others"
     else:
         return
     for where, head in _class_heads(config.get("model") or {}):
         if head.get("num_classes", count) != count:
             raise DetectorConfigError(
-                f"{where}.num_classes is {head['num_classes']}, but the training data have {named}. Set it to {count} "
-                "or metainfo=dict(classes=(...)) of the data sets to the classes that are meant."
+                f"{where}.num_classes is {head['num_classes']}, but {loader} has {named}. Set it to {count} or "
+                "metainfo=dict(classes=(...)) of the data sets to the classes that are meant."
             )
 
 
@@ -110,7 +115,7 @@ def _class_heads(model: Any) -> Iterator[tuple[str, Any]]:
                 yield where, head
 
 
-def _kind(part: Any) -> str:
+def kind_of(part: Any) -> str:
     """The name of a part's type, which is a text or the class itself; without its scope."""
     kind = part.get("type") if isinstance(part, Mapping) else None
     return str(getattr(kind, "__name__", kind)).rpartition(".")[2]
@@ -166,7 +171,7 @@ def _check_strides(model: Any, neck: Any, genome: Genome, levels: tuple[int, ...
         made = used + [used[-1] * 2 ** (extra + 1) for extra in range(count - len(used))]
         source += f", of which the neck makes {_listed(made)}"
     for where, wanted in _wanted_strides(model):
-        compared = wanted[: len(made)] if _kind(neck) in EXTENDING_NECKS else wanted
+        compared = wanted[: len(made)] if kind_of(neck) in EXTENDING_NECKS else wanted
         if len(compared) > len(made) or not all(
             math.isclose(stride, own, rel_tol=TOLERANCE) for stride, own in zip(compared, made, strict=False)
         ):

@@ -91,9 +91,8 @@ def measure_checkpoint(
     opened = select_images(config, folder, f"{file.stem}, {checkpoint}" if final else None)
     if show_dir:
         draw_detections(config, show_dir, final)
-    runner = make_runner(config, folder, launcher, load_from=checkpoint, exact=True)
-    opened()
-    figures = {key: float(value) for key, value in measure(runner, final=final or bool(show_dir)).items()}
+    runner = make_runner(config, folder, launcher, load_from=checkpoint, exact=True, final=final)
+    figures = {key: float(value) for key, value in measure(runner, final or bool(show_dir), opened).items()}
     if on_classes is not None:
         for found in confusions(runner):
             on_classes(found)

@@ -33,7 +33,7 @@ from gemnet.checkpoint import (
 )
 from gemnet.classification.metric import Accuracy
 from gemnet.data.openings import log_opening
-from gemnet.detection.channels import check_num_classes, fill_channels
+from gemnet.detection.config import complete_config
 from gemnet.errors import GemnetError, nearest
 from gemnet.genome import Genome
 from gemnet.loading import check_genome
@@ -46,7 +46,17 @@ from gemnet.training.confusion import Confusion
 from gemnet.weights import find_weights
 
 FURTHER_KEYS = frozenset(
-    ("amp", "auto_scale_lr", "custom_imports", "compile", "sync_bn", "find_unused_parameters", "model_wrapper_cfg")
+    (
+        "amp",
+        "auto_scale_lr",
+        "compile",
+        "custom_imports",
+        "find_unused_parameters",
+        "model_wrapper_cfg",
+        "sync_bn",
+        "tta_model",
+        "tta_pipeline",
+    )
 )
 LAUNCHERS = ("none", "pytorch", "slurm")
 OPENINGS = "test_openings.jsonl"
@@ -131,9 +141,16 @@ def _one_slip_apart(left: str, right: str) -> bool:
 
 
 def _check_option(config: Config, path: str) -> None:
-    """An option may add a key, but not one that is nearly another, and not below what isn't there."""
+    """An option may add a key, but not one that is nearly another, nor below what isn't there, nor to a variable."""
     part: Any = config._cfg_dict
     names = path.split(".")
+    if names[0] in part and names[0] not in RUNNER_KEYS | FURTHER_KEYS:
+        places = [".".join((*place, *names[1:])) for place in _made_from(config, names[0])]
+        hint = f"Set {' and '.join(places)}." if places else "Set the parts of the config that were made from it."
+        raise RunnerError(
+            f"--cfg-options {path}: {names[0]} is a variable of a config, and parts were made from it before, so that "
+            f"this would change nothing. {hint}"
+        )
     for depth, name in enumerate(names):
         if isinstance(part, list | tuple):
             if not name.isdigit() or int(name) >= len(part):
@@ -155,6 +172,30 @@ def _check_option(config: Config, path: str) -> None:
         part = part[name]
 
 
+def _made_from(config: Config, variable: str) -> list[tuple[str, ...]]:
+    """Where a variable's value stands in the parts that are read: under its own name, or as a whole list or dict."""
+    value, found = _without_scope(config._cfg_dict[variable]), []
+    waiting: list[tuple[tuple[str, ...], Any]] = [
+        ((str(key),), part) for key, part in config._cfg_dict.items() if key in RUNNER_KEYS | FURTHER_KEYS
+    ]
+    while waiting:
+        place, part = waiting.pop(0)
+        if _without_scope(part) == value and (place[-1] == variable or (isinstance(value, Mapping | list) and value)):
+            found.append(place)
+        elif isinstance(part, Mapping):
+            waiting += [((*place, str(key)), item) for key, item in part.items()]
+        elif isinstance(part, list | tuple):
+            waiting += [((*place, str(number)), item) for number, item in enumerate(part)]
+    return found
+
+
+def _without_scope(part: Any) -> Any:
+    """A part of a config as plain data, without the mark that mmengine puts on what comes from another package."""
+    if isinstance(part, Mapping):
+        return {key: _without_scope(item) for key, item in part.items() if key != "_scope_"}
+    return [_without_scope(item) for item in part] if isinstance(part, list | tuple) else part
+
+
 def make_runner(
     config: Config,
     work_dir: str | os.PathLike[str],
@@ -164,6 +205,7 @@ def make_runner(
     resume: str | bool = False,
     load_from: str | None = None,
     exact: bool = False,
+    final: bool = False,
 ) -> Runner:
     """A Runner whose parts are all built, so that whatever a config gets wrong is said before anything is trained.
 
@@ -176,6 +218,7 @@ def make_runner(
         resume: go on from the latest checkpoint in the work folder, or from this file.
         load_from: start from these weights.
         exact: whether the weights must fit the network completely (a test), or a part will do (fine-tuning).
+        final: whether the official test images are to be measured.
 
     Raises:
         RunnerError: something in the config or on this machine doesn't fit; the message names it.
@@ -193,8 +236,9 @@ def make_runner(
     if load_from is not None:
         config.load_from = load_from
     source = config.get("load_from")
+    trained = None
     if source and "://" not in source:
-        load_checkpoint(source)  # before anything is written, a message instead of a traceback
+        trained = load_checkpoint(source)  # before anything is written, a message instead of a traceback
     if amp or (config.get("amp") and torch.cuda.is_available()):
         _use_amp(config)
     if auto_scale_lr:
@@ -202,7 +246,7 @@ def make_runner(
             raise RunnerError("--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...) in the config.")
         config.auto_scale_lr.enable = True
     with _named_errors():
-        fill_in(config)
+        fill_in(config, trained, final)
     _prepare_launcher(config, launcher)
     with _named_errors():
         runner = Runner.from_cfg(config)
@@ -223,7 +267,7 @@ def build_for_training(runner: Runner) -> None:
     runner.logger.addFilter(lambda record: not record.getMessage().startswith("paramwise_options"))
     with _named_errors():
         # In Runner.train's own order; it builds whatever is still a config and takes the rest as it is.
-        runner._train_loop = runner.build_train_loop(runner._train_loop)
+        runner._train_loop = _train_loop(runner)
         runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
         runner.scale_lr(runner.optim_wrapper, runner.auto_scale_lr)
         runner.auto_scale_lr = None  # done: once is enough
@@ -233,16 +277,40 @@ def build_for_training(runner: Runner) -> None:
             runner._val_loop = runner.build_val_loop(runner._val_loop)
 
 
-def fill_in(config: Config) -> None:
-    """Fills in what the data set and the model determine: classes and channels of a classifier, a detector's neck."""
+def _train_loop(runner: Runner) -> Any:
+    """The loop; of fewer images than a batch, all of them are a batch."""
+    settings = runner._train_loop
+    loop = runner.build_train_loop(copy.deepcopy(settings))
+    loader = loop.dataloader
+    sampler = getattr(loader.batch_sampler, "sampler", loader.sampler)
+    images = len(sampler)
+    if not isinstance(runner._train_dataloader, dict) or not 0 < images < runner._train_dataloader["batch_size"]:
+        return loop
+    smaller = runner._train_dataloader
+    runner.logger.info(
+        "The %d training images are fewer than a batch of %d: all are one.", images, smaller["batch_size"]
+    )
+    smaller["batch_size"], smaller["drop_last"] = images, False
+    if isinstance(smaller.get("batch_sampler"), dict):
+        smaller["batch_sampler"]["drop_last"] = False
+    return runner.build_train_loop(settings)
+
+
+def fill_in(config: Config, trained: Mapping[str, Any] | None = None, final: bool = False) -> None:
+    """Fills in what the data set and the model determine: classes and channels of a classifier; see `complete_config`.
+
+    Args:
+        config: changed in place.
+        trained: the checkpoint that a training or test starts from.
+        final: whether the official test images are to be measured.
+    """
     model = config.get("model")
     if not isinstance(model, ConfigDict):
         raise RunnerError("The config has no model=dict(type=...), which is needed.")
     if str(model.get("type", "")).split(".")[-1] == "ImageClassifier":
         _fill_classifier(config, model)
     else:
-        fill_channels(model)
-        check_num_classes(config)
+        complete_config(config, trained, final)
 
 
 def _fill_classifier(config: Config, model: ConfigDict) -> None:
@@ -319,7 +387,7 @@ def select_images(config: Config, work_dir: str | os.PathLike[str], final: str |
         final: the purpose, if the official test images are to be opened; else None.
 
     Returns:
-        What to call before measuring: it writes down that official test images are opened, where they are.
+        What `measure` calls once the images are there: it writes down that official test images are opened.
 
     Raises:
         RunnerError: the config has no such images.
@@ -374,8 +442,13 @@ def draw_detections(config: Config, folder: str | os.PathLike[str], final: bool)
             config[f"test_{part}"] = copy.deepcopy(config[f"val_{part}"])
 
 
-def measure(runner: Runner, final: bool) -> dict[str, float]:
+def measure(runner: Runner, final: bool, opened: Callable[[], None] = lambda: None) -> dict[str, float]:
     """The metrics of the loaded checkpoint, on the official test images (``final``) or the development images.
+
+    Args:
+        runner: as `make_runner` gives it.
+        final: whether ``test_dataloader`` is measured, else ``val_dataloader``.
+        opened: called once the images can be read, before they are.
 
     Raises:
         RunnerError: the test can't be built.
@@ -386,6 +459,7 @@ def measure(runner: Runner, final: bool) -> dict[str, float]:
             runner._test_loop = runner.build_test_loop(runner._test_loop)
         else:
             runner._val_loop = runner.build_val_loop(runner._val_loop)
+    opened()
     return runner.test() if final else runner.val()
 
 

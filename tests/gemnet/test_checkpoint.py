@@ -14,7 +14,14 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import nn
 
-from gemnet.checkpoint import CheckpointError, describe_mismatch, guard_mmengine, load_checkpoint, state_dict_of
+from gemnet.checkpoint import (
+    CheckpointError,
+    describe_mismatch,
+    guard_mmengine,
+    load_checkpoint,
+    plain_config,
+    state_dict_of,
+)
 
 
 class Malicious:
@@ -80,15 +87,33 @@ def test_configs_in_a_checkpoint_are_dropped_when_they_are_programs(tmp_path: Pa
         ("x = dict(**{'type': 'os.system'})", False),
         ("x = {**{'type': 'os.system'}}", False),
         ("x: dict = dict(type='os.system')", False),
+        ("_base_ = ['/tmp/program.py']", False),
+        ("x = dict(**{'a': 1})", False),
+        ("custom_imports = dict(imports=['gemnet.detection'])", True),
+        ("custom_imports = dict(imports=['this'])", False),
+        ("model = dict(type='gemnet.GEMNet', norm=dict(type='mmdet.Norm'))", True),
+        ("model = [dict(a=dict(type='os.system', command='true'))]", False),
+        ("model = dict(type='mmengine.load', file='http://elsewhere/x.pkl')", False),
+        ("model = dict(type='mmengine.utils.package_utils.subprocess.Popen', args='true')", False),
+        ("default_scope = 'this'", False),
     ):
-        hub = {"runtime_info": {"cfg": text}}
+        hub = {"runtime_info": {"cfg": text, "epoch": 3}}
         torch.save({"state_dict": {}, "meta": {"cfg": text, "config": text}, "message_hub": hub}, tmp_path / "c.pth")
         loaded = load_checkpoint(tmp_path / "c.pth")
         meta = loaded["meta"]
         assert ("cfg" in meta) is kept, text
-        assert ("cfg" in loaded["message_hub"]["runtime_info"]) is kept, text
+        assert ("cfg" in loaded["message_hub"]["runtime_info"]) is kept
+        assert loaded["message_hub"]["runtime_info"]["epoch"] == 3
         # mmengine runs meta['config'] on resume, though it never writes it.
         assert "config" not in meta
+
+
+def test_a_dumped_config_is_read_without_being_run() -> None:
+    text = "model = dict(type='RetinaNet', mean=[1, -2.5], pair=(1, None))\nnames = {'a': {True}}\n"
+    assert plain_config(text) == {
+        "model": {"type": "RetinaNet", "mean": [1, -2.5], "pair": (1, None)},
+        "names": {"a": {True}},
+    }
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 half an archive"])

@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from gemnet.checkpoint import load_checkpoint, state_dict_of
-from gemnet.detection.channels import fill_channels
+from gemnet.detection.config import complete_config
 from gemnet.machine import limited_threads
 
 IMAGES = 16
@@ -51,10 +51,11 @@ def measure_costs(config: Config, checkpoint: str) -> Costs:
     from mmdet.registry import DATASETS, MODELS
 
     init_default_scope(config.get("default_scope", "mmdet"))
-    fill_channels(config.model)
+    trained = load_checkpoint(checkpoint)
+    complete_config(config, trained)
     config.model.backbone.init_cfg = None
     detector: Any = MODELS.build(config.model).eval()
-    detector.load_state_dict(state_dict_of(load_checkpoint(checkpoint)))
+    detector.load_state_dict(state_dict_of(trained))
     images = DATASETS.build(config.val_dataloader.dataset)
     batches = [pseudo_collate([images[number]]) for number in range(min(IMAGES, len(images)))]
     with torch.no_grad(), limited_threads(1):

@@ -163,6 +163,71 @@ def refused(code: int, capsys: pytest.CaptureFixture[str], *words: str) -> None:
     assert "Traceback" not in error
 
 
+@pytest.mark.parametrize("place", ["meta", "message_hub"])
+@pytest.mark.parametrize("way", ["base", "object"])
+def test_the_inferencer_runs_nothing_that_a_checkpoints_config_names(
+    place: str, way: str, project: Path, tmp_path: Path
+) -> None:
+    from mmdet.apis import DetInferencer
+
+    target = tmp_path / "executed"
+    if way == "base":
+        (tmp_path / "program.py").write_text(f"open({str(target)!r}, 'w').close()\n")
+        text = f"_base_ = [{str(tmp_path / 'program.py')!r}]\n"
+    else:
+        text = f"model = dict(type='os.mkdir', path={str(target)!r})\n"
+    good = load_checkpoint(project / "run" / "epoch_1.pth")
+    good["meta"].pop("cfg", None)
+    good["message_hub"]["runtime_info"].pop("cfg", None)
+    (good["meta"] if place == "meta" else good["message_hub"]["runtime_info"])["cfg"] = text
+    torch.save(good, tmp_path / "bad.pth")
+    with pytest.raises(Exception, match="config in the checkpoint"):
+        DetInferencer(weights=str(tmp_path / "bad.pth"), device="cpu", show_progress=False)
+    assert not target.exists()
+
+
+def test_a_final_figure_on_data_of_ones_own_is_not_taken_on_the_base_configs_images(
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (project / "own.py").read_text()
+    (tmp_path / "own.py").write_text("\n".join(line for line in text.splitlines() if not line.startswith("test_")))
+    code = measure(tmp_path, project / "run" / "epoch_1.pth", tmp_path / "w", flags=("--final",))
+    refused(code, capsys, "test_dataloader", "COCO's 80", "square, disc")
+    assert not list(tmp_path.rglob("*.jsonl"))
+
+
+def test_an_opening_is_written_down_only_when_there_was_something_to_open(
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint, options = project / "run" / "epoch_1.pth", ("test_dataloader.dataset.ann_file=none.json",)
+    refused(measure(project, checkpoint, tmp_path / "w", *options, flags=("--final",)), capsys, "none.json")
+    assert not list(tmp_path.rglob("*.jsonl"))
+    assert measure(project, checkpoint, tmp_path / "w", flags=("--final",)) == 0
+    (line,) = (tmp_path / "w" / "test_openings.jsonl").read_text().splitlines()
+    assert "instances.json" in line
+
+
+def test_fewer_images_than_a_batch_are_trained_on(tmp_path: Path) -> None:
+    draw_shapes(tmp_path / "shapes", images=4, side=64)
+    write_config(tmp_path)
+    assert train(tmp_path, tmp_path / "w", "train_dataloader.batch_size=16") == 0
+    assert load_checkpoint(tmp_path / "w" / "epoch_1.pth")["meta"]["iter"] == 1
+
+
+def test_an_option_that_would_change_nothing_names_those_that_would(
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "own.py").write_text("_base_ = 'mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py'\n")
+    for option, words in (
+        ("max_epochs=1", ("train_cfg.max_epochs",)),
+        ("train_pipeline.2.scale=(64,64)", ("train_dataloader.dataset.pipeline.2.scale",)),
+    ):
+        code = train_command.main(
+            [str(tmp_path / "own.py"), "--work-dir", str(tmp_path / "w"), "--cfg-options", option]
+        )
+        refused(code, capsys, "would change nothing", *words)
+
+
 @pytest.mark.parametrize("way", ["resume", "load", "test", "init_cfg"])
 def test_a_malicious_checkpoint_is_refused_whatever_it_is_used_for(
     way: str, project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -196,7 +261,7 @@ def test_a_checkpoint_of_another_network_is_refused_with_its_keys(
         ("model.backbone.arch=gemnet_a_cifar", ("ImageNet form",)),
         ("model.backbone.arch=gemnet_x", ("gemnet_",)),
         ("train_dataloader.dataset.ann_file=none.json", ("none.json", "can't be read")),
-        ("train_dataloader.dataset.metainfo.classes=('sqare','disc')", ("no category 'sqare'", "square")),
+        ("train_dataloader.dataset.metainfo.classes=('sqare','disc')", ("train_dataloader sqare, disc",)),
     ],
 )
 def test_bad_options_end_with_one_message(
