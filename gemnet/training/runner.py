@@ -146,11 +146,14 @@ def _check_option(config: Config, path: str) -> None:
     names = path.split(".")
     if names[0] in part and names[0] not in RUNNER_KEYS | FURTHER_KEYS:
         places = [".".join((*place, *names[1:])) for place in _made_from(config, names[0])]
-        hint = f"Set {' and '.join(places)}." if places else "Set the parts of the config that were made from it."
-        raise RunnerError(
-            f"--cfg-options {path}: {names[0]} is a variable of a config, and parts were made from it before, so that "
-            f"this would change nothing. {hint}"
-        )
+        if places or not isinstance(
+            part[names[0]], Mapping | list | tuple
+        ):  # else it may be a part for a user's own hook
+            hint = f"Set {' and '.join(places)}." if places else "Set the parts of the config that were made from it."
+            raise RunnerError(
+                f"--cfg-options {path}: {names[0]} is a variable of a config, and parts were made from it before, so "
+                f"that this would change nothing. {hint}"
+            )
     for depth, name in enumerate(names):
         if isinstance(part, list | tuple):
             if not name.isdigit() or int(name) >= len(part):
@@ -173,14 +176,16 @@ def _check_option(config: Config, path: str) -> None:
 
 
 def _made_from(config: Config, variable: str) -> list[tuple[str, ...]]:
-    """Where a variable's value stands in the parts that are read: under its own name, or as a whole list or dict."""
+    """Where a variable's value stands in the parts that are read: by its own name, or as a fraction, list or dict."""
     value, found = _without_scope(config._cfg_dict[variable]), []
     waiting: list[tuple[tuple[str, ...], Any]] = [
         ((str(key),), part) for key, part in config._cfg_dict.items() if key in RUNNER_KEYS | FURTHER_KEYS
     ]
     while waiting:
         place, part = waiting.pop(0)
-        if _without_scope(part) == value and (place[-1] == variable or (isinstance(value, Mapping | list) and value)):
+        if _without_scope(part) == value and (
+            place[-1] == variable or (isinstance(value, Mapping | list | float) and value)
+        ):
             found.append(place)
         elif isinstance(part, Mapping):
             waiting += [((*place, str(key)), item) for key, item in part.items()]
