@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,8 @@ from nas.commands.options import options_action
 if TYPE_CHECKING:
     from nas.executors.monitor import Monitor
     from nas.studies.comparison.run import Comparison, ComparisonFolder
+
+    Compare = Callable[[ComparisonFolder, bool, Monitor], str]
 
 DESCRIPTION = """\
 Trains networks alike and compares them with one of them, the reference: one recipe, the learning rate chosen for each
@@ -81,19 +83,23 @@ def main(program: str, arguments: list[str]) -> int:
         if options.report:
             print(_report(data, path))
             return 0
+        prepare = _detectors if DETECTORS in data else _classifiers
+        compare = prepare(data)  # a config that makes no sense is to be found out before the folder is made
         with ComparisonFolder(path) as folder:
             monitor.note(f"Work folder: {path}")
-            compare = _compare_detectors if DETECTORS in data else _compare_classifiers
-            text = compare(data, folder, options.final, monitor)
+            text = compare(folder, options.final, monitor)
     print(f"\n{text}")
     return 0
 
 
-def _compare_classifiers(data: Mapping[str, Any], folder: ComparisonFolder, final: bool, monitor: Monitor) -> str:
+def _classifiers(data: Mapping[str, Any]) -> Compare:
     from nas.studies.comparison.config import read_comparison
     from nas.studies.comparison.run import run_comparison
 
-    return _write_classifiers(run_comparison(read_comparison(data), folder, final, monitor), folder.path)
+    config = read_comparison(data)
+    return lambda folder, final, monitor: _write_classifiers(
+        run_comparison(config, folder, final, monitor), folder.path
+    )
 
 
 def _report(data: Mapping[str, Any], path: Path) -> str:
@@ -115,15 +121,20 @@ def _write_classifiers(comparison: Comparison, path: Path) -> str:
     return _write_tables(path, markdown(comparison), as_csv(comparison), "accuracy.png")
 
 
-def _compare_detectors(data: Mapping[str, Any], folder: ComparisonFolder, final: bool, monitor: Monitor) -> str:
+def _detectors(data: Mapping[str, Any]) -> Compare:
     from nas.studies.detectors.config import read_detector_comparison
     from nas.studies.detectors.picture import draw_curves
     from nas.studies.detectors.report import as_csv, markdown
     from nas.studies.detectors.run import run_detector_comparison
 
-    comparison = run_detector_comparison(read_detector_comparison(data), folder, final, monitor)
-    draw_curves(comparison, folder.path / "curves.png")
-    return _write_tables(folder.path, markdown(comparison), as_csv(comparison), "curves.png")
+    config = read_detector_comparison(data)
+
+    def compare(folder: ComparisonFolder, final: bool, monitor: Monitor) -> str:
+        comparison = run_detector_comparison(config, folder, final, monitor)
+        draw_curves(comparison, folder.path / "curves.png")
+        return _write_tables(folder.path, markdown(comparison), as_csv(comparison), "curves.png")
+
+    return compare
 
 
 def _write_tables(path: Path, markdown: str, rows: str, picture: str) -> str:

@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from gemnet.errors import GemnetError
 from nas.commands.entry import command, shown_command
 from nas.commands.options import options_action, positive
 
@@ -50,6 +51,8 @@ docs: docs/search.md"""
 def main(program: str, arguments: list[str]) -> int:
     """Runs the command; returns its exit code."""
     options = _parser(program).parse_args(arguments)
+    if options.status or options.list or options.export_csv:
+        return _tell(options)
     # What takes seconds to import comes after --help and wrong arguments.
     from rich.console import Console
 
@@ -74,6 +77,27 @@ def main(program: str, arguments: list[str]) -> int:
     return 0
 
 
+def _tell(options: argparse.Namespace) -> int:
+    """Says how far searches are, or writes what they found; nothing is searched."""
+    from gemnet.quoting import printable
+    from nas.search.export import save_ledger
+    from nas.search.status import status_of_folder, statuses_of_ledger
+
+    if options.export_csv:
+        source = options.storage or options.work_dir or (options.status if options.status else None)
+        if source is None:
+            raise GemnetError("--export-csv needs --work-dir D, the search, or --storage URL, the ledger of several.")
+        print(f"Wrote {options.export_csv}: {save_ledger(source, Path(options.export_csv))} evaluations")
+    if options.list:
+        found = statuses_of_ledger(options.list)
+        print("\n".join(printable(each.line()) for each in found) or "No search is entered in this ledger.")
+    if options.status:
+        folder = Path(options.status)
+        known = [status_of_folder(folder)] if folder.is_dir() else statuses_of_ledger(options.status)
+        print("\n".join(printable(line) for each in known for line in each.lines()) or "No search is entered there.")
+    return 0
+
+
 def _read(options: argparse.Namespace) -> tuple[Any, Path]:
     """Config and work folder from the arguments."""
     from nas.search.config import find_config, load_config, read_config
@@ -89,6 +113,8 @@ def _read(options: argparse.Namespace) -> tuple[Any, Path]:
         ("max_params", "limits.max_params"),
         ("max_latency", "limits.max_latency"),
         ("target_macs", "score.target_macs"),
+        ("storage", "ledger"),
+        ("retry_failed", "search.retry_failed"),
     ):
         if getattr(options, name) is not None:
             changes[key] = getattr(options, name)
@@ -136,6 +162,18 @@ def _parser(program: str) -> argparse.ArgumentParser:
     )
     parser.add_argument("--resume", action="store_true", help="go on with the search in the work folder")
     parser.add_argument(
+        "--retry-failed",
+        action="store_true",
+        default=None,
+        help="evaluate again what failed before (over a time limit, out of memory, with a killed worker)",
+    )
+    parser.add_argument(
+        "--storage",
+        metavar="URL",
+        help="ledger shared by several searches, such as postgresql+psycopg2://user@host/database; the password may "
+        "come from PGPASSWORD or ~/.pgpass (default: an SQLite file in the work folder)",
+    )
+    parser.add_argument(
         "--data",
         metavar="SOURCE",
         help="image folder (SOURCE/train/<class>/*), timm data set name, cifar10, digits or digit_scenes",
@@ -150,6 +188,12 @@ def _parser(program: str) -> argparse.ArgumentParser:
         "(latency.device, latency.threads, latency.batch_size say otherwise)",
     )
     parser.add_argument("--target-macs", metavar="X", type=float, help="MACs at which the score charges nothing")
+    telling = parser.add_argument_group("without searching")
+    telling.add_argument("--status", metavar="PLACE", help="how far the search in a work folder is, or those of a URL")
+    telling.add_argument("--list", metavar="URL", help="the searches that share a ledger, one a line")
+    telling.add_argument(
+        "--export-csv", metavar="FILE", help="write the evaluations in --work-dir, or all in --storage, as a table"
+    )
     parser.add_argument(
         "--cfg-options", metavar="KEY=VALUE", nargs="+", action=options_action(), help="values put over the config's"
     )

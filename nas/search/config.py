@@ -38,6 +38,7 @@ class SearchOptions:
             they count.
         first: known candidates to evaluate before any other, each as ``dict(cell=dict(ops=[...], edges=[...]),
             macro=dict(...))``. They count, and random ones fill up their last batch.
+        retry_failed: whether evaluations that failed before are made again. May change when a search is resumed.
     """
 
     evaluations: int = 60
@@ -46,6 +47,7 @@ class SearchOptions:
     seed: int = 0
     start_from: str | None = None
     first: tuple[Mapping[str, Any], ...] = ()
+    retry_failed: bool = False
 
     def __post_init__(self) -> None:
         if self.first and self.start_from is not None:
@@ -170,7 +172,7 @@ class SearchConfig:
     def identity(self) -> dict[str, Any]:
         """What must be equal for a search to be resumed: all but who works and how much is evaluated."""
         kept = self.to_dict()
-        del kept["workers"]["count"], kept["search"]["evaluations"]
+        del kept["workers"]["count"], kept["search"]["evaluations"], kept["search"]["retry_failed"]
         return kept
 
 

@@ -36,6 +36,7 @@ class Exploration:
         evaluator: fingerprint of the evaluator.
         time_limit: seconds an evaluation may take; None for any.
         stopwatch: counts the time of bookkeeping.
+        retry_failed: whether evaluations that failed before this run are made again, once.
     """
 
     search_id: str
@@ -45,6 +46,7 @@ class Exploration:
     evaluator: str
     time_limit: float | None
     stopwatch: Stopwatch
+    retry_failed: bool = False
 
     def run(self, evaluations: int, batch: int, ahead: int, on_result: OnResult) -> list[Evaluation]:
         """Evaluates proposals 0 to ``evaluations - 1``, or fewer where the space has no more.
@@ -114,13 +116,15 @@ class Exploration:
         """Hands a proposal to the executor, unless the ledger knows its result."""
         with self.stopwatch("ledger"):
             known = self.ledger.find(proposal, self.evaluator)
+        if known is not None and known.status == "failed" and self.retry_failed:
+            known = None
         if known is None:
             self.executor.submit(Call(proposal.number, "evaluate", (proposal,), self.time_limit))
         return known
 
     def _record(self, outcome: Outcome) -> Evaluation:
         with self.stopwatch("ledger"):
-            return self.ledger.record(evaluation_of(outcome), self.evaluator)
+            return self.ledger.record(evaluation_of(outcome), self.evaluator, self.retry_failed)
 
 
 def evaluation_of(outcome: Outcome) -> Evaluation:

@@ -19,6 +19,7 @@ from gemnet.trained import find_trained
 from nas.evaluation.csv_table import write_evaluations
 from nas.evaluation.ledger import Ledger
 from nas.evaluation.records import Evaluation
+from nas.evaluation.storage import is_url, place_of
 from nas.search.folder import LEDGER, read_identity
 
 
@@ -238,26 +239,30 @@ def save_genome(
     return genome
 
 
-def save_ledger(source: Path, file: Path) -> int:
+def save_ledger(source: str | Path, file: Path) -> int:
     """Writes the evaluations of a search, or of all that share a ledger, as CSV; returns how many there are.
 
     A search's come in the order in which it proposed them, then the further trainings of its best; a ledger's in the
     order of recording.
 
     Args:
-        source: the work folder of a search, or a ledger's SQLite file.
+        source: the work folder of a search, a ledger's SQLite file, or a ledger's URL.
         file: where to.
 
     Raises:
-        GemnetError: there is no search, or no ledger.
+        GemnetError: there is no search, no ledger, or nothing in it.
     """
-    return write_evaluations(file, _evaluations_of(source))
+    found = _evaluations_of(source)
+    if not found:
+        raise ExportError(f"There are no evaluations in {place_of(source)}: nothing is written.")
+    return write_evaluations(file, found)
 
 
-def _evaluations_of(source: Path) -> list[tuple[Evaluation, str]]:
-    if source.is_file():
+def _evaluations_of(source: str | Path) -> list[tuple[Evaluation, str]]:
+    if (isinstance(source, str) and is_url(source)) or Path(source).is_file():
         with Ledger(source, read_only=True) as ledger:
             return ledger.records()
+    source = Path(source)
     search = read_identity(source)
     evaluator: str = search["evaluator"]
     with Ledger(search["config"].get("ledger") or source / LEDGER, read_only=True) as ledger:

@@ -218,6 +218,7 @@ class _Search:
             self.fingerprint,
             None if self.config.time_limit is None else self.config.time_limit + LIMIT_SLACK,
             self.stopwatch,
+            options.retry_failed,
         )
         self.monitor.begin("search", options.evaluations)
         with self.stopwatch("explore"):

@@ -139,6 +139,8 @@ def measure_fidelity(
         raise ConfigError(f"evaluator.type is {config.evaluator.type!r}; only 'training' has a fidelity to measure.")
     if cells < 2 or times < 2:
         raise ConfigError(f"At least 2 cells and 2 times the epochs are needed, got {cells} and {times}.")
+    if seed < 0:
+        raise ConfigError(f"The seed that draws the cells is at least 0, got {seed}.")
     # Of the limits those that need no measuring: how long an image takes says nothing of how a fidelity ranks.
     config = replace(config, time_limit=None, limits=replace(config.limits, max_latency=None))
     parts = build_parts(config)
