@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -56,3 +58,31 @@ def test_random_candidates_are_near_the_limit_and_the_same_again(space) -> None:
     assert [space.unpack(first, k) for k in range(8)] == [space.unpack(second, k) for k in range(8)]
     other = random_candidates(space, 8, 10e6, seed=2)
     assert space.unpack(first, 0) != space.unpack(other, 0)
+
+
+@pytest.mark.parametrize("in_chans", [1, 3])
+def test_no_network_is_fitted_over_the_limit_and_none_could_be_a_step_wider(space, in_chans) -> None:
+    rng = np.random.default_rng(7)
+    batch = space.sample(12, rng)
+    for row in range(12):
+        genome = space.genome(space.unpack(batch, row))
+        least = macs(_at_widths(genome, [WIDTH_STEP] * len(genome.stages)), in_chans=in_chans)
+        limit = least * float(rng.uniform(1.0, 20.0))
+        fitted = fit_width(genome, limit, in_chans)
+        assert macs(fitted, in_chans=in_chans) <= limit
+        assert fitted.stem == genome.stem
+        # All stages a step wider would be too much, or the proportions would forbid it for none.
+        wider = _at_widths(fitted, [stage.width + WIDTH_STEP for stage in fitted.stages])
+        assert macs(wider, in_chans=in_chans) > limit
+
+
+def test_network_at_the_limit_fits_as_it_is(frame) -> None:
+    exact = fit_width(block_genome("resnet", frame), 12e6)
+    assert fit_width(exact, macs(exact)) == exact
+    narrower = fit_width(exact, macs(exact) - 1)
+    assert macs(narrower) < macs(exact)
+
+
+def _at_widths(genome, widths):
+    stages = tuple(replace(stage, width=width) for stage, width in zip(genome.stages, widths, strict=True))
+    return genome.replace(stages=stages)

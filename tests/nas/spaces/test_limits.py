@@ -62,3 +62,21 @@ def test_spaces_that_can_be_listed_are_searched_through() -> None:
     check_limits(space, Budget(max_macs=cheapest))
     with pytest.raises(BudgetError, match=f"nearest has {cheapest:,.0f} MACs"):
         check_limits(space, Budget(max_macs=cheapest - 1))
+
+
+def test_what_is_equal_to_a_limit_is_within_it() -> None:
+    space = GEMNetSpace()
+    batch = space.sample(50, np.random.default_rng(1))
+    macs, params = space.macs(batch), space.params(batch)
+    for limits in (Budget(max_macs=float(macs[7])), Budget(max_params=float(params[7]))):
+        assert admits(space, limits, batch)[7]
+    assert not admits(space, Budget(max_macs=float(macs[7]) - 1), batch)[7]
+    assert not admits(space, Budget(max_params=float(params[7]) - 1), batch)[7]
+
+
+def test_latency_is_limited_where_a_space_estimates_it() -> None:
+    space = GEMNetSpace()
+    batch = space.sample(50, np.random.default_rng(1))
+    space.latency_model = lambda costs: costs[:, 0] / 1e6
+    latency = space.latency(batch)
+    np.testing.assert_array_equal(admits(space, Budget(max_latency=float(latency[3])), batch), latency <= latency[3])
