@@ -97,7 +97,10 @@ class CellLayout:
         return "identity" if same and self.spec.residual != "none" else self.spec.residual
 
     def cost(self, size: tuple[int, int]) -> Cost:
-        """Cost of one cell on an input of ``size`` (height, width)."""
+        """Cost of one cell on an input of ``size`` (height, width), deployed with norms folded and nothing else.
+
+        `gemnet.macs.cost` knows what else collapses.
+        """
         spec, inside = self.spec, shrunk(size, self.stride)
         total = self.cost_around(size, max(len(self.nodes[-1].sources), 1))
         if self.adapts:
@@ -107,7 +110,7 @@ class CellLayout:
             if layout.operation is not None:
                 total += layout.operation.cost(layout.in_channels, self.inner, at, layout.stride)
             how = spec.output if layout.operation is None else spec.aggregate
-            total += cost_of_reading(how, len(layout.sources), layout.in_channels, at, layout.shares)
+            total += cost_of_reading(how, len(layout.sources), layout.in_channels, at)
         return total
 
     def cost_around(self, size: tuple[int, int], reads: int) -> Cost:
@@ -120,7 +123,7 @@ class CellLayout:
         spec, inside = self.spec, shrunk(size, self.stride)
         joined = self.inner * (reads if spec.output == "concat" else 1)
         written = self.width if spec.project is not None else joined
-        total = _squeeze_cost(joined, spec.squeeze_width(joined), inside)
+        total = squeeze_cost(joined, spec.squeeze_width(joined), inside)
         if spec.expand is not None:
             total += parse_operation(spec.expand).cost(self.in_channels, self.inner, size)
         if spec.project is not None:
@@ -147,33 +150,25 @@ class CellLayout:
         return total
 
 
-def cost_of_reading(
-    how: str, reads: int, channels: int, size: tuple[int, int], shares: tuple[float, ...] | None = None
-) -> Cost:
-    """Cost of aggregating what a node reads.
+def cost_of_reading(how: str, reads: int, channels: int, size: tuple[int, int]) -> Cost:
+    """Cost of aggregating what a node reads; factors go into the weights of what comes after.
 
     Args:
         how: ``mean``, ``sum``, ``sigmoid_weighted`` or ``concat``.
         reads: how many it reads.
         channels: of each.
         size: (height, width) of each.
-        shares: factors on them in a mean or sum, where they are not all the same.
     """
     each = channels * math.prod(size)
-    if reads == 0:
-        return Cost(traffic=2 * each, passes=1)  # zeros in the shape of something
-    if reads == 1:
-        scaled = shares not in (None, (), (1.0,))
-        return Cost(traffic=2 * each * scaled, passes=int(scaled))
+    if reads < 2:
+        return Cost()
     if how == "concat":
         return Cost(traffic=2 * reads * each, passes=1)
-    if how == "sigmoid_weighted":
-        return Cost(params=reads, traffic=(3 * reads - 1) * each, passes=reads)
-    scaled = max(shares) != 1 if shares else how == "mean"
-    return Cost(traffic=(3 * (reads - 1) + 2 * scaled) * each, passes=reads - 1 + scaled)
+    params = reads if how == "sigmoid_weighted" else 0
+    return Cost(params=params, traffic=3 * (reads - 1) * each, passes=reads - 1)
 
 
-def _squeeze_cost(channels: int, squeezed: int, size: tuple[int, int]) -> Cost:
+def squeeze_cost(channels: int, squeezed: int, size: tuple[int, int]) -> Cost:
     """Cost of a squeeze-excitation: the mean, two 1x1 convolutions with bias and their activations, the product."""
     if not squeezed:
         return Cost()

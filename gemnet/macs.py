@@ -1,17 +1,20 @@
 """What a network costs: multiply-adds, parameters, memory traffic and passes, of one genome or of thousands of
 candidates, without building.
 
-MACs are those of convolutions and linear layers at a stated input size; norms, activations, pools and sums are none. In
-a fixed template the cost of a network is linear in how often each operation occurs in the cell (and how often beside
-nothing but the cell's input, where stride or width change there), so a batch of candidates is a product of counts and
-coefficients.
+MACs, traffic and passes are those of the deployed network (`gemnet.deploy`), as papers state them for networks that are
+trained in another form than they are used in; parameters are those of the trained one, which a file of weights holds.
+MACs are multiply-adds of convolutions and linear layers at a stated input size; activations, pools and sums are none.
+
+In a fixed template the cost of a network in which only norms are folded is linear in how often each operation occurs in
+the cell (and how often beside nothing but the cell's input, where stride or width change there), so a batch of
+candidates is a product of counts and coefficients. Candidates in which more may collapse are laid out one by one.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,12 +23,16 @@ from numpy.typing import NDArray
 
 from gemnet.cell import CellLayout, cost_of_reading, lay_out, reads_input_itself, shrunk
 from gemnet.cell_graph import FIRST_OP_CODE, MAX_INNER_NODES, CellGraph, GraphBatch
+from gemnet.deploy.collapse import plan, plan_layers
+from gemnet.deploy.program import Instruction
 from gemnet.errors import GemnetError
-from gemnet.genome import Block, Genome, LayerSpec
+from gemnet.genome import Block, CellSpec, Genome, LayerSpec
 from gemnet.operations import Cost, parse_operation
 
 Size = tuple[int, int]
 PARTS = len(Cost._fields)
+_REMEMBERED = 200_000
+"""Candidates laid out whose costs are kept."""
 CHANGES = ((False, True), (True, True), (True, False))
 """What happens to the input of a DAG that does not keep its size: (strides, widens)."""
 
@@ -54,10 +61,70 @@ def cost(
 ) -> Cost:
     """Everything the genome's network costs; arguments as `macs`."""
     frame = _frame(genome, input_size, num_classes, in_chans)
-    total = frame.fixed
+    total = frame.fixed + _cost_as_run(genome, frame)
     for block, size in frame.blocks:
-        total += lay_out(genome.cells[block.cell], block.in_channels, block.width, block.stride).cost(size)
+        layout = lay_out(genome.cells[block.cell], block.in_channels, block.width, block.stride)
+        total += Cost(params=layout.cost(size).params)
     return total
+
+
+def _cost_as_run(genome: Genome, frame: _Frame) -> Cost:
+    """Cost of all cells, parameters left out."""
+    plans = {name: _Plans(spec, genome.activation) for name, spec in genome.cells.items()}
+    total = Cost()
+    for (block, size), times in _repeated(frame).items():
+        total += Cost(*(times * part for part in plans[block.cell].cost(block, size)))
+    return total
+
+
+class _Plans:
+    """Costs of the blocks that a cell makes up as deployed; blocks that differ in widths alone are planned once.
+
+    Args:
+        spec: the cell.
+        activation: what ``act`` means.
+    """
+
+    def __init__(self, spec: CellSpec, activation: str) -> None:
+        self.spec, self.activation = spec, activation
+        self._parts = lay_out(spec, 8, 8, 1).joined // spec.inner_width(8, 8) if spec.output == "concat" else 1
+        self._known: dict[tuple[int, ...], tuple[tuple[int, ...], tuple[Instruction, ...]]] = {}
+
+    def cost(self, block: Block, size: Size) -> Cost:
+        """Cost of a block on an input of ``size``, parameters left out."""
+        spec = self.spec
+        inner = spec.inner_width(block.in_channels, block.width)
+        joined = inner * self._parts
+        widths = (block.in_channels, inner, block.width, joined, spec.squeeze_width(joined))
+        alike = (block.stride, *(widths.index(width) for width in widths))
+        old, steps = self._known.get(alike, ((), ()))
+        if not steps:
+            old, steps = widths, plan(lay_out(spec, block.in_channels, block.width, block.stride), self.activation)
+            groups = {step.layer.groups for step in steps if step.layer.groups not in (1, step.layer.in_channels)}
+            # Groups of some channels each are as many as go into the width; whether maps of one channel and of all go
+            # together depends on the width where that is next to nothing.
+            if groups <= {widths[-1]} and min(widths[:-1]) >= 8:
+                self._known[alike] = widths, steps
+        new = {1: 1, **dict(zip(old, widths, strict=True))}
+        total = Cost()
+        for step in steps:
+            layer = step.layer
+            if old != widths:
+                channels = (new[layer.in_channels], new[layer.out_channels])
+                layer = replace(layer, in_channels=channels[0], out_channels=channels[1], groups=new[layer.groups])
+                step = replace(step, layer=layer)
+            total += step.cost(size)
+        return total._replace(params=0)
+
+
+def _as_run(steps: Iterable[Instruction], size: Size, params: int) -> Cost:
+    """Cost of a program, with the parameters of what it was made of."""
+    return sum((step.cost(size) for step in steps), Cost())._replace(params=params)
+
+
+def _repeated(frame: _Frame) -> Counter[tuple[Block, Size]]:
+    """How often each block occurs with the same sizes."""
+    return Counter((replace(block, stage=0), size) for block, size in frame.blocks)
 
 
 @dataclass(frozen=True)
@@ -90,7 +157,9 @@ def _layers_cost(layers: tuple[LayerSpec, ...], channels: int, size: Size) -> tu
     total = Cost()
     for layer in layers:
         width = layer.width or channels
-        total += parse_operation(layer.op).cost(channels, width, size, layer.stride)
+        operation = parse_operation(layer.op)
+        steps = plan_layers(operation.layers(channels, width, layer.stride))
+        total += _as_run(steps, size, operation.cost(channels, width, size, layer.stride).params)
         channels, size = width, shrunk(size, layer.stride)
     return total, channels, size
 
@@ -121,6 +190,7 @@ class CostModel:
         self.vocabulary = tuple(vocabulary)
         self.choices = {name: tuple(values) for name, values in choices.items()}
         self._operations = [parse_operation(op) for op in self.vocabulary]
+        self._laid_out: dict[tuple[bytes, int], Cost] = {}
         self._build, self._cell = build, cell
         self._image = (input_size, num_classes, in_chans)
         shape = tuple(len(values) for values in self.choices.values())
@@ -130,6 +200,7 @@ class CostModel:
         # that the output reads.
         self._shape = shape
         self._known = np.zeros(math.prod(shape), dtype=np.bool_)
+        self._linear_around = False  # whether a convolution without activation precedes the searched cells' nodes
         self._linear = np.zeros((len(self._known), PARTS, 2 * len(self.vocabulary) + len(CHANGES) + 2), dtype=np.int64)
         self._tail = np.zeros((len(self._known), PARTS, MAX_INNER_NODES + 1), dtype=np.int64)
         self._needs_positions = False
@@ -144,9 +215,7 @@ class CostModel:
         # One operation that is surely there; its own cost is not used.
         placeholder = CellGraph(("identity",), frozenset({(0, 1), (1, 2)}))
         for row in np.unique(rows[~self._known[rows]]):
-            places = np.unravel_index(row, self._shape) if self._shape else ()
-            macro = {name: values[int(k)] for (name, values), k in zip(self.choices.items(), places, strict=True)}
-            genome = self._build(placeholder, **macro)
+            genome = self._genome(placeholder, int(row))
             if self._cell not in genome.cells:
                 raise GemnetError(f"The genome has no cell {self._cell!r}; it has {', '.join(genome.cells)}.")
             self._linear[row], self._tail[row] = self._coefficients(genome, self._cell, *self._image)
@@ -170,8 +239,9 @@ class CostModel:
     def costs(self, graphs: GraphBatch, macro: NDArray[Any] | None = None) -> NDArray[np.int64]:
         """Everything every candidate costs; int64 (n, 4), columns as in `Cost`.
 
-        MACs and parameters are exact. So are traffic and passes where no node is dead, an identity or `none`: what
-        becomes of these depends on all around them, and here they count as nodes that are run.
+        MACs and parameters are exact. So are traffic and passes of candidates that are laid out one by one; in others
+        they are near: identities, `none` and dead nodes count as nodes that are run, and factors that no weights can
+        take do not count.
         """
         return self._sum(graphs, macro, PARTS, positions=True)
 
@@ -184,7 +254,68 @@ class CostModel:
         features, outputs = self._features(graphs, positions or self._needs_positions)
         linear, tail = self._linear[:, :parts, : features.shape[1]][row], self._tail[row, :parts, outputs]
         total: NDArray[np.int64] = np.einsum("nkf,nf->nk", linear, features) + tail
+        for each in np.flatnonzero(self._may_collapse(graphs)).tolist():
+            own = self._of_one(graphs, each, int(row[each]))
+            total[each, 0] = own.macs
+            total[each, 2:] = own[2:parts]
         return total
+
+    def _of_one(self, graphs: GraphBatch, place: int, row: int) -> Cost:
+        """Cost of the network of one candidate, laid out; parameters are not those of its cells."""
+        key = (graphs.ops[place].tobytes() + graphs.successors[place].tobytes(), row)
+        found = self._laid_out.get(key)
+        if found is None:
+            if len(self._laid_out) >= _REMEMBERED:
+                self._laid_out.clear()
+            genome = self._genome(graphs.graph(place), row)
+            frame = _frame(genome, *self._image)
+            found = frame.fixed + _cost_as_run(genome, frame)
+            self._laid_out[key] = found
+        return found
+
+    def _genome(self, cell: CellGraph, row: int) -> Genome:
+        """The network of a cell and a combination of choices."""
+        places = np.unravel_index(row, self._shape) if self._shape else ()
+        macro = {name: values[int(k)] for (name, values), k in zip(self.choices.items(), places, strict=True)}
+        return self._build(cell, **macro)
+
+    def _may_collapse(self, graphs: GraphBatch) -> NDArray[np.bool_]:
+        """Of which candidates the MACs may be others than with norms folded alone; bool (n,)."""
+        alive = self._alive(graphs)
+        nodes = np.arange(graphs.width, dtype=np.uint32)
+        is_alive = (alive[:, None] >> nodes & np.uint32(1)).astype(np.bool_)
+
+        def where(wanted: Iterable[bool]) -> NDArray[np.bool_]:
+            codes = [FIRST_OP_CODE + k for k, yes in enumerate(wanted) if yes]
+            found: NDArray[np.bool_] = np.isin(graphs.ops, codes) & is_alive
+            return found
+
+        passing = where(operation.is_identity for operation in self._operations)
+        windows = where(operation.collapse == "window" for operation in self._operations)
+        may = where(operation.collapse == "any" for operation in self._operations).any(axis=1)
+        may |= self._linear_around | ~where(not operation.is_identity for operation in self._operations).any(axis=1)
+        several = ~may & (windows.sum(axis=1) > 1)
+        may |= several & passing.any(axis=1)  # read past, so that more read alike than can be seen here
+        rows = np.flatnonzero(several & ~may)
+        # Windows are added where they read the same and are read by the same: as one number, all others' different.
+        successors = (graphs.successors[rows] & alive[rows, None]).astype(np.uint64)
+        sources = np.where(is_alive[rows], graphs.take(rows).predecessors() & alive[rows, None], 0).astype(np.uint64)
+        alike = np.where(windows[rows], successors << np.uint64(32) | sources, nodes.astype(np.uint64))
+        alike.sort(axis=1)
+        starved = is_alive[rows] & (sources == 0)  # nodes that read zeros, in the shape of the cell's input
+        may[rows] = (alike[:, 1:] == alike[:, :-1]).any(axis=1) | starved[:, 1:].any(axis=1)
+        return may
+
+    def _alive(self, graphs: GraphBatch) -> NDArray[np.uint32]:
+        """Bit masks of the nodes that reach the output without crossing a `none`; (n,)."""
+        absent = [FIRST_OP_CODE + k for k, op in enumerate(self._operations) if op.is_none]
+        alive: NDArray[np.uint32] = np.uint32(1) << (graphs.sizes.astype(np.uint32) - np.uint32(1))
+        for node in range(graphs.width - 2, -1, -1):
+            reaches = (graphs.successors[:, node] & alive) != 0
+            for code in absent:
+                reaches &= graphs.ops[:, node] != code
+            alive |= reaches.astype(np.uint32) << np.uint32(node)
+        return alive
 
     def _rows(self, n: int, macro: NDArray[Any] | None) -> NDArray[np.intp]:
         """Number of each candidate's combination of choices."""
@@ -207,14 +338,8 @@ class CostModel:
         Without ``positions`` only how often each operation occurs.
         """
         n, width, kinds = len(graphs), graphs.width, len(self.vocabulary)
-        absent = [FIRST_OP_CODE + k for k, op in enumerate(self._operations) if op.is_none]
         last = graphs.sizes.astype(np.uint32) - np.uint32(1)
-        alive = np.uint32(1) << last
-        for node in range(width - 2, -1, -1):  # nodes that reach the output without crossing a `none`
-            reaches = (graphs.successors[:, node] & alive) != 0
-            for code in absent:
-                reaches &= graphs.ops[:, node] != code
-            alive |= reaches.astype(np.uint32) << np.uint32(node)
+        alive = self._alive(graphs)
         nodes = np.arange(width, dtype=np.uint32)
         is_alive = (alive[:, None] >> nodes & np.uint32(1)).astype(np.bool_)
         counts = np.empty((n, kinds), dtype=np.int64)
@@ -265,14 +390,15 @@ class CostModel:
         linear = np.zeros((PARTS, 2 * kinds + len(CHANGES) + 2), dtype=np.int64)
         tail = np.zeros((PARTS, MAX_INNER_NODES + 1), dtype=np.int64)
         tail += _as_array(frame.fixed)[:, None]
-        repeated = Counter((replace(block, stage=0), size) for block, size in frame.blocks)
-        for (block, size), times in repeated.items():
+        for (block, size), times in _repeated(frame).items():
             layout = lay_out(genome.cells[block.cell], block.in_channels, block.width, block.stride)
             if block.cell != cell:
-                tail += times * _as_array(layout.cost(size))[:, None]
+                own = _Plans(layout.spec, genome.activation).cost(block, size)
+                tail += times * _as_array(own._replace(params=layout.cost(size).params))[:, None]
                 continue
             inside = shrunk(size, block.stride)
             strides, widens = block.stride != 1, layout.raw_channels != layout.inner
+            self._linear_around |= widens or _ends_linear(layout.spec.expand)
             for k, operation in enumerate(self._operations):
                 if operation.is_none:
                     continue
@@ -300,6 +426,11 @@ class CostModel:
     @staticmethod
     def _reading(layout: CellLayout, how: str, reads: int, size: Size) -> NDArray[np.int64]:
         return _as_array(cost_of_reading(how, reads, layout.inner, size))
+
+
+def _ends_linear(operation: str | None) -> bool:
+    """Whether what an operation writes is linear in something, so that what reads it may be one with it."""
+    return operation is not None and parse_operation(operation).layers(8, 8)[-1].is_linear
 
 
 def _as_array(value: Cost) -> NDArray[np.int64]:

@@ -69,6 +69,7 @@ _MAX_DILATION = 8
 _MAX_GROUP_WIDTH = 4096
 _MAX_STEPS = 8
 _IN_PLACE = (nn.ReLU, nn.ReLU6, nn.Hardswish, nn.SiLU)
+_CONVOLUTIONS = ("conv", "dw", "sep")
 _LINEAR = ("conv", "dw", "sep", "avg_pool", "bn")
 
 
@@ -310,6 +311,26 @@ class Operation:
         return next((step.kind for step in self.steps if step.kind != "act" and step.kind not in ACTIVATIONS), "")
 
     @property
+    def collapse(self) -> str:
+        """What may collapse around it when it is deployed.
+
+        ``none``: nothing, its convolution reads a value that is there and an activation or a pool ends it;
+        ``window``: it ends with one depthwise window, which can be added to others; ``any``: anything else.
+        """
+        kinds = [step.kind for step in self.steps]
+        alone = [
+            kind
+            for place, kind in enumerate(kinds)
+            if kind == "bn" and (place == 0 or kinds[place - 1] not in _CONVOLUTIONS)
+        ]
+        ends = kinds[next((n for n in range(len(kinds), 0, -1) if kinds[n - 1] not in (*_CONVOLUTIONS, "bn")), 0) :]
+        if alone or sum(kind in _CONVOLUTIONS for kind in kinds) > 1:
+            return "any"
+        if not ends:
+            return "none"
+        return "window" if ends[0] == "dw" else "any"
+
+    @property
     def can_stride(self) -> bool:
         """Whether a step of it can take a stride."""
         return any(step.kind in ("conv", "dw", "sep", "avg_pool", "max_pool") for step in self.steps)
@@ -408,11 +429,19 @@ class Operation:
         return module
 
     def cost(self, in_channels: int, out_channels: int, size: tuple[int, int], stride: int = 1) -> Cost:
-        """Cost on an input of ``size`` (height, width); exact for the module of `build`."""
+        """Cost on an input of ``size`` (height, width): parameters of the module of `build`, all else as deployed.
+
+        A norm is part of the convolution before it, or without one a depthwise convolution of single pixels.
+        """
         total = Cost()
+        before = ""
         for layer in self.layers(in_channels, out_channels, stride):
-            total += layer.cost(size)
+            own = layer.cost(size)
+            if layer.kind == "bn":
+                own = own._replace(macs=own.traffic // 2) if before not in ("conv", "bn") else Cost(params=own.params)
+            total += own
             size = layer.output_size(size)
+            before = layer.kind
         return total
 
 

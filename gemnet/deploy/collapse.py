@@ -2,27 +2,36 @@
 
 The cell is walked once. A value that is linear in values computed before is not computed but kept as a `Form`: a sum of
 linear maps of them, and a constant. Norms, factors, identities and further convolutions change the form; what reads the
-form has it computed, one convolution for all maps that read one value.
+form has it computed, one convolution for all maps that read one value, where that takes no longer than one for each
+(`LinearMap.price`). A factor goes past what gives a multiple of the result for a multiple of its input.
 
 A convolution of a convolution is one map only where that is the same function at the borders too: each window pads its
 own input with zeros, so one of the two must read single pixels, and if that is the first, it must have no constant.
+
+What is walked are modules, with their weights, or the `Layer`s of a network that is not built, for what it will cost.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from timm.layers import DropPath, SqueezeExcite
 from torch import Tensor, nn
 
-from gemnet.cell import ADAPTED, RAW, Cell, NodeLayout, SpreadHalfPool2d
-from gemnet.deploy.linear import LinearMap
+from gemnet.cell import ADAPTED, RAW, Cell, CellLayout, SpreadHalfPool2d
+from gemnet.deploy.linear import PASS, LinearMap
 from gemnet.deploy.program import INPUT, Instruction, Program
 from gemnet.errors import GemnetError
-from gemnet.operations import ACTIVATIONS, DilatedPool2d
+from gemnet.operations import ACTIVATIONS, DilatedPool2d, Layer, parse_operation
+
+Part = nn.Module | Layer | Sequence[Layer]
+"""A module, or what it is made of."""
+
+_UNKNOWN = torch.zeros(())
+"""A constant of which nothing is known."""
 
 
 class DeployError(GemnetError):
@@ -41,6 +50,11 @@ class Form:
     terms: tuple[tuple[int, LinearMap], ...]
     constant: Tensor | None = None
 
+    @classmethod
+    def of(cls, value: int, channels: int, scale: float = 1.0) -> Form:
+        """A value, or a multiple of it."""
+        return cls(((value, LinearMap.factor(channels, scale)),))
+
     @property
     def is_value(self) -> bool:
         """Whether it is one value, but for a factor: reading it costs nothing."""
@@ -51,9 +65,23 @@ class Form:
         """Its channels."""
         return self.terms[0][1].channels[1]
 
+    @property
+    def macs(self) -> int:
+        """Multiply-adds of computing it, for a pixel."""
+        return sum(each.macs for _, each in self.terms)
+
+    @property
+    def price(self) -> int:
+        """What computing it takes for a pixel, in multiply-adds."""
+        return sum(each.price for _, each in self.terms) + (len(self.terms) - 1) * PASS * self.channels
+
     def __mul__(self, scale: float) -> Form:
         constant = None if self.constant is None else self.constant * scale
         return Form(tuple((value, each * scale) for value, each in self.terms), constant)
+
+    def __truediv__(self, scale: float) -> Form:
+        constant = None if self.constant is None else self.constant / scale
+        return Form(tuple((value, each / scale) for value, each in self.terms), constant)
 
     def __add__(self, other: Form) -> Form:
         terms = list(self.terms)
@@ -61,83 +89,90 @@ class Form:
             for place, (its, mine) in enumerate(terms):
                 if its == value and mine.stride == each.stride:
                     together = mine + each
-                    if together.macs <= mine.macs + each.macs:
+                    if together.price <= mine.price + each.price + PASS * each.channels[1]:
                         terms[place] = (value, together)
                         break
             else:
                 terms.append((value, each))
-        constants = [each for each in (self.constant, other.constant) if each is not None]
-        return Form(tuple(terms), sum(constants[1:], constants[0]) if constants else None)
+        return Form(tuple(terms), self.constant).plus(other.constant)
+
+    def plus(self, constant: Tensor | None) -> Form:
+        """With something added to its constant."""
+        if constant is None:
+            return self
+        return replace(self, constant=constant if self.constant is None else self.constant + constant)
 
     def read_by(self, outer: LinearMap) -> Form | None:
-        """``outer`` of it as a form; None where that is another function, or costs more than computing this first."""
-        if not outer.is_pointwise and not all(inner.is_pointwise and self.constant is None for _, inner in self.terms):
+        """``outer`` of it as a form; None where that is another function, or takes longer than computing this first."""
+        through = all(inner.is_pointwise for _, inner in self.terms) and self.constant is None
+        if not outer.is_pointwise and not through:
             return None
-        found = tuple((value, outer.after(inner)) for value, inner in self.terms)
-        if sum(whole.macs for _, whole in found) > outer.macs + sum(inner.macs for _, inner in self.terms):
-            return None
-        return Form(found, None if self.constant is None else outer.of_constant(self.constant))
+        constant = None if self.constant is None else outer.of_constant(self.constant)
+        whole = Form(tuple((value, outer.after(inner)) for value, inner in self.terms), constant)
+        if len(self.terms) > 1 and whole.macs > outer.macs + self.macs:
+            return None  # one convolution of the sum, not one of each summand
+        return whole if whole.price <= outer.price + self.price else None
 
 
 class Collapse:
-    """Writes a program while a cell is walked."""
+    """Writes a program while a cell is walked.
 
-    def __init__(self, like: Tensor) -> None:
+    Args:
+        like: a weight, of the device and type that the program's are to have; None to write no modules.
+    """
+
+    def __init__(self, like: Tensor | None) -> None:
         self.like = like
         self.instructions: list[Instruction] = []
         self.modules: dict[str, nn.Module] = {}
-        self._made: dict[tuple[str, int], int] = {}
+        self._reductions = {INPUT: 1}
+        self._made: dict[tuple[Layer, tuple[int, ...], tuple[float, ...]], int] = {}
         self._names: Counter[str] = Counter()
 
-    def run(self, module: nn.Module, form: Form) -> Form:
-        """``module`` of a form.
+    def run(self, part: Part | None, form: Form) -> Form:
+        """What a part makes of a form.
 
         Raises:
             DeployError: a module of a kind that is not known.
         """
-        if isinstance(module, nn.Identity | nn.Dropout | DropPath):
+        if part is None or isinstance(part, nn.Identity | nn.Dropout | DropPath):
             return form
-        if isinstance(module, nn.Sequential):
-            for part in module:
-                form = self.run(part, form)
+        if isinstance(part, nn.Sequential | Sequence):
+            for each in part:
+                form = self.run(each, form)
             return form
-        if isinstance(module, nn.Conv2d):
-            return self._linear(*_of_convolution(module), form)
-        if isinstance(module, nn.BatchNorm2d):
-            return self._linear(*_of_norm(module), form)
-        if not isinstance(module, (*KEEP, *HOMOGENEOUS)):
-            raise DeployError(
-                f"a module of type {type(module).__name__} stands inside a cell. Cells are deployed that consist of "
-                "convolutions, batch norms, pools and known activations."
-            )
+        if isinstance(part, nn.Conv2d):
+            return self._linear(_map_of(part), None if part.bias is None else part.bias.detach().double(), form)
+        if isinstance(part, nn.BatchNorm2d):
+            return self._linear(*_folded(part), form)
+        if isinstance(part, Layer) and part.kind in ("conv", "bn"):
+            return self._linear(LinearMap.of_layer(part), _UNKNOWN if part.kind == "bn" else None, form)
+        layer = part if isinstance(part, Layer) else _layer_of(part, form.channels)
         scale = 1.0
-        if isinstance(module, HOMOGENEOUS):
+        if layer.kind in HOMOGENEOUS:
             form, scale = self.without_factor(form)
-        value = self.value(form)
-        key = (repr(module), value)
-        if isinstance(module, SqueezeExcite) or key not in self._made:
-            self._made[key] = self._write((value,), module=self._named(module))
-        return Form(((self._made[key], LinearMap.factor(form.channels, scale)),))
+        value = self._write(layer, (self.value(form),), part if isinstance(part, nn.Module) else None)
+        return Form.of(value, form.channels, scale)
 
     def _linear(self, outer: LinearMap, constant: Tensor | None, form: Form) -> Form:
         found = form.read_by(outer)
         if found is None:
             form, scale = self.without_factor(form)
             found = Form(((self.value(form), outer * scale),))
-        return found if constant is None else found + Form((), constant)
+        return found.plus(constant)
 
     def without_factor(self, form: Form) -> tuple[Form, float]:
-        """A form and a factor, the product of which is ``form``, so that fewer of its values need factors."""
+        """A form and a factor, the product of which is ``form``, such that fewer of its values need factors."""
         factors = [each.scale for _, each in form.terms if each.scale is not None]
         scale = max(factors) if factors else 1.0
-        return (form, 1.0) if scale in (0.0, 1.0) else (form * (1 / scale), scale)
+        return (form, 1.0) if scale in (0.0, 1.0) else (form / scale, scale)
 
     def kept(self, form: Form, readers: int) -> Form:
         """The form, computed now where several read it and it takes computing."""
         if readers < 2 or form.is_value:
             return form
         form, scale = self.without_factor(form)
-        return Form(((self.value(form), LinearMap.factor(form.channels, scale)),))
+        return Form.of(self.value(form), form.channels, scale)
 
     def value(self, form: Form) -> int:
         """Has a form computed; returns the value."""
@@ -147,133 +182,225 @@ class Collapse:
         if constant is not None and not mapped:
             value, scale = plain.pop()
             mapped = [(value, LinearMap.factor(form.channels, scale).in_groups(form.channels))]
-        reads, factors = [], []
+        reads: list[int] = []
+        factors = [1.0] * len(mapped)
         for value, each in mapped:
-            reads.append(self._write((value,), module=self._named(each.build(constant, self.like), "conv")))
-            factors.append(1.0)
+            module = None if self.like is None else each.build(constant, self.like)
+            reads.append(self._write(each.layer, (value,), module))
             constant = None
         for value, scale in sorted(plain, key=lambda pair: -pair[1]):
             reads.append(value)
             factors.append(scale)
         if len(reads) == 1 and factors[0] == 1:
             return reads[0]
-        return self._write(tuple(reads), factors=tuple(factors), fresh=bool(mapped))
+        layer = Layer("sum", "sum", form.channels, form.channels)
+        return self._write(layer, tuple(reads), None, tuple(factors), fresh=bool(mapped))
 
     def join(self, forms: Iterable[Form]) -> Form:
         """The channels of several forms, one after another."""
         forms = tuple(forms)
-        value = self._write(tuple(self.value(form) for form in forms))
-        return Form(((value, LinearMap.factor(sum(form.channels for form in forms))),))
+        channels = sum(form.channels for form in forms)
+        value = self._write(Layer("concat", "concat", channels, channels), tuple(self.value(form) for form in forms))
+        return Form.of(value, channels)
 
     def _write(
-        self, reads: tuple[int, ...], module: str = "", factors: tuple[float, ...] = (), fresh: bool = False
+        self,
+        layer: Layer,
+        reads: tuple[int, ...],
+        module: nn.Module | None = None,
+        factors: tuple[float, ...] = (),
+        fresh: bool = False,
     ) -> int:
+        key = (layer, reads, factors)
+        if key in self._made and layer.kind not in ("conv", "se"):  # what has no weights of its own is done once
+            return self._made[key]
+        name = ""
+        if module is not None:
+            label = layer.name
+            self._names[label] += 1
+            name = label if self._names[label] == 1 else f"{label}{self._names[label]}"
+            self.modules[name] = module
         writes = len(self.instructions) + 1
-        self.instructions.append(Instruction(reads, writes, module, factors, fresh))
+        reduction = self._reductions[reads[0]]
+        self.instructions.append(Instruction(layer, reads, writes, reduction, factors, name, fresh))
+        self._reductions[writes] = reduction * layer.stride
+        self._made[key] = writes
         return writes
 
-    def _named(self, module: nn.Module, label: str = "") -> str:
-        if not label:
-            pools = "Pool" in type(module).__name__
-            label = "pool" if pools else "se" if isinstance(module, SqueezeExcite) else "act"
-        self._names[label] += 1
-        name = label if self._names[label] == 1 else f"{label}{self._names[label]}"
-        self.modules[name] = module
-        return name
-
-    def program(self, form: Form) -> Program:
-        """The program whose result is ``form``."""
+    def finished(self, form: Form) -> tuple[Instruction, ...]:
+        """All instructions, the last of which gives ``form``."""
         value = self.value(form)
         if not self.instructions or value != self.instructions[-1].writes:
-            # Nothing to do at all, or the last thing done is not the result: say so with a sum of one.
-            value = self._write((value,), factors=(1.0,))
+            # Nothing to do at all, or the last thing done is not the result: a sum of one says so.
+            value = self._write(Layer("sum", "sum", form.channels, form.channels), (value,), None, (1.0,))
         last = {key: place for place, step in enumerate(self.instructions) for key in step.reads}
         steps = []
         for place, step in enumerate(self.instructions):
             free = tuple(key for key, at in last.items() if at == place)
             steps.append(replace(step, release=free))
-            if step.module:
-                owned = free == step.reads and step.reads[0] != INPUT and self._is_new(step.reads[0])
-                module = self.modules[step.module]
-                if hasattr(module, "inplace"):
-                    setattr(module, "inplace", owned)  # noqa: B010 - only some activations have it
-        return Program(self.modules, steps)
-
-    def _is_new(self, value: int) -> bool:
-        """Whether the value is a tensor of its own that no other value shares."""
-        return self.instructions[value - 1].module != "" or self.instructions[value - 1].factors != (1.0,)
+            module = self.modules.get(step.module)
+            if hasattr(module, "inplace"):
+                setattr(module, "inplace", free == step.reads and INPUT not in free)  # noqa: B010 - not all have it
+        return tuple(steps)
 
 
-HOMOGENEOUS = (nn.ReLU, nn.MaxPool2d, nn.AvgPool2d, DilatedPool2d, SpreadHalfPool2d)
+HOMOGENEOUS = ("relu", "max_pool", "avg_pool")
 """What gives a multiple of the result for a positive multiple of its input."""
-KEEP = (SqueezeExcite, *ACTIVATIONS.values())
 
 
-def _of_convolution(conv: nn.Conv2d) -> tuple[LinearMap, Tensor | None]:
+def _map_of(conv: nn.Conv2d) -> LinearMap:
     if conv.padding_mode != "zeros" or isinstance(conv.padding, str) or len(set(conv.stride)) > 1:
-        raise DeployError(f"a convolution {conv} has padding or strides that cells don't have.")
-    return LinearMap.of_convolution(conv), None if conv.bias is None else conv.bias.detach().double()
+        raise DeployError(f"a convolution has padding or strides that cells don't have: {conv}.")
+    return LinearMap.of_convolution(conv)
 
 
-def _of_norm(norm: nn.BatchNorm2d) -> tuple[LinearMap, Tensor]:
+def _folded(norm: nn.BatchNorm2d) -> tuple[LinearMap, Tensor]:
     if norm.running_mean is None or norm.running_var is None:
-        raise DeployError(f"a norm {norm} keeps no statistics, and can't be folded. Build it with track_running_stats.")
+        raise DeployError("a norm keeps no statistics and can't be folded; build it with track_running_stats=True.")
     factors = (norm.running_var.double() + norm.eps).rsqrt()
-    offset = -norm.running_mean.double() * factors
     if norm.affine:
-        factors, offset = factors * norm.weight.detach().double(), offset * norm.weight.detach().double()
-        offset = offset + norm.bias.detach().double()
-    return LinearMap.of_factors(factors), offset
+        factors = factors * norm.weight.detach().double()
+    offset = -norm.running_mean.double() * factors
+    return LinearMap.of_factors(factors), offset + norm.bias.detach().double() if norm.affine else offset
 
 
-def collapse_layers(layers: nn.Module) -> Program:
+def _layer_of(module: nn.Module, channels: int) -> Layer:
+    """What a module that is kept as it is does."""
+    if isinstance(module, SqueezeExcite):
+        return squeeze_layer(channels, module.fc1.out_channels)
+    for name, kind in ACTIVATIONS.items():
+        if type(module) is kind:
+            return Layer(name, "act", channels, channels)
+    if isinstance(module, nn.AvgPool2d | nn.MaxPool2d):
+        kind_of_pool = "avg_pool" if isinstance(module, nn.AvgPool2d) else "max_pool"
+        kernel, stride = module.kernel_size, module.stride
+        if isinstance(kernel, int) and isinstance(stride, int):
+            return Layer(kind_of_pool, "pool", channels, channels, kernel, stride)
+    if isinstance(module, DilatedPool2d):
+        return Layer(module.kind, "pool", channels, channels, module.kernel, 1, module.dilation)
+    if isinstance(module, SpreadHalfPool2d):
+        return Layer("avg_pool", "pool", channels, channels, 2, 1, module.dilation)
+    raise DeployError(
+        f"a module of type {type(module).__name__} stands in it, which can't be folded. Parts of a GEMNet that can be "
+        f"deployed consist of convolutions, batch norms, pools, squeeze-excitations and {', '.join(ACTIVATIONS)}."
+    )
+
+
+def squeeze_layer(channels: int, squeezed: int) -> Layer:
+    """A squeeze-excitation as one layer, ``groups`` standing for the channels inside."""
+    return Layer("se", "se", channels, channels, groups=squeezed)
+
+
+def plan_layers(layers: Sequence[Layer]) -> tuple[Instruction, ...]:
+    """The instructions that layers which follow one another are deployed as, without weights."""
+    writer = Collapse(None)
+    return writer.finished(writer.run(layers, Form.of(INPUT, layers[0].in_channels if layers else 1)))
+
+
+def collapse_layers(layers: nn.Sequential) -> Program:
     """The program of layers that follow one another, such as those of a stem."""
-    first = next(layers.parameters(), torch.zeros(()))
+    like = next(layers.parameters(), torch.zeros(()))
     channels = next((module.in_channels for module in layers.modules() if isinstance(module, nn.Conv2d)), 1)
-    writer = Collapse(first)
-    return writer.program(writer.run(layers, Form(((INPUT, LinearMap.factor(channels)),))))
+    writer = Collapse(like)
+    steps = writer.finished(writer.run(layers, Form.of(INPUT, channels)))
+    return Program(writer.modules, steps)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What stands where in a cell; see `gemnet.cell.Cell`."""
+
+    expand: Part | None
+    adapter: Part | None
+    operations: Mapping[int, Part]
+    squeeze: Part | None
+    project: Part | None
+    shortcut: Part | None
+    final: Part | None
+    weights: Mapping[int, Sequence[float]] = field(default_factory=dict)
 
 
 def collapse_cell(cell: Cell) -> Program:
     """The program of a cell in eval mode."""
-    layout = cell.layout
+    weights = {
+        int(node): torch.sigmoid(each.detach().double()).tolist() for node, each in cell.edge_weights.named_parameters()
+    }
+    operations = {int(node): module for node, module in cell.operations.items()}
+    parts = Parts(cell.expand, cell.adapter, operations, cell.se, cell.project, cell.shortcut, cell.final_act, weights)
     writer = Collapse(next(cell.parameters(), torch.zeros(())))
-    x = Form(((INPUT, LinearMap.factor(layout.in_channels)),))
+    return Program(writer.modules, _walk(writer, cell.layout, parts))
+
+
+def plan(layout: CellLayout, activation: str) -> tuple[Instruction, ...]:
+    """The instructions that the cell of a layout is deployed as, without weights.
+
+    Args:
+        layout: the cell.
+        activation: what ``act`` means.
+    """
+    spec, inner, raw, stride = layout.spec, layout.inner, layout.raw_channels, layout.stride
+
+    def layers(name: str, channels: int, out: int, step: int = 1) -> tuple[Layer, ...]:
+        return parse_operation(name).layers(channels, out, step, 1, activation)
+
+    def half(channels: int) -> tuple[Layer, ...]:
+        return (Layer("avg_pool", "pool", channels, channels, 2, 2),) if stride != 1 else ()
+
+    shortcut: tuple[Layer, ...] | None = None
+    if layout.shortcut != "none":
+        name = layout.shortcut.removeprefix("pool_")
+        pools = name != layout.shortcut and stride != 1
+        shortcut = half(layout.in_channels) if pools else ()
+        if name != "identity":
+            shortcut += layers(name, layout.in_channels, layout.width, 1 if pools else stride)
+    final = activation if spec.final_activation == "act" else spec.final_activation
+    parts = Parts(
+        None if spec.expand is None else layers(spec.expand, layout.in_channels, inner),
+        half(raw) + (layers("conv1x1_bn", raw, inner) if raw != inner else ()) if layout.adapts else None,
+        {
+            node.node: node.operation.layers(node.in_channels, inner, node.stride, 1, activation)
+            for node in layout.nodes
+            if node.operation is not None
+        },
+        squeeze_layer(layout.joined, layout.squeezed) if layout.squeezed else None,
+        None if spec.project is None else layers(spec.project, layout.joined, layout.width),
+        shortcut,
+        None if final is None else Layer(final, "act", layout.width, layout.width),
+        {  # learnt weights: none like another
+            node.node: [0.5 + 1e-3 * node.node + 1e-5 * place for place in range(len(node.sources))]
+            for node in layout.nodes
+            if not node.shares
+        },
+    )
+    return _walk(Collapse(None), layout, parts)
+
+
+def _walk(writer: Collapse, layout: CellLayout, parts: Parts) -> tuple[Instruction, ...]:
+    """Writes the program of a cell, in the order of `Cell.forward`."""
+    spec = layout.spec
     readers = Counter(key for node in layout.nodes for key in node.sources or (node.zeros_like,))
-    raw = writer.kept(x if cell.expand is None else writer.run(cell.expand, x), readers[RAW] + layout.adapts)
+    x = Form.of(INPUT, layout.in_channels)
+    raw = writer.kept(writer.run(parts.expand, x), readers[RAW] + layout.adapts)
     forms = {RAW: raw}
-    if cell.adapter is not None:
-        forms[ADAPTED] = writer.kept(writer.run(cell.adapter, raw), readers[ADAPTED])
+    if layout.adapts:
+        forms[ADAPTED] = writer.kept(writer.run(parts.adapter, raw), readers[ADAPTED])
     form = raw
     for node in layout.nodes:
-        form = _read(writer, cell, node, forms)
+        read = [forms[source] for source in node.sources]
+        shares = node.shares or parts.weights.get(node.node, ())
+        if not read:
+            form = forms[node.zeros_like] * 0.0
+        elif len(read) == 1:
+            form = read[0] * (node.shares[0] if node.shares else 1.0)
+        elif (spec.output if node.operation is None else spec.aggregate) == "concat":
+            form = writer.join(read)
+        else:
+            form = read[0] * shares[0]
+            for each, share in zip(read[1:], shares[1:], strict=True):
+                form = form + each * share
         if node.operation is not None:
-            form = writer.run(cell.operations[str(node.node)], form)
-            forms[node.node] = form = writer.kept(form, readers[node.node])
-    for module in (cell.se, cell.project):
-        form = form if module is None else writer.run(module, form)
-    if cell.shortcut is not None:
-        form = form + writer.run(cell.shortcut, x)
-    if cell.final_act is not None:
-        form = writer.run(cell.final_act, form)
-    return writer.program(form)
-
-
-def _read(writer: Collapse, cell: Cell, node: NodeLayout, forms: dict[int, Form]) -> Form:
-    """What a node reads, aggregated."""
-    if not node.sources:
-        zeros = forms[node.zeros_like] * 0.0
-        return zeros
-    read = [forms[source] for source in node.sources]
-    if len(read) == 1:
-        return read[0] * (node.shares[0] if node.shares else 1.0)
-    if str(node.node) in cell.edge_weights:
-        shares = torch.sigmoid(cell.edge_weights[str(node.node)].detach().double()).tolist()
-    elif node.shares:
-        shares = list(node.shares)
-    else:
-        return writer.join(read)
-    total = read[0] * shares[0]
-    for form, share in zip(read[1:], shares[1:], strict=True):
-        total = total + form * share
-    return total
+            forms[node.node] = form = writer.kept(writer.run(parts.operations[node.node], form), readers[node.node])
+    form = writer.run(parts.project, writer.run(parts.squeeze, form))
+    if layout.shortcut != "none":
+        form = form + writer.run(parts.shortcut, x)
+    return writer.finished(writer.run(parts.final, form))

@@ -3,49 +3,62 @@
     out[y] = sum over offsets d of blocks[d] @ in[stride * y + d]
 
 with zeros outside the image. Maps that read the same image add up to one; a map of a map is a map. Blocks are those of
-a grouped convolution, in float64, so that what is made of them is exact to float32's last digits.
+a grouped convolution, in float64, so that what is made of them is exact to float32's last digits. Without blocks a map
+says what a network will cost before there is one.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from itertools import product
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from gemnet.operations import EndPaddedConv2d
+from gemnet.operations import EndPaddedConv2d, Layer
 
 Offset = tuple[int, int]
+
+PASS = 16
+"""Multiply-adds a channel and pixel that take as long as reading and writing an image once more, in onnxruntime's and
+torch's depthwise convolutions on a CPU (`tools/measure/window_prices.py`)."""
+_HERE: frozenset[Offset] = frozenset({(0, 0)})
 
 
 @dataclass(frozen=True)
 class LinearMap:
-    """A map from an image of ``in_channels`` to one of ``out_channels``; see the module's docstring.
+    """A map from an image of some channels to one of others; see the module's docstring.
 
     Args:
         channels: channels read and written.
-        taps: a block of ``groups x out_channels / groups x in_channels / groups`` for each offset (rows, columns).
+        groups: groups of channels that don't mix.
+        offsets: (rows, columns) of the pixels read.
         stride: of the pixels read.
-        scale: the map is this factor and has no taps; None for all other maps.
+        scale: the map is this factor; None for all other maps.
+        blocks: ``groups x out / groups x in / groups`` for each offset; empty for a factor, or where they don't matter.
     """
 
     channels: tuple[int, int]
-    taps: Mapping[Offset, Tensor]
+    groups: int
+    offsets: frozenset[Offset] = _HERE
     stride: int = 1
     scale: float | None = None
+    blocks: Mapping[Offset, Tensor] = field(default_factory=dict, repr=False)
 
     @classmethod
     def factor(cls, channels: int, scale: float = 1.0) -> LinearMap:
         """The identity times ``scale``."""
-        return cls((channels, channels), {}, 1, scale)
+        return cls((channels, channels), channels, scale=scale)
 
     @classmethod
     def of_factors(cls, factors: Tensor) -> LinearMap:
         """A factor for each channel, ``channels``."""
-        return cls((len(factors), len(factors)), {(0, 0): factors.double()[:, None, None]})
+        channels = len(factors)
+        return cls((channels, channels), channels, blocks={(0, 0): factors.double()[:, None, None]})
 
     @classmethod
     def of_convolution(cls, conv: nn.Conv2d) -> LinearMap:
@@ -57,57 +70,63 @@ class LinearMap:
             (row * step[0] - margin[0], column * step[1] - margin[1]): blocks[..., row, column]
             for row, column in product(range(weight.shape[2]), range(weight.shape[3]))
         }
-        return cls((conv.in_channels, conv.out_channels), taps, conv.stride[0])
+        channels = (conv.in_channels, conv.out_channels)
+        return cls(channels, conv.groups, frozenset(taps), conv.stride[0], None, taps)
 
-    @property
-    def groups(self) -> int:
-        """Groups of channels that don't mix."""
-        return self.channels[0] if self.scale is not None else next(iter(self.taps.values())).shape[0]
+    @classmethod
+    def of_layer(cls, layer: Layer) -> LinearMap:
+        """A convolution or norm of which nothing but its shape is known."""
+        groups = layer.groups if layer.kind == "conv" else layer.in_channels
+        offsets = _square(layer.kernel, layer.dilation)
+        return cls((layer.in_channels, layer.out_channels), groups, offsets, layer.stride)
 
     @property
     def is_pointwise(self) -> bool:
         """Whether it reads nothing but the pixel itself."""
-        return self.scale is not None or set(self.taps) == {(0, 0)}
-
-    @property
-    def window(self) -> tuple[Offset, Offset, int]:
-        """First and last offset read, and the dilation of the convolution that has these taps."""
-        rows, columns = zip(*self.taps, (0, 0), strict=True)
-        first, last = (min(rows), min(columns)), (max(rows), max(columns))
-        steps = [at - start for start, side in zip(first, (rows, columns), strict=True) for at in side]
-        return first, last, max(math.gcd(*steps), 1)
+        return self.offsets == _HERE
 
     @property
     def macs(self) -> int:
-        """Multiply-adds for a pixel written, of the convolution that the map is built as; none of a factor."""
-        if self.scale is not None:
-            return 0
-        first, last, step = self.window
-        area = math.prod((end - start) // step + 1 for start, end in zip(first, last, strict=True))
-        return area * self.channels[0] * self.channels[1] // self.groups
+        """Multiply-adds of its convolution for a pixel written; none of a factor."""
+        rows, columns = _window(self.offsets).kernel
+        return 0 if self.scale is not None else rows * columns * self.channels[0] * self.channels[1] // self.groups
+
+    @property
+    def price(self) -> int:
+        """What its convolution takes for a pixel written, in multiply-adds; nothing for a factor."""
+        return 0 if self.scale is not None else self.macs + PASS * self.channels[1]
 
     def in_groups(self, groups: int) -> LinearMap:
-        """The same map as one of fewer groups, a divisor of its own."""
+        """The same map, no mere factor, in fewer groups: a divisor of its own."""
+        blocks: Mapping[Offset, Tensor] = self.blocks
         if self.scale is not None:
-            ones = torch.full((self.channels[0],), self.scale, dtype=torch.float64)
-            return LinearMap.of_factors(ones).in_groups(groups)
-        if groups == self.groups:
-            return self
-        return replace(self, taps={offset: _joined(block, groups) for offset, block in self.taps.items()})
+            blocks = {(0, 0): torch.full((self.groups, 1, 1), self.scale, dtype=torch.float64)}
+        if groups != self.groups:
+            blocks = {offset: _joined(block, groups) for offset, block in blocks.items()}
+        return replace(self, groups=groups, scale=None, blocks=blocks)
 
     def __mul__(self, scale: float) -> LinearMap:
         if self.scale is not None:
             return replace(self, scale=self.scale * scale)
-        return replace(self, taps={offset: block * scale for offset, block in self.taps.items()})
+        return self if scale == 1 else replace(self, blocks={key: block * scale for key, block in self.blocks.items()})
+
+    def __truediv__(self, scale: float) -> LinearMap:
+        return replace(self, scale=self.scale / scale) if self.scale is not None else self * (1 / scale)
 
     def __add__(self, other: LinearMap) -> LinearMap:
         if self.scale is not None and other.scale is not None:
             return replace(self, scale=self.scale + other.scale)
         groups = math.gcd(self.groups, other.groups)
-        taps = dict(self.in_groups(groups).taps)
-        for offset, block in other.in_groups(groups).taps.items():
-            taps[offset] = taps[offset] + block if offset in taps else block
-        return LinearMap((self.channels[0], other.channels[1]), taps, self.stride)
+        blocks: dict[Offset, Tensor] = {}
+        if self._has_blocks and other._has_blocks:
+            blocks = dict(self.in_groups(groups).blocks)
+            for offset, block in other.in_groups(groups).blocks.items():
+                blocks[offset] = blocks[offset] + block if offset in blocks else block
+        return LinearMap(self.channels, groups, self.offsets | other.offsets, self.stride, None, blocks)
+
+    @property
+    def _has_blocks(self) -> bool:
+        return self.scale is not None or len(self.blocks) > 0
 
     def after(self, first: LinearMap) -> LinearMap:
         """This map of what ``first`` gives, zeros around the image that ``first`` reads."""
@@ -116,34 +135,41 @@ class LinearMap:
         if first.scale is not None:
             return self * first.scale
         groups = math.gcd(self.groups, first.groups)
-        taps: dict[Offset, Tensor] = {}
-        for (mine, block), (its, inner) in product(
-            self.in_groups(groups).taps.items(), first.in_groups(groups).taps.items()
-        ):
-            offset = (first.stride * mine[0] + its[0], first.stride * mine[1] + its[1])
-            through = block @ inner
-            taps[offset] = taps[offset] + through if offset in taps else through
-        return LinearMap((first.channels[0], self.channels[1]), taps, self.stride * first.stride)
+        step = first.stride
+        blocks: dict[Offset, Tensor] = {}
+        if self._has_blocks and first._has_blocks:
+            mine, its = self.in_groups(groups).blocks, first.in_groups(groups).blocks
+            for (at, outer), (place, inner) in product(mine.items(), its.items()):
+                offset = (step * at[0] + place[0], step * at[1] + place[1])
+                through = outer @ inner
+                blocks[offset] = blocks[offset] + through if offset in blocks else through
+        channels = (first.channels[0], self.channels[1])
+        offsets = _sums(self.offsets, first.offsets, step)
+        return LinearMap(channels, groups, offsets, self.stride * step, None, blocks)
 
     def of_constant(self, values: Tensor) -> Tensor:
         """What an image of one value a channel becomes far from its borders, ``out_channels``."""
         if self.scale is not None:
             return values * self.scale
-        total = sum(self.taps.values())
-        assert isinstance(total, Tensor)
-        return (total @ values.view(self.groups, -1, 1)).flatten()
+        if not self.blocks:
+            return values
+        return (torch.stack(list(self.blocks.values())).sum(0) @ values.view(self.groups, -1, 1)).flatten()
+
+    @property
+    def layer(self) -> Layer:
+        """Its convolution, for people and prices; a window that is no square counts as the square around it."""
+        window = _window(self.offsets)
+        return Layer("conv", "conv", *self.channels, max(window.kernel), self.stride, window.step, self.groups)
 
     def build(self, bias: Tensor | None, like: Tensor) -> nn.Module:
         """The convolution, plus ``bias`` (``out_channels``) where given, with the device and type of ``like``."""
-        whole = self.in_groups(self.channels[0]) if self.scale is not None else self
-        first, last, step = whole.window
-        size = ((last[0] - first[0]) // step + 1, (last[1] - first[1]) // step + 1)
+        whole = self.in_groups(self.groups)
+        first, last, step, kernel = _window(self.offsets)
         even = first[0] != -last[0] or first[1] != -last[1]
-        begins = even and first == (0, 0)  # at its pixel, and so it pads for itself, where it must
+        begins = even and first == (0, 0)  # at its pixel: it pads for itself, where it must
         conv = (EndPaddedConv2d if begins else nn.Conv2d)(
-            self.channels[0],
-            self.channels[1],
-            size,
+            *self.channels,
+            kernel,
             self.stride,
             0 if even else last,
             step,
@@ -153,7 +179,7 @@ class LinearMap:
             dtype=like.dtype,
         )
         weight = torch.zeros(*conv.weight.shape, dtype=torch.float64, device=like.device)
-        for (row, column), block in whole.taps.items():
+        for (row, column), block in whole.blocks.items():
             weight[:, :, (row - first[0]) // step, (column - first[1]) // step] = block.flatten(0, 1)
         conv.weight.data.copy_(weight)
         if conv.bias is not None and bias is not None:
@@ -163,6 +189,40 @@ class LinearMap:
             return conv
         # A convolution pads opposite sides alike.
         return nn.Sequential(nn.ZeroPad2d((-first[1], last[1], -first[0], last[0])), conv)
+
+
+class _Window(NamedTuple):
+    """First and last offset of a window, its dilation, and rows and columns of its kernel."""
+
+    first: Offset
+    last: Offset
+    step: int
+    kernel: Offset
+
+
+@lru_cache(maxsize=4096)
+def _window(offsets: frozenset[Offset]) -> _Window:
+    """The smallest window that has its own pixel and all these."""
+    rows, columns = zip(*offsets, (0, 0), strict=True)
+    first, last = (min(rows), min(columns)), (max(rows), max(columns))
+    step = max(math.gcd(*(at - first[0] for at in rows), *(at - first[1] for at in columns)), 1)
+    return _Window(first, last, step, ((last[0] - first[0]) // step + 1, (last[1] - first[1]) // step + 1))
+
+
+@lru_cache(maxsize=512)
+def _square(kernel: int, dilation: int) -> frozenset[Offset]:
+    """What a convolution's window reads; an even one begins at its pixel."""
+    start = -dilation * (kernel // 2) if kernel % 2 else 0
+    places = range(start, start + dilation * kernel, dilation)
+    return frozenset(product(places, places))
+
+
+@lru_cache(maxsize=4096)
+def _sums(outer: frozenset[Offset], inner: frozenset[Offset], step: int) -> frozenset[Offset]:
+    """Offsets of a map of a map of stride ``step``."""
+    if outer == _HERE:
+        return inner
+    return frozenset((step * at[0] + place[0], step * at[1] + place[1]) for at, place in product(outer, inner))
 
 
 def _joined(block: Tensor, groups: int) -> Tensor:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+
+from gemnet.cell import shrunk, squeeze_cost
+from gemnet.operations import Cost, Layer
 
 INPUT = 0
 """The value that a program starts from."""
@@ -17,20 +21,37 @@ class Instruction:
     """One step of a program.
 
     Args:
+        layer: what is done; its kind is that of a layer, or ``se``, ``sum`` or ``concat``.
         reads: values read.
         writes: value written.
-        module: name of the module that is applied to the one value read; "" for what is not one.
-        factors: without a module, the values are added, each times its factor; empty for values that are joined.
-        fresh: whether the first value read may be overwritten.
+        reduction: the program's input is so many times larger than the values read.
+        factors: of a sum: what each value is multiplied by.
+        module: name of the module that does it; "" for sums and joins.
+        fresh: whether the first value of a sum may be overwritten.
         release: values nobody reads after it.
     """
 
+    layer: Layer
     reads: tuple[int, ...]
     writes: int
-    module: str = ""
+    reduction: int = 1
     factors: tuple[float, ...] = ()
+    module: str = ""
     fresh: bool = False
     release: tuple[int, ...] = ()
+
+    def cost(self, size: tuple[int, int]) -> Cost:
+        """What it costs where the program's input is of ``size`` (height, width)."""
+        at, layer = shrunk(size, self.reduction), self.layer
+        each = layer.out_channels * math.prod(at)
+        if layer.kind == "se":
+            return squeeze_cost(layer.out_channels, layer.groups, at)
+        if layer.kind == "concat":
+            return Cost(traffic=2 * each, passes=1)
+        if layer.kind == "sum":
+            added, scaled = len(self.reads) - 1, self.factors[0] != 1
+            return Cost(traffic=(3 * added + 2 * scaled) * each, passes=added + scaled)
+        return layer.cost(at)
 
 
 class Program(nn.Module):
@@ -41,7 +62,7 @@ class Program(nn.Module):
         instructions: in order; the last one's value is the result.
     """
 
-    def __init__(self, modules: dict[str, nn.Module], instructions: Sequence[Instruction]) -> None:
+    def __init__(self, modules: Mapping[str, nn.Module], instructions: Sequence[Instruction]) -> None:
         super().__init__()
         for name, module in modules.items():
             self.add_module(name, module)
@@ -49,7 +70,7 @@ class Program(nn.Module):
         self.eval()
 
     def forward(self, x: Tensor) -> Tensor:
-        """What the cell gives for ``x``."""
+        """What the trained module gives for ``x``, ``batch x channels x h x w``."""
         values = {INPUT: x}
         for step in self.instructions:
             read = [values[key] for key in step.reads]
@@ -67,7 +88,7 @@ class Program(nn.Module):
     def extra_repr(self) -> str:
         """For printing."""
         return "\n".join(
-            f"{step.writes} = {step.module or ('sum' if step.factors else 'concat')}({', '.join(map(str, step.reads))})"
+            f"{step.writes} = {step.module or step.layer.kind}({', '.join(map(str, step.reads))})"
             for step in self.instructions
         )
 
