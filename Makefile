@@ -1,10 +1,10 @@
-# The two commands: `make search` (digits to backbone, ten minutes) and `make test`.
+# The two commands: `make search` (images to backbone in minutes) and `make test`.
 SUPPORTED := import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.10 python3; do \
 	$$p -c "$(SUPPORTED)" 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
-WORK_DIR ?= work_dirs/digits
+WORK_DIR ?= work_dirs/default
 
 .PHONY: search test test-slow lint docs setup clean-venv
 
