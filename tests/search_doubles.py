@@ -14,6 +14,7 @@ from nas.evaluation.records import Evaluation, Fidelity, Proposal
 from nas.executors import Call, Executor, LocalExecutor, Outcome
 from nas.executors.monitor import Stopwatch
 from nas.search.explore import Exploration
+from nas.search.recorder import Recorder
 from nas.spaces.gemnet import GEMNetSpace
 from nas.spaces.limits import Budget
 from nas.strategies import make_strategy
@@ -92,7 +93,7 @@ class ShuffledExecutor(Executor):
 def exploration(ledger: Ledger, executor: Executor, strategy: str = "evolution", seed: int = 0) -> Exploration:
     """A fresh exploration, as after a start of the program."""
     made = make_strategy(strategy, small_space(), seed, fidelity=FIDELITY, budget=LIMITS, initial=8)
-    return Exploration("search", made, executor, ledger, FormulaEvaluator.fingerprint, None, Stopwatch())
+    return Exploration("search", made, Recorder(executor, ledger, FormulaEvaluator.fingerprint, Stopwatch()))
 
 
 def _evaluator(log: str) -> FormulaEvaluator:

@@ -31,7 +31,6 @@ from gemnet.checkpoint import (
     load_checkpoint,
     state_dict_of,
 )
-from gemnet.classification.metric import Accuracy
 from gemnet.data.openings import log_opening
 from gemnet.detection.config import complete_config
 from gemnet.errors import GemnetError, nearest
@@ -472,7 +471,8 @@ def confusions(runner: Runner) -> list[Confusion]:
     """What a classifier's images were taken for in the last measurement; none of a detector's."""
     loops = (runner._val_loop, runner._test_loop)
     metrics = [metric for loop in loops if hasattr(loop, "evaluator") for metric in loop.evaluator.metrics]
-    return [metric.confusion_ for metric in metrics if isinstance(metric, Accuracy) and metric.confusion_ is not None]
+    found = [getattr(metric, "confusion_", None) for metric in metrics]
+    return [confusion for confusion in found if confusion is not None]
 
 
 def latest_checkpoint(work_dir: str | os.PathLike[str]) -> str | None:

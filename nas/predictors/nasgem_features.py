@@ -11,6 +11,7 @@ import numpy as np
 
 from gemnet.cell_graph import FIRST_OP_CODE
 from nas.encoder import Encoder, EncoderConfig, load_or_train
+from nas.encoder.training import Progress
 from nas.predictors.features import FeatureTable, embedding_table, macro_table, structural_table
 from nas.predictors.pool import Pool
 from nas.spaces.base import CandidateBatch, SearchSpace
@@ -51,6 +52,18 @@ def features(pool: Pool, parts: Parts) -> FeatureTable:
 def encoder_of(space: SearchSpace, config: EncoderConfig) -> Encoder:
     """The encoder of a space, trained once; a table's cells are embedded by the encoder of the space they come from."""
     return load_or_train(embedded_space(space), config)
+
+
+def prepare_encoder(space: SearchSpace, config: EncoderConfig, progress: Progress | None = None) -> None:
+    """Trains the encoder of a space, or reads it from the cache, so that no later use of it takes minutes.
+
+    Args:
+        space, config: as of `encoder_of`.
+        progress: called after each training step with (step, steps, loss); never where the cache has the encoder.
+    """
+    if progress is not None:
+        load_or_train(embedded_space(space), config, progress=progress)
+    encoder_of(space, config)
 
 
 def embedded_space(space: SearchSpace) -> SearchSpace:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,8 @@ import torch
 from gemnet.data.datasets import DataSpec
 from gemnet.errors import nearest
 from gemnet.fitting import BLOCKS
-from gemnet.machine import idle_cores, limited_threads
 from gemnet.strict import ConfigError, check_options, keyword_names, make, typed
 from gemnet.training.loop import Recipe, load_data
-from nas.encoder import EncoderConfig, load_or_train
 from nas.evaluation.latency import LatencyModel, LatencyOptions, fit_to_space
 from nas.evaluation.networks import NetworkTrainer
 from nas.evaluation.records import Evaluator, Fidelity
@@ -29,28 +27,13 @@ from nas.executors.options import crew
 from nas.search.config import SearchConfig, read_config
 from nas.spaces.base import SearchSpace
 from nas.spaces.gemnet import GEMNetSpace
+from nas.spaces.limits import check_limits
 from nas.strategies import make_strategy, strategy_options
 from nas.strategies.base import Strategy
 from nas.tables.read import find_table, read_table
 
-ENCODER_TICKS = 20
-"""Steps in which the training of the encoder is shown."""
 
-
-@dataclass(frozen=True)
-class Parts:
-    """What a search works with.
-
-    Args:
-        space: where it searches.
-        evaluator: what measures.
-    """
-
-    space: SearchSpace
-    evaluator: Evaluator
-
-
-def build_parts(config: SearchConfig) -> Parts:
+def build_parts(config: SearchConfig) -> tuple[SearchSpace, Evaluator]:
     """Space and evaluator of a config.
 
     Raises:
@@ -65,7 +48,7 @@ def build_parts(config: SearchConfig) -> Parts:
     return builders[kind](config)
 
 
-def _training_parts(config: SearchConfig) -> Parts:
+def _training_parts(config: SearchConfig) -> tuple[SearchSpace, Evaluator]:
     check_options((), config.evaluator.options, "evaluator")
     if config.space.type != GEMNetSpace.name:
         raise ConfigError(
@@ -87,10 +70,10 @@ def _training_parts(config: SearchConfig) -> Parts:
         threads=config.workers.threads,
         time_limit=config.time_limit,
     )
-    return Parts(space, NetworkTrainer(evaluator))
+    return space, NetworkTrainer(evaluator)
 
 
-def _tabular_parts(config: SearchConfig) -> Parts:
+def _tabular_parts(config: SearchConfig) -> tuple[SearchSpace, Evaluator]:
     for key in ("data", "recipe"):
         if getattr(config, key):
             raise ConfigError(f"{key} is given, but evaluator 'tabular' trains nothing. Remove it.")
@@ -110,9 +93,9 @@ def _table(
     path: str | None = None,
     seconds: str | None = None,
     extra: tuple[str, ...] = (),
-) -> Parts:
+) -> tuple[SearchSpace, Evaluator]:
     table = read_table(find_table(space, path), space)
-    return Parts(table.space, TabularEvaluator(table, {fidelity.epochs: accuracy}, seconds=seconds, extra=tuple(extra)))
+    return table.space, TabularEvaluator(table, {fidelity.epochs: accuracy}, seconds=seconds, extra=tuple(extra))
 
 
 def check_config(config: SearchConfig) -> None:
@@ -135,66 +118,30 @@ def check_config(config: SearchConfig) -> None:
             )
 
 
-def check_strategy(config: SearchConfig, parts: Parts) -> None:
-    """Builds the strategy once without its encoder and without latencies, which may take minutes, to find values that
-    can't be.
+def check_space(config: SearchConfig, space: SearchSpace) -> None:
+    """Checks that a space has what the config limits.
 
     Raises:
-        ConfigError, StrategyError: there is one.
-        BudgetError: the score charges MACs, which the space does not know.
+        ConfigError: latencies are limited, and it has no networks to measure.
+        BudgetError: no candidate can be within the limits, latencies aside.
     """
-    if config.score.weight and parts.space.macs(parts.space.sample(1, np.random.default_rng(0))) is None:
-        config.score(0.0, None)
-    options = dict(config.strategy.options)
-    if config.strategy.type == "nasgem":
-        encoder = options.get("encoder", {})
-        if encoder is not None:
-            make(EncoderConfig, encoder, "strategy.encoder")
-        options["encoder"] = None
-    limits = replace(config.limits, max_latency=None)
-    build_strategy(replace(config, limits=limits, strategy=replace(config.strategy, options=options)), parts)
-
-
-def prepare_encoder(config: SearchConfig, space: SearchSpace, monitor: Monitor) -> None:
-    """Trains the encoder that the strategy will ask for, where the cache has none, and shows how far it is."""
-    if config.strategy.type != "nasgem":
-        return
-    options = config.strategy.options.get("encoder", {})
-    if options is None:
-        return
-    from nas.predictors.nasgem_features import embedded_space
-
-    shown: int | None = None  # ticks shown; None until the training turns out to be needed
-
-    def show(step: int, steps: int, loss: float) -> None:
-        nonlocal shown
-        if shown is None:
-            shown = 0
-            monitor.note("The first search in this space trains its graph encoder; later ones find it in the cache.")
-            monitor.begin("encoder", ENCODER_TICKS)
-        while shown < ENCODER_TICKS * step // steps:
-            shown += 1
-            monitor.step(f"loss {loss:.3f}")
-
-    settings = make(EncoderConfig, options, "strategy.encoder")
-    with limited_threads(idle_cores()):
-        load_or_train(embedded_space(space), settings, progress=show)
-    monitor.end()
+    if config.limits.max_latency is not None and not isinstance(space, GEMNetSpace):
+        raise ConfigError(
+            f"limits.max_latency is set, but space {space.name!r} has no networks to measure. Remove the limit."
+        )
+    check_limits(space, replace(config.limits, max_latency=None))  # measuring latencies takes minutes
 
 
 def prepare_latency(config: SearchConfig, space: SearchSpace, saved: Path, monitor: Monitor) -> LatencyModel | None:
     """Lets a space estimate latencies, where the config limits them: by prices saved before, else by measuring now.
 
     Raises:
-        ConfigError: the space has no networks to measure.
+        BudgetError: no candidate can be within the limit.
         LatencyError: the device isn't there, or the saved prices can't be read.
     """
     if config.limits.max_latency is None:
         return None
-    if not isinstance(space, GEMNetSpace):
-        raise ConfigError(
-            f"limits.max_latency is set, but space {space.name!r} has no networks to measure. Remove the limit."
-        )
+    assert isinstance(space, GEMNetSpace)  # `check_space` has seen to it
     if saved.is_file():
         model = LatencyModel.load(saved)
     else:
@@ -207,16 +154,24 @@ def prepare_latency(config: SearchConfig, space: SearchSpace, saved: Path, monit
             f"an image. Estimates are within {model.error:.0%} for half of them, {model.error_90:.0%} for nine of ten."
         )
     space.latency_model = model
+    check_limits(space, config.limits)
     return model
 
 
-def build_strategy(config: SearchConfig, parts: Parts) -> Strategy:
-    """The strategy of a config; it may train or load an encoder."""
-    signals = getattr(parts.evaluator, "signals", None)
+def build_strategy(config: SearchConfig, space: SearchSpace, evaluator: Evaluator) -> Strategy:
+    """The strategy of a config. What takes it minutes, such as training an encoder, is left to its `prepare`.
+
+    Raises:
+        ConfigError, StrategyError: an option or a value that can't be.
+        BudgetError: the score charges MACs, which the space does not know.
+    """
+    if config.score.weight and space.macs(space.sample(1, np.random.default_rng(0))) is None:
+        config.score(0.0, None)
+    signals = getattr(evaluator, "signals", None)
     given = {} if signals is None or config.strategy.type != "nasgem" else {"measure": signals}
     return make_strategy(
         config.strategy.type,
-        parts.space,
+        space,
         config.search.seed,
         **given,
         fidelity=config.fidelity,
@@ -226,14 +181,14 @@ def build_strategy(config: SearchConfig, parts: Parts) -> Strategy:
     )
 
 
-def build_executor(config: SearchConfig, parts: Parts, worker_log: Path | None) -> Executor:
+def build_executor(config: SearchConfig, evaluator: Evaluator, worker_log: Path | None) -> Executor:
     """The workers of a config; they start with the first call."""
     count, gpus = crew(config.workers)
     if count == 0 or (config.workers.count is None and config.evaluator.type == "tabular"):
-        return SerialExecutor(lambda: parts.evaluator)
+        return SerialExecutor(lambda: evaluator)
     build = partial(_evaluator_in_worker, config.to_dict())
     return LocalExecutor(build, count, config.workers.threads, gpus, worker_log)
 
 
 def _evaluator_in_worker(config: Mapping[str, Any]) -> Evaluator:
-    return build_parts(read_config(config)).evaluator
+    return build_parts(read_config(config))[1]

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from gemnet.errors import GemnetError
 from gemnet.genome import Genome
 from nas.evaluation.records import Evaluation
+from nas.evaluation.training import BALANCED
+
+BOOKKEEPING = ("strategy", "ask", "tell", "ledger", "pictures", "report")
 
 
 class SearchError(GemnetError):
@@ -84,3 +91,69 @@ class SearchResult:
     evaluated: int
     seconds: dict[str, float]
     device: str | None = None
+
+
+def summary(result: SearchResult) -> dict[str, Any]:
+    """The result as JSON holds it: the comparison, what was chosen and where the time went."""
+    chosen = result.chosen
+    return {
+        "evaluations": len(result.evaluations),
+        "failed": sum(evaluation.status == "failed" for evaluation in result.evaluations),
+        "chosen": {
+            "number": chosen.found.proposal.number,
+            "candidate": chosen.found.proposal.candidate.to_json(),
+            "accuracy": chosen.found.accuracy,
+            "macs": chosen.found.macs,
+            "params": chosen.found.params,
+            "fresh_accuracies": [evaluation.accuracy for evaluation in chosen.fresh],
+            "score": chosen.score,
+            "latency_ms": chosen.latency,
+        },
+        "comparison": [asdict(row) for row in result.rows],
+        "evaluations_per_hour": round(evaluations_per_hour(result), 1),
+        "seconds": {part: round(seconds, 3) for part, seconds in result.seconds.items()},
+        "bookkeeping_share": round(bookkeeping_share(result.seconds), 4),
+    }
+
+
+def bookkeeping_share(seconds: Mapping[str, float]) -> float:
+    """Share of a search's wall-clock time that went into anything but evaluating."""
+    return sum(seconds.get(part, 0.0) for part in BOOKKEEPING) / max(seconds["total"], 1e-9)
+
+
+def evaluations_per_hour(result: SearchResult) -> float:
+    """How fast this run explored; 0 where it only read the ledger."""
+    return 3600 * result.evaluated / max(result.seconds["explore"], 1e-9)
+
+
+def row_of(name: str, evaluations: Sequence[Evaluation]) -> Row:
+    """The line of the comparison that trainings make."""
+    good = [each for each in evaluations if each.accuracy is not None]
+    return Row(
+        name=name,
+        accuracies=tuple(float(each.accuracy or 0.0) for each in good),
+        test_accuracies=_metric(good, "test_accuracy"),
+        macs=float(np.mean([each.macs or np.nan for each in good])) if good else float("nan"),
+        params=float(np.mean([each.params or np.nan for each in good])) if good else float("nan"),
+        failed=len(evaluations) - len(good),
+        balanced=_metric(good, BALANCED),
+        test_balanced=_metric(good, f"test_{BALANCED}"),
+    )
+
+
+def _metric(evaluations: Sequence[Evaluation], name: str) -> tuple[float, ...]:
+    return tuple(each.metrics[name] for each in evaluations if name in each.metrics)
+
+
+def figures_of(evaluation: Evaluation) -> str:
+    """What came of an evaluation, in a few words."""
+    if evaluation.accuracy is None:
+        return f"failed: {evaluation.reason}"
+    macs = f" at {_millions(evaluation.macs)} M MACs" if evaluation.macs else ""
+    return f"{evaluation.accuracy:.2f} %{macs}"
+
+
+def _millions(macs: float) -> str:
+    """Millions with three digits, or all digits of more: 0.49, 5.98, 3,412."""
+    millions = macs / 1e6
+    return f"{millions:.3g}" if millions < 999.5 else f"{millions:,.0f}"

@@ -1,10 +1,139 @@
-"""What the found network is compared with."""
+"""Rivals: the found network is trained longer, and beside it random cells and hand-made blocks that cost no more."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
 import numpy as np
 
+from gemnet.fitting import BLOCKS, BaselineError, block_genome, fit_width
+from gemnet.genome import Genome
+from gemnet.macs import macs
+from nas.evaluation.networks import holds_weights, network_proposal
+from nas.evaluation.records import Evaluation, Proposal
+from nas.executors import Call
+from nas.executors.monitor import Monitor
+from nas.search.folder import WorkFolder
+from nas.search.preflight import ReadySearch
+from nas.search.recorder import LIMIT_SLACK, Recorder
+from nas.search.result import Row, SearchError, figures_of, row_of
 from nas.spaces.base import CandidateBatch, SearchSpace
+from nas.spaces.gemnet import GEMNetSpace
+
+NETWORK_SEED = 1000
+"""First seed of the longer trainings: none that the network was chosen by."""
+FOUND, RANDOM_CELLS = "found network", "random cells"
+
+
+@dataclass(frozen=True)
+class _Training:
+    """A longer training of a whole network, and the line of the comparison it belongs to."""
+
+    line: str
+    genome: Genome
+    seed: int
+    epochs: int
+    weights: Path | None = None
+
+    @property
+    def proposal(self) -> Proposal:
+        return network_proposal(self.genome, self.epochs, self.seed)
+
+    def has_its_weights(self) -> bool:
+        """Whether nothing is to be kept of it, or what is to be kept is there (and not of another network)."""
+        return self.weights is None or holds_weights(self.weights, self.genome, self.epochs, self.seed)
+
+
+def compare(
+    ready: ReadySearch, folder: WorkFolder, recorder: Recorder, monitor: Monitor, genome: Genome
+) -> tuple[Row, ...]:
+    """Trains the found network longer, and beside it random cells and hand-made blocks at no more than its MACs.
+
+    Args:
+        ready: the search.
+        folder: its work folder; the found network's weights are kept there.
+        recorder: trains what the ledger does not know (or what has lost its weights).
+        monitor: hears of each training.
+        genome: the found network.
+
+    Returns:
+        A line each, the found network first; none where the config asks for no longer training.
+
+    Raises:
+        SearchError: the found network's training failed.
+    """
+    final, options = ready.config.final, ready.config.comparison
+    if final is None:
+        return ()
+    trainings = [_Training(FOUND, genome, NETWORK_SEED, final.epochs, folder.weights)]
+    if options is not None:
+        epochs = options.epochs or final.epochs
+        if epochs != final.epochs:
+            trainings[0] = replace(trainings[0], line=f"{FOUND}, {final.epochs} epochs")
+            trainings.append(_Training(FOUND, genome, NETWORK_SEED, epochs))
+        trainings += [_Training(FOUND, genome, NETWORK_SEED + k, epochs) for k in range(1, options.seeds)]
+        trainings += [
+            _Training(line, rival, NETWORK_SEED + k, epochs)
+            for line, rival, seeds in _rivals(ready, monitor, genome)
+            for k in range(seeds)
+        ]
+    done = _train(ready, folder, recorder, monitor, trainings)
+    if done[0].accuracy is None:
+        raise SearchError(
+            f"The found network's longer training failed: {done[0].reason} See {folder.log}. It is recorded "
+            f"and not repeated. Train {folder.genome} with tools/train.py, or search on in another folder "
+            f"with other settings and search.start_from={folder.path}."
+        )
+    lines = dict.fromkeys(training.line for training in trainings)
+    return tuple(
+        row_of(line, [done[k] for k, training in enumerate(trainings) if training.line == line]) for line in lines
+    )
+
+
+def _rivals(ready: ReadySearch, monitor: Monitor, genome: Genome) -> list[tuple[str, Genome, int]]:
+    """(line, network, trainings) of everything the found network is compared with."""
+    space, options = ready.space, ready.config.comparison
+    assert isinstance(space, GEMNetSpace)
+    assert options is not None
+    limit = float(macs(genome, in_chans=space.in_chans))
+    batch = random_candidates(space, options.random_cells, limit, ready.config.search.seed)
+    entries = [(RANDOM_CELLS, space.genome(space.unpack(batch, row)), 1) for row in range(len(batch))]
+    entries += [(BLOCKS[block][2], block_genome(block, genome), options.seeds) for block in options.blocks]
+    rivals = []
+    for line, network, trainings in entries:
+        try:
+            rivals.append((line, fit_width(network, limit, space.in_chans), trainings))
+        except BaselineError as error:
+            monitor.note(f"Left out of the comparison: {line}. {error}")
+    return rivals
+
+
+def _train(
+    ready: ReadySearch, folder: WorkFolder, recorder: Recorder, monitor: Monitor, trainings: Sequence[_Training]
+) -> list[Evaluation]:
+    """Trains whole networks; what the ledger knows is not trained again (unless its weights are missing)."""
+    final, options = ready.config.final, ready.config.comparison
+    assert final is not None
+    test_log = folder.test_log if options is not None and options.test and not ready.missing_test else None
+    limit = final.time_limit
+    kill = None if limit is None else limit + LIMIT_SLACK
+    calls = [
+        Call(number, "train_network", (each.genome, each.epochs, each.seed, each.weights, test_log, limit), kill)
+        for number, each in enumerate(trainings)
+    ]
+
+    def suffices(number: int, known: Evaluation) -> bool:
+        return known.status == "failed" or trainings[number].has_its_weights()
+
+    def on_result(number: int, evaluation: Evaluation, known: bool) -> None:
+        monitor.step(f"{trainings[number].line} {figures_of(evaluation)}")
+
+    monitor.begin("train", len(trainings))
+    done = replace(recorder, retry_failed=False).run([each.proposal for each in trainings], calls, on_result, suffices)
+    monitor.end()
+    return done
 
 
 def random_candidates(space: SearchSpace, n: int, max_macs: float, seed: int) -> CandidateBatch:

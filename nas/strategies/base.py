@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from nas.evaluation.records import Evaluation, Proposal
+
+Progress = Callable[[int, int, float], None]
 
 
 class Strategy(ABC):
@@ -15,6 +17,13 @@ class Strategy(ABC):
     evaluations, in order of their numbers, makes it propose what the first one would have proposed. All randomness
     comes from ``numpy.random.default_rng([seed, number])`` with the number of the first proposal asked for.
     """
+
+    def prepare(self, progress: Progress | None = None) -> None:  # noqa: B027  most have nothing to do
+        """Does what takes minutes and is needed once, such as training an encoder; else the first `ask` would.
+
+        Args:
+            progress: called after each step of such a training with (step, steps, loss); never where there is none.
+        """
 
     @abstractmethod
     def ask(self, n: int, pending: Sequence[Proposal] = ()) -> list[Proposal]:

@@ -20,11 +20,12 @@ from gemnet.strict import make
 from nas.encoder import EncoderConfig
 from nas.evaluation.records import Evaluation, Fidelity, Proposal
 from nas.predictors.features import FeatureTable, Table
-from nas.predictors.nasgem_features import Parts, encoder_of, features, read_table
+from nas.predictors.nasgem_features import Parts, features, prepare_encoder, read_table
 from nas.predictors.pool import Pool
 from nas.predictors.scores import ScorePredictor
 from nas.spaces.base import Candidate, SearchSpace
 from nas.strategies.acquisition import expected_hypervolume_gain, greedy_batch
+from nas.strategies.base import Progress
 from nas.strategies.history import StrategyError, check_least
 from nas.strategies.model import ModelStrategy, best_first
 
@@ -84,10 +85,8 @@ class Nasgem(ModelStrategy):
         self.cheap = cheap
         check_least(self, signals=0, boosters=0, cheap=1)
         if isinstance(encoder, Mapping):
-            encoder = make(EncoderConfig, encoder, "encoder")
+            encoder = make(EncoderConfig, encoder, "strategy.encoder")
         self.parts = Parts(encoder, structure, drawn)
-        if encoder is not None:
-            encoder_of(space, encoder)  # trained or read now, so that no `ask` takes minutes
         self.spread = spread
         self.cost = cost
 
@@ -102,6 +101,11 @@ class Nasgem(ModelStrategy):
             common: dict[str, Any] = {"beta": beta, "encoder": encoder, "structure": structure, "drawn": drawn}
             common |= {"cost": cost, "measure": measure, "signals": signals}
             self.low = Nasgem(space, seed, **{**options, **common, "fidelity": fidelity})
+
+    def prepare(self, progress: Progress | None = None) -> None:
+        """Trains the encoder, or reads it from the cache."""
+        if self.parts.encoder is not None:
+            prepare_encoder(self.space, self.parts.encoder, progress)
 
     def ask(self, n: int, pending: Sequence[Proposal] = ()) -> list[Proposal]:
         first = self.told + len(pending)

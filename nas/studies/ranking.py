@@ -21,6 +21,7 @@ from scipy.stats import kendalltau
 from gemnet.strict import ConfigError
 from nas.evaluation.records import Evaluation, Fidelity, Proposal
 from nas.executors.base import Call
+from nas.executors.jobs import Jobs
 from nas.search.config import SearchConfig
 from nas.search.parts import build_executor, build_parts
 from nas.spaces.base import Candidate, SearchSpace
@@ -143,9 +144,9 @@ def measure_fidelity(
         raise ConfigError(f"The seed that draws the cells is at least 0, got {seed}.")
     # Of the limits those that need no measuring: how long an image takes says nothing of how a fidelity ranks.
     config = replace(config, time_limit=None, limits=replace(config.limits, max_latency=None))
-    parts = build_parts(config)
-    fingerprint = parts.evaluator.fingerprint
-    candidates = draw_cells(parts.space, config.limits, cells, seed)
+    space, evaluator = build_parts(config)
+    fingerprint = evaluator.fingerprint
+    candidates = draw_cells(space, config.limits, cells, seed)
     plan = [
         (k, replace(config.fidelity, epochs=config.fidelity.epochs * factor), training_seed)
         for runs in (((1, 0), (1, 1)), ((times, 2),))
@@ -166,21 +167,16 @@ def measure_fidelity(
         proposal = Proposal(number, candidates[k], fidelity, training_seed)
         if _key(_row(k, Evaluation(proposal, "failed", None), fingerprint)) not in have:
             calls.append(Call(number, "evaluate", (proposal,)))
-    done = 0
-    with build_executor(config, parts, None) as executor:
-        for call in calls:
-            executor.submit(call)
-        while done < len(calls):
-            for outcome in executor.wait():
-                evaluation = outcome.value or Evaluation(
-                    outcome.call.args[0], "failed", None, seconds=outcome.seconds, reason=outcome.failure
-                )
-                row = _row(plan[outcome.call.number][0], evaluation, fingerprint)
-                log.add(asdict(row))
-                rows.append(row)
-                done += 1
-                if on_row is not None:
-                    on_row(row, done, len(calls))
+    with build_executor(config, evaluator, None) as executor:
+        for done, outcome in enumerate(Jobs(executor, calls), 1):
+            evaluation = outcome.value or Evaluation(
+                outcome.call.args[0], "failed", None, seconds=outcome.seconds, reason=outcome.failure
+            )
+            row = _row(plan[outcome.call.number][0], evaluation, fingerprint)
+            log.add(asdict(row))
+            rows.append(row)
+            if on_row is not None:
+                on_row(row, done, len(calls))
     return report(rows, config.fidelity, times)
 
 

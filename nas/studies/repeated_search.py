@@ -21,7 +21,8 @@ from gemnet.strict import Component, ConfigError
 from nas.executors.monitor import Monitor
 from nas.search.config import SearchConfig, read_config
 from nas.search.folder import read_identity
-from nas.search.run import FOUND, RANDOM_CELLS, run_search
+from nas.search.rivals import FOUND, RANDOM_CELLS
+from nas.search.run import run_search
 from nas.studies.statistics import Interval, paired_difference
 
 RESULTS, SUMMARY = "seeds.json", "summary.json"

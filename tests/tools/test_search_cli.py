@@ -131,7 +131,7 @@ def milliseconds(monkeypatch):
         return [factor["now"] * (0.1 + 0.02 * each.passes + 1e-7 * each.macs) for each in counted]
 
     monkeypatch.setattr("nas.evaluation.latency.measure", measured)
-    monkeypatch.setattr("nas.search.run.measure", measured)
+    monkeypatch.setattr("nas.search.confirm.measure", measured)
     return factor
 
 
@@ -187,7 +187,7 @@ def test_some_that_turn_out_too_slow_are_left_out_and_a_hiccup_leaves_out_none(
         number.append(9.0 if first or not number else 1.0)
         return number[-1:]
 
-    monkeypatch.setattr("nas.search.run.measure", measure)
+    monkeypatch.setattr("nas.search.confirm.measure", measure)
     arguments = ["--work-dir", str(tmp_path / "work"), "--max-latency", "2.5", "--cfg-options", *LATENCY]
     code, out, _ = run(capsys, *arguments, "--budget", "4")
     assert code == 0

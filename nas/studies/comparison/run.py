@@ -24,6 +24,7 @@ from gemnet.machine import limited_threads
 from gemnet.sources import GenomeSource, Network, build
 from gemnet.training.loop import TrainingData, at_fidelity, measure, train
 from nas.executors import Call, Executor, LocalExecutor, SerialExecutor
+from nas.executors.jobs import Jobs
 from nas.executors.monitor import Monitor
 from nas.executors.options import crew
 from nas.studies.comparison.config import ComparisonConfig
@@ -265,20 +266,17 @@ class _Work:
             )
         self.monitor.begin(phase, len(jobs), len(jobs) - len(waiting))
         failures = []
-        for number, job in enumerate(waiting):
-            self.executor.submit(Call(number, "train", (job, self.folder.weights if phase == TRAINING else None)))
-        done = 0
-        while done < len(waiting):
-            for outcome in self.executor.wait():
-                done += 1
-                job = waiting[outcome.call.number]
-                if outcome.failure:
-                    failures.append(f"{job.network.title}: {outcome.failure}")
-                    self.monitor.step(f"{job.network.title} failed: {outcome.failure}")
-                    continue
-                self.table.add(outcome.value)
-                left = [job for job in waiting if row_key(job, self.trainer.fingerprint) not in self.table.rows]
-                self.monitor.step(_line(outcome.value), self._time_left(left, rest))
+        weights = self.folder.weights if phase == TRAINING else None
+        calls = [Call(number, "train", (job, weights)) for number, job in enumerate(waiting)]
+        for outcome in Jobs(self.executor, calls):
+            job = waiting[outcome.call.number]
+            if outcome.failure:
+                failures.append(f"{job.network.title}: {outcome.failure}")
+                self.monitor.step(f"{job.network.title} failed: {outcome.failure}")
+                continue
+            self.table.add(outcome.value)
+            left = [job for job in waiting if row_key(job, self.trainer.fingerprint) not in self.table.rows]
+            self.monitor.step(_line(outcome.value), self._time_left(left, rest))
         self.monitor.end()
         if failures:
             raise ComparisonError(

@@ -97,6 +97,7 @@ def run_fidelity(table: Table, task: FidelityTask) -> dict[str, object]:
     strategy = make_strategy(
         "nasgem", table.space, task.seed, fidelity=evaluator.fidelity, initial=task.initial, **options
     )
+    strategy.prepare()
     # Before the first full training, what is in hand is no better than the worst cell.
     curve = np.full(10 * task.queries, evaluator.best() - table.metric(task.metric).min())
     spent, best = 0.0, -np.inf

@@ -83,6 +83,7 @@ def run_pareto(table: Table, task: ParetoTask) -> dict[str, object]:
     strategy = make_strategy(
         task.strategy, table.space, task.seed, fidelity=evaluator.fidelity, initial=task.initial, **options
     )
+    strategy.prepare()
     accuracy: list[float] = []
     cost: list[float] = []
     while len(accuracy) < task.queries:

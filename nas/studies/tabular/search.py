@@ -86,6 +86,7 @@ def run_search(table: Table, task: Task) -> dict[str, object]:
     strategy = make_strategy(
         task.strategy, table.space, task.seed, fidelity=evaluator.fidelity, initial=task.initial, **task.options
     )
+    strategy.prepare()
     values: list[float] = []
     slowest = 0.0
     while len(values) < task.queries:

@@ -89,7 +89,7 @@ def test_every_strategy_begins_with_the_same_candidates(tmp_path) -> None:
 def test_a_known_candidate_that_does_not_fit_is_named_by_its_place(first: dict[str, Any], message: str) -> None:
     config = search(known("conv1x1_bn_act"), first)
     with pytest.raises(BeginningError, match=message):
-        first_candidates(config, build_parts(config).space)
+        first_candidates(config, build_parts(config)[0])
 
 
 def test_two_beginnings_contradict_each_other() -> None:
@@ -114,5 +114,5 @@ def test_earlier_evaluations_of_another_space_are_left_out() -> None:
         (Evaluation(Proposal(k, Candidate.from_json(each), config.fidelity), "ok", 50.0), "e")
         for k, each in enumerate(candidates)
     ]
-    taken = fitting(records, config, build_parts(config).space, "e")
+    taken = fitting(records, config, build_parts(config)[0], "e")
     assert [each.proposal.number for each in taken] == [0, 5]

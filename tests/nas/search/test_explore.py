@@ -19,6 +19,7 @@ from search_doubles import FIDELITY, FormulaEvaluator, ShuffledExecutor, explora
 from nas.evaluation.ledger import Ledger
 from nas.evaluation.records import Proposal
 from nas.executors import LocalExecutor, SerialExecutor
+from nas.search.recorder import evaluation_call
 
 BATCH, AHEAD, EVALUATIONS = 6, 3, 40
 
@@ -175,9 +176,10 @@ def test_known_results_are_not_evaluated_again_in_confirmations(tmp_path, uninte
     wanted = [each.proposal for each in uninterrupted[0][:5]]
     heard = []
     with Ledger(tmp_path / "ledger.db") as ledger, SerialExecutor(FormulaEvaluator) as executor:
-        search = exploration(ledger, executor)
+        recorder = exploration(ledger, executor).recorder
+        calls = [evaluation_call(place, each, None) for place, each in enumerate(wanted)]
         for _ in range(2):
-            got = search.evaluate(wanted, lambda evaluation, known: heard.append(known))
+            got = recorder.run(wanted, calls, lambda place, evaluation, known: heard.append(known))
             assert got == uninterrupted[0][:5]
     assert heard == [False] * 5 + [True] * 5
 
@@ -227,7 +229,8 @@ def test_two_workers_are_almost_twice_as_fast_as_one(tmp_path) -> None:
             space = small_space()
             candidate = space.unpack(space.sample(1, np.random.default_rng(9)), 0)
             warm = [Proposal(-1 - k, candidate, FIDELITY, training_seed=99 + k) for k in range(workers)]
-            search.evaluate(warm, ignore)
+            calls = [evaluation_call(place, each, None) for place, each in enumerate(warm)]
+            search.recorder.run(warm, calls, lambda place, evaluation, known: None)
             start = time.perf_counter()
             search.run(24, BATCH, AHEAD, ignore)
             seconds[workers] = time.perf_counter() - start

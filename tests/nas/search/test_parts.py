@@ -15,7 +15,8 @@ from nas.executors import LocalExecutor, SerialExecutor, options
 from nas.executors.monitor import Monitor
 from nas.executors.options import WorkerOptions, crew
 from nas.search.config import read_config
-from nas.search.parts import build_executor, build_parts, build_strategy, check_config, check_strategy, prepare_encoder
+from nas.search.explore import prepare_strategy
+from nas.search.parts import build_executor, build_parts, build_strategy, check_config
 from nas.spaces.gemnet import GEMNetSpace
 from nas.spaces.limits import BudgetError
 from nas.spaces.nasbench201 import NASBench201, arch_from_cell
@@ -53,20 +54,20 @@ def test_classes_channels_and_image_size_come_from_the_images(tmp_path) -> None:
             for n in range(4):
                 picture = Image.new("RGB", (20, 20), (80 * k, 40 * n, 0))
                 picture.save(tmp_path / "photos" / split / name / f"{n}.png")
-    space = build_parts(read_config({**DIGITS, "data": {"source": str(tmp_path / "photos")}})).space
+    space = build_parts(read_config({**DIGITS, "data": {"source": str(tmp_path / "photos")}}))[0]
     assert isinstance(space, GEMNetSpace)
     assert (space.template.num_classes, space.in_chans, space.template.input_size) == (3, 3, 20)
-    digits = build_parts(read_config(DIGITS)).space
+    digits = build_parts(read_config(DIGITS))[0]
     assert isinstance(digits, GEMNetSpace)
     assert (digits.template.num_classes, digits.in_chans, digits.template.input_size) == (10, 1, 8)
-    larger = build_parts(read_config({**DIGITS, "space": {"type": "gemnet", "input_size": 16}})).space
+    larger = build_parts(read_config({**DIGITS, "space": {"type": "gemnet", "input_size": 16}}))[0]
     assert isinstance(larger, GEMNetSpace)
     assert larger.template.input_size == 16
 
 
 def test_fingerprint_depends_on_what_results_depend_on() -> None:
     def fingerprint(**changes) -> str:
-        return build_parts(read_config({**DIGITS, **changes})).evaluator.fingerprint
+        return build_parts(read_config({**DIGITS, **changes}))[1].fingerprint
 
     plain = fingerprint()
     assert fingerprint() == plain
@@ -79,7 +80,7 @@ def test_fingerprint_depends_on_what_results_depend_on() -> None:
 
 def test_strategy_gets_its_options() -> None:
     config = read_config(DIGITS)
-    strategy = build_strategy(config, build_parts(config))
+    strategy = build_strategy(config, *build_parts(config))
     assert isinstance(strategy, RegularizedEvolution)
     assert strategy.population == 7
 
@@ -90,7 +91,7 @@ def test_executor_is_what_the_config_and_the_machine_say(monkeypatch) -> None:
 
     def executor(**workers):
         config = read_config({**DIGITS, "workers": workers})
-        return build_executor(config, build_parts(config), None)
+        return build_executor(config, build_parts(config)[1], None)
 
     assert isinstance(executor(count=0), SerialExecutor)
     assert isinstance(executor(), LocalExecutor)
@@ -153,23 +154,23 @@ def test_cores_that_others_use_are_left_to_them(monkeypatch) -> None:
         assert idle_cores() == idle
 
 
-def test_encoder_is_trained_before_the_strategy_and_only_once() -> None:
+def test_encoder_is_trained_before_the_search_and_only_once() -> None:
     tiny = {"steps": 45, "hidden": 8, "dimension": 8, "rounds": 1, "batch_size": 64}
     config = read_config({**DIGITS, "strategy": {"type": "nasgem", "encoder": tiny}})
-    space, first, second = build_parts(config).space, Listener(), Listener()
-    prepare_encoder(config, space, first)
+    first, second = Listener(), Listener()
+    prepare_strategy(build_strategy(config, *build_parts(config)), first)
     assert "later ones find it in the cache" in first.heard[0]
     assert ["loss" in text for text in first.heard[1:]] == [True] * 20
-    prepare_encoder(config, space, second)
+    prepare_strategy(build_strategy(config, *build_parts(config)), second)
     assert second.heard == []
     without = read_config({**DIGITS, "strategy": {"type": "nasgem", "encoder": None}})
-    prepare_encoder(without, space, second)
+    prepare_strategy(build_strategy(without, *build_parts(without)), second)
     assert second.heard == []
 
 
 def test_values_of_the_space_are_taken_as_they_are_meant() -> None:
     space = {"type": "gemnet", "max_nodes": 1e1, "choices": {"width": [1.0, 2], "activation": ["relu"]}}
-    made = build_parts(read_config({**DIGITS, "space": space})).space
+    made = build_parts(read_config({**DIGITS, "space": space}))[0]
     assert isinstance(made, GEMNetSpace)
     assert made.max_nodes == 10
     # A width of 1.0 stays one: it is part of what a candidate is found again by.
@@ -191,9 +192,7 @@ def test_a_table_trains_one_encoder(tmp_path) -> None:
             "strategy": {"type": "nasgem", "encoder": tiny},
         }
     )
-    parts = build_parts(config)
-    prepare_encoder(config, parts.space, Listener())
-    build_strategy(config, parts)
+    prepare_strategy(build_strategy(config, *build_parts(config)), Listener())
     assert len(list((tmp_path / "cache" / "encoders").glob("*.safetensors"))) == 1
 
 
@@ -212,4 +211,4 @@ def test_a_score_that_charges_macs_needs_some(tmp_path) -> None:
         }
     )
     with pytest.raises(BudgetError, match="charges MACs but the space or table has none"):
-        check_strategy(config, build_parts(config))
+        build_strategy(config, *build_parts(config))

@@ -1,0 +1,93 @@
+"""What is done before a search spends time: names, options, limits, data and folder are checked, its parts built."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gemnet.data.datasets import DataSpec, missing_test_images
+from gemnet.strict import make
+from nas.evaluation.latency import LatencyModel, LatencyOptions
+from nas.evaluation.ledger import Ledger
+from nas.evaluation.records import Evaluation, Evaluator
+from nas.executors.monitor import Monitor
+from nas.search.begin import earlier_evaluations, first_candidates, fitting
+from nas.search.config import SearchConfig
+from nas.search.folder import LATENCY, check_work_folder
+from nas.search.parts import build_parts, build_strategy, check_config, check_space, prepare_latency
+from nas.spaces.base import Candidate, SearchSpace
+from nas.strategies.base import Strategy
+
+
+@dataclass(frozen=True)
+class ReadySearch:
+    """A search that can begin: everything it works with.
+
+    Args:
+        config: what was asked for.
+        space: where it searches.
+        evaluator: what measures candidates.
+        strategy: what proposes them; it has been told nothing yet.
+        first: known candidates to begin with.
+        earlier: evaluations of another search to begin with; None for none, or where this one was begun before.
+        latency: estimates of latencies; None without a limit on them.
+        measures_latency: whether this machine is the one that latencies are estimated for.
+        missing_test: why there will be no figures on test images that the config asks for; "" where there will be.
+    """
+
+    config: SearchConfig
+    space: SearchSpace
+    evaluator: Evaluator
+    strategy: Strategy
+    first: Sequence[Candidate] = ()
+    earlier: Sequence[Evaluation] | None = None
+    latency: LatencyModel | None = None
+    measures_latency: bool = False
+    missing_test: str = ""
+
+    @property
+    def fingerprint(self) -> str:
+        """The evaluator's: results with the same one may be compared."""
+        return self.evaluator.fingerprint
+
+    def score(self, evaluation: Evaluation) -> float:
+        """Efficiency score; minus infinity for a failed evaluation."""
+        if evaluation.status != "ok" or evaluation.accuracy is None:
+            return float("-inf")
+        return float(self.config.score(evaluation.accuracy, evaluation.macs))
+
+
+def preflight(config: SearchConfig, path: Path, resume: bool, monitor: Monitor) -> ReadySearch:
+    """Checks a config and builds what it says; cheap things first, and nothing is written.
+
+    Args:
+        config: the search.
+        path: its work folder, which need not be there.
+        resume: whether the folder may hold this search.
+        monitor: hears how measuring latencies goes, where there is a limit on them.
+
+    Raises:
+        GemnetError: a name, option, data set, limit or folder that can't be used.
+    """
+    check_config(config)
+    space, evaluator = build_parts(config)
+    begun = check_work_folder(path, config, evaluator.fingerprint, resume)
+    check_space(config, space)
+    strategy = build_strategy(config, space, evaluator)
+    if config.ledger is not None:
+        Ledger(config.ledger).close()  # a wrong URL is to be found out before the folder is made
+    records = None if begun or config.search.start_from is None else earlier_evaluations(config.search.start_from)
+    latency = prepare_latency(config, space, path / LATENCY, monitor)
+    wants_test = config.final is not None and config.comparison is not None and config.comparison.test
+    return ReadySearch(
+        config=config,
+        space=space,
+        evaluator=evaluator,
+        strategy=strategy,
+        first=first_candidates(config, space),
+        earlier=None if records is None else fitting(records, config, space, evaluator.fingerprint),
+        latency=latency,
+        measures_latency=latency is not None and latency.is_of(config.latency or LatencyOptions()),
+        missing_test=missing_test_images(make(DataSpec, config.data, "data")) if wants_test else "",
+    )

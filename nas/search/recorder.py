@@ -1,0 +1,83 @@
+"""Evaluations that are made once: what the ledger knows is not evaluated again, and what ends is recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from nas.evaluation.ledger import Ledger
+from nas.evaluation.records import Evaluation, Proposal
+from nas.executors import Call, Executor, Outcome
+from nas.executors.jobs import Jobs
+from nas.executors.monitor import Stopwatch
+
+LIMIT_SLACK = 30.0
+"""Seconds beyond ``time_limit``, at which trainings give up by themselves, until their worker is killed."""
+
+
+@dataclass(frozen=True)
+class Recorder:
+    """Who evaluates and where it is written down.
+
+    Args:
+        executor: evaluates.
+        ledger: remembers.
+        evaluator: fingerprint of the evaluator.
+        stopwatch: counts the time of bookkeeping.
+        retry_failed: whether evaluations that failed before this run are made again, once.
+    """
+
+    executor: Executor
+    ledger: Ledger
+    evaluator: str
+    stopwatch: Stopwatch
+    retry_failed: bool = False
+
+    def find(self, proposal: Proposal) -> Evaluation | None:
+        """What the ledger knows of a proposal, and need not be evaluated again."""
+        with self.stopwatch("ledger"):
+            known = self.ledger.find(proposal, self.evaluator)
+        return None if known is not None and known.status == "failed" and self.retry_failed else known
+
+    def record(self, proposal: Proposal, outcome: Outcome) -> Evaluation:
+        """Writes an evaluation down; where the call itself failed, a failed one with the reason."""
+        evaluation = outcome.value
+        if outcome.failure:
+            evaluation = Evaluation(proposal, "failed", None, seconds=outcome.seconds, reason=outcome.failure)
+        with self.stopwatch("ledger"):
+            return self.ledger.record(evaluation, self.evaluator, self.retry_failed)
+
+    def run(
+        self,
+        proposals: Sequence[Proposal],
+        calls: Sequence[Call],
+        on_result: Callable[[int, Evaluation, bool], None],
+        suffices: Callable[[int, Evaluation], bool] = lambda number, known: True,
+    ) -> list[Evaluation]:
+        """Evaluates given proposals; returns their evaluations in the same order.
+
+        Args:
+            proposals: what the evaluations are of.
+            calls: for each, how it is evaluated; their numbers are its place.
+            on_result: hears of each evaluation: its place, itself, and whether it was known before.
+            suffices: whether what the ledger knows of a place will do.
+        """
+        done: dict[int, Evaluation] = {}
+        jobs = Jobs(self.executor)
+        for number, (proposal, call) in enumerate(zip(proposals, calls, strict=True)):
+            known = self.find(proposal)
+            if known is not None and suffices(number, known):
+                done[number] = known
+                on_result(number, known, True)
+            else:
+                jobs.submit(call)
+        for outcome in jobs:
+            number = outcome.call.number
+            done[number] = self.record(proposals[number], outcome)
+            on_result(number, done[number], False)
+        return [done[number] for number in range(len(proposals))]
+
+
+def evaluation_call(number: int, proposal: Proposal, time_limit: float | None) -> Call:
+    """The call that evaluates a proposal; it is given up some seconds after it should have given up itself."""
+    return Call(number, "evaluate", (proposal,), None if time_limit is None else time_limit + LIMIT_SLACK)
