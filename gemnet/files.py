@@ -9,11 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from gemnet.strict_json import parse_json
+
 
 def read_json(path: Path) -> dict[str, Any]:
     """What `write_json` wrote; an empty dict where there is nothing, or nothing that can be read."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return data if isinstance(data, dict) else {}

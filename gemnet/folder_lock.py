@@ -14,6 +14,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from gemnet.errors import GemnetError
+from gemnet.strict_json import parse_json
 
 LOCK, HOLDER = ".lock", ".driver.json"
 """Files in the folder: the system's lock, which ends with its process, and who holds it."""
@@ -105,7 +106,7 @@ class FolderLock:
 def holder_of(folder: Path) -> Holder | None:
     """Who holds a folder, or held it and died; None where nobody does."""
     try:
-        data = json.loads((folder / HOLDER).read_text(encoding="utf-8"))
+        data = parse_json((folder / HOLDER).read_text(encoding="utf-8"))
         return Holder(str(data["host"]), int(data["pid"]), str(data["since"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -29,6 +29,7 @@ from timm.layers import make_divisible
 from gemnet.cell_graph import CellGraph
 from gemnet.errors import GemnetError, GenomeError, nearest
 from gemnet.operations import ACTIVATIONS, Step, parse_operation
+from gemnet.strict_json import parse_json
 
 FORMAT = 1
 MAX_WIDTH = 4096
@@ -421,11 +422,11 @@ class Genome:
             GenomeError: no such file, not JSON, or as `from_dict`; the message starts with the path.
         """
         try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
+            data = parse_json(Path(path).read_bytes())
         except OSError as error:
             raise GenomeError(f"{path}: can't be read ({error.strerror}). Give the path of a genome's JSON.") from None
         except ValueError as error:
-            raise GenomeError(f"{path}: not JSON ({error}).") from None
+            raise GenomeError(f"{path}: {error}.") from None
         try:
             return cls.from_dict(data)
         except GemnetError as error:

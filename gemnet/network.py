@@ -20,7 +20,13 @@ from torch.utils.checkpoint import checkpoint
 from gemnet.cell import Cell
 from gemnet.errors import GemnetError, GenomeError
 from gemnet.genome import Genome, LayerSpec
+from gemnet.macs import cost
 from gemnet.operations import parse_operation
+
+MAX_PARAMS = 2_000_000_000
+"""Eight gigabytes of weights."""
+MAX_VALUES = 20_000_000_000
+"""Activations and weights that one image's pass reads and writes: eighty gigabytes."""
 
 
 class GEMNet(nn.Module):
@@ -40,7 +46,7 @@ class GEMNet(nn.Module):
         dtype: what type they have.
 
     Raises:
-        GenomeError: the genome is not one, or can't have this output stride.
+        GenomeError: the genome is not one, can't have this output stride, or is of a network that no machine holds.
         GemnetError: a classifier without a pool.
     """
 
@@ -60,6 +66,7 @@ class GEMNet(nn.Module):
         super().__init__()
         self.genome = genome = Genome.read(genome)
         self.num_classes = genome.num_classes if num_classes is None else num_classes
+        _check_size(genome, self.num_classes, in_chans)
         self.in_chans = in_chans
         self.drop_rate = drop_rate
         self.grad_checkpointing = False
@@ -251,6 +258,24 @@ class GEMNet(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits, ``batch x num_classes``, of images, ``batch x in_chans x h x w``."""
         return self.forward_head(self.forward_features(x))
+
+
+def _check_size(genome: Genome, num_classes: int, in_chans: int) -> None:
+    """Refuses a network that no machine holds: a genome of a few lines can stand for one.
+
+    Raises:
+        GenomeError: more parameters or activations than `MAX_PARAMS`, `MAX_VALUES`.
+    """
+    size = cost(genome, None, num_classes, in_chans)
+    for count, most, what in (
+        (size.params, MAX_PARAMS, "parameters"),
+        (size.traffic, MAX_VALUES, f"values to read and write for one image of {genome.input_size} pixels"),
+    ):
+        if count > most:
+            raise GenomeError(
+                f"The network would have {count:,} {what}; at most {most:,} are built. Lower widths, depths or "
+                "inner_ratio, or the number of classes."
+            )
 
 
 def computed_again(block: nn.Module, x: torch.Tensor) -> torch.Tensor:

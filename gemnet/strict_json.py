@@ -13,9 +13,6 @@ from typing import Any
 
 from gemnet.errors import GemnetError
 
-MAX_DIGITS = 4000
-"""Of a whole number: Python itself refuses to read longer ones."""
-
 
 class JsonError(GemnetError):
     """A text that is no JSON, or none that can be read; the message says why."""
@@ -32,13 +29,15 @@ def parse_json(text: str | bytes) -> Any:
     """
     try:
         decoded = text.decode("utf-8-sig") if isinstance(text, bytes) else text.removeprefix("\ufeff")
-        return json.loads(decoded, parse_int=_integer)
+        return json.loads(decoded)
     except RecursionError:
         raise JsonError("nested too deep to be read") from None
     except UnicodeDecodeError as error:
         raise JsonError(f"not JSON: byte {error.start} is not UTF-8") from None
     except json.JSONDecodeError as error:
         raise JsonError(f"not JSON: {error}") from None
+    except ValueError:  # Python's own limit
+        raise JsonError("a number in it has thousands of digits") from None
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
@@ -52,9 +51,3 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         return parse_json(Path(path).read_bytes())
     except JsonError as error:
         raise JsonError(f"{path}: {error}.") from None
-
-
-def _integer(digits: str) -> int:
-    if len(digits) > MAX_DIGITS:
-        raise JsonError(f"a number of {len(digits):,} digits, the first are {digits[:8]}")
-    return int(digits)

@@ -23,7 +23,6 @@ from gemnet.checkpoint import CheckpointError, aligned, describe_mismatch, load_
 from gemnet.errors import GemnetError
 from gemnet.genome import Genome
 from gemnet.metadata import Metadata, metadata_of, read_metadata
-from gemnet.network import GEMNet
 
 WEIGHT_FILES = (".safetensors", ".pth", ".pt", ".bin", ".tar", ".ckpt")
 SEARCHED = "best"
@@ -83,7 +82,7 @@ class TrainedNetwork:
         with torch.device(device or "cpu"):
             if about.genome is None and timm.is_model(about.arch):
                 return timm.create_model(about.arch, **{**about.options, **given})
-            return GEMNet(self.genome, **given)
+            return timm.create_model("gemnet", genome=self.genome, **given)
 
     def state_dict(self) -> dict[str, Tensor]:
         """The weights by the keys of the bare network.

@@ -22,6 +22,7 @@ from torch import Tensor
 from gemnet.cache import cache_root, make_cache_folder
 from gemnet.data.image_set import SHOWN, DataError, ImageSet
 from gemnet.data.reading import ImageFileError
+from gemnet.strict_json import parse_json
 
 CACHE_FORMAT = 2  # part of every cache key: raise it when decoding changes
 CROP_PCT, INTERPOLATION = 1.0, "bicubic"
@@ -137,7 +138,7 @@ def from_cache(
 def _read_entry(folder: Path) -> dict[str, Any] | None:
     """What a cache entry says about itself; None where there is none, or where its files are not what it says."""
     try:
-        about = json.loads((folder / "set.json").read_text(encoding="utf-8"))
+        about = parse_json((folder / "set.json").read_text(encoding="utf-8"))
         size = (folder / "images.u8").stat().st_size
         labels = np.load(folder / "labels.npy", allow_pickle=False)
         whole = size == int(np.prod(about["shape"])) and labels.shape == (about["shape"][0],)

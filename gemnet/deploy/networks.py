@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,12 +12,9 @@ import timm
 from torch import nn
 
 import gemnet.models  # noqa: F401  (registers its networks with timm)
-from gemnet.checkpoint import describe_mismatch, load_checkpoint, state_dict_of
 from gemnet.errors import GemnetError, nearest
-from gemnet.genome import Genome
-from gemnet.metadata import Metadata, read_metadata
-
-BEST_GENOME, BEST_WEIGHTS = "best.json", "best.safetensors"
+from gemnet.metadata import Metadata
+from gemnet.trained import find_trained
 
 
 class OpenError(GemnetError):
@@ -55,31 +53,21 @@ class OpenedNetwork:
         return replace(self, metadata=self.metadata.replace(input_size=side))
 
 
-def open_network(source: str) -> OpenedNetwork:
+def open_network(source: str, ema: bool = False) -> OpenedNetwork:
     """Opens a network by whatever names it.
 
     Args:
-        source: a name timm knows (weights come with a tag: ``gemnet_a.imagenette96``), a genome's JSON with its weights
-            beside it, a search's work folder, or a folder with ``config.json`` and ``model.safetensors``.
+        source: a name timm knows (weights come with a tag: ``gemnet_a.imagenette96``), or whatever else
+            `gemnet.trained.find_trained` finds: a search's or a training's folder, a checkpoint, weights, a genome's
+            JSON with its weights beside it, a folder with ``config.json`` and ``model.safetensors``.
+        ema: the moving average of the weights, where a checkpoint holds both.
 
     Raises:
         OpenError: there is no such network.
         GemnetError: the genome is not one, or the weights are of another network.
     """
-    path = Path(source).expanduser()
-    if path.is_dir() and (path / "config.json").is_file():
-        return _from_timm(path.resolve().name, f"local-dir:{path}", pretrained=True)
-    if path.is_dir():
-        if not (path / BEST_GENOME).is_file():
-            raise OpenError(
-                f"There is no {BEST_GENOME} in {path}: no search has finished there. Run it, or resume it with "
-                "--resume; or give the folder of another network."
-            )
-        return _from_genome(path.resolve().name, path / BEST_GENOME, path / BEST_WEIGHTS)
-    if path.suffix == ".json":
-        if not path.is_file():
-            raise OpenError(f"There is no genome {path}.")
-        return _from_genome(path.stem, path, path.with_suffix(".safetensors"))
+    if Path(source).expanduser().exists() or source.endswith((".json", ".pth", ".safetensors")):
+        return _from_files(source, ema)
     if not timm.is_model(source):
         raise OpenError(f"{source!r} is neither a file or folder nor a network that timm knows.{_nearest_name(source)}")
     return _from_timm(source, source, pretrained="." in source)
@@ -89,29 +77,15 @@ def _nearest_name(source: str) -> str:
     return nearest(source.split(".", 1)[0], timm.list_models())
 
 
-def _from_genome(name: str, genome_file: Path, weights: Path) -> OpenedNetwork:
-    genome = Genome.load(genome_file)
-    trained = weights.is_file()
-    known = read_metadata(weights) if trained else Metadata()
-    if known.fingerprint not in ("", genome.fingerprint):
-        raise OpenError(
-            f"{weights} belongs to another network (genome {known.fingerprint}, not {genome.fingerprint}). Resume the "
-            "search, which trains it again, or take the weights away to have the network without them."
-        )
-    options: dict[str, Any] = {"genome": genome}
-    if known.num_classes is not None:
-        options["num_classes"] = known.num_classes
-    if known.in_chans is not None:
-        options["in_chans"] = known.in_chans
-    model = timm.create_model("gemnet", **options)
-    if trained:
-        state = state_dict_of(load_checkpoint(weights))
-        if wrong := describe_mismatch(model, state):
-            raise OpenError(f"{weights} does not fit {genome_file}: {wrong}.")
-        model.load_state_dict(state)
-    return OpenedNetwork(
-        genome.name or name, model.eval(), _completed(known.replace(genome=genome), model.pretrained_cfg), trained
-    )
+def _from_files(source: str, ema: bool) -> OpenedNetwork:
+    found = find_trained(source, ema)
+    model: Any = found.build()
+    if found.weights is not None:
+        model.load_state_dict(found.state_dict())
+    known = found.metadata
+    named = (known.genome.name if known.genome is not None else known.arch) or Path(source).resolve().stem
+    name = re.sub(r"[^A-Za-z0-9_.-]", "_", named)
+    return OpenedNetwork(name, model.eval(), _completed(known, model.pretrained_cfg), found.weights is not None)
 
 
 def _from_timm(name: str, source: str, pretrained: bool) -> OpenedNetwork:

@@ -7,7 +7,6 @@ and what timm needs to know (classes, input size, mean, std). timm does not chec
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from gemnet.errors import GemnetError, nearest
 from gemnet.genome import Genome
 from gemnet.metadata import Metadata, read_metadata
+from gemnet.strict_json import parse_json
 
 FOLDER = Path(__file__).parent
 
@@ -105,7 +105,7 @@ def image_statistics(weights: object) -> tuple[tuple[float, ...], tuple[float, .
 @lru_cache(maxsize=1)
 def packaged_weights() -> dict[str, PackagedWeights]:
     """All weights in the package by ``<architecture>.<tag>``."""
-    entries: dict[str, dict[str, Any]] = json.loads((FOLDER / "index.json").read_text(encoding="utf-8"))
+    entries: dict[str, dict[str, Any]] = parse_json((FOLDER / "index.json").read_text(encoding="utf-8"))
     for entry in entries.values():
         entry.update({key: tuple(value) for key, value in entry.items() if isinstance(value, list)})
     return {name: PackagedWeights(**entry) for name, entry in entries.items()}
@@ -179,7 +179,7 @@ def verify_folder(folder: Path, fingerprint: str) -> None:
     remedy = "Make or download the folder again."
     if not weights.is_file():
         raise GemnetError(f"{folder} holds no model.safetensors. {remedy}")
-    about = json.loads(config.read_text(encoding="utf-8")).get("gemnet", {}) if config.is_file() else {}
+    about = parse_json(config.read_text(encoding="utf-8")).get("gemnet", {}) if config.is_file() else {}
     if "sha256" in about:
         verify_sha256(weights, about["sha256"], remedy)
     try:

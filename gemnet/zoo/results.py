@@ -17,6 +17,7 @@ import numpy as np
 from gemnet.errors import GemnetError, nearest
 from gemnet.files import write_text
 from gemnet.strict import ConfigError, make
+from gemnet.strict_json import parse_json
 
 CLASSIFICATION, DETECTION = "classification", "detection"
 TASKS = {CLASSIFICATION: "top-1", DETECTION: "box AP"}
@@ -173,7 +174,7 @@ def read_rows(figures: Figures, repository: Path) -> list[dict[str, str]]:
         ) from None
     if path.suffix == ".json":
         try:
-            data = json.loads(text)
+            data = parse_json(text)
         except ValueError as error:
             raise ZooError(f"Log {path}: not JSON ({error}).") from None
         if not isinstance(data, dict):
@@ -229,7 +230,7 @@ def load_results(zoo: Path) -> tuple[Result, ...]:
 
 def _load(path: Path) -> Result:
     try:
-        result = make(Result, json.loads(path.read_text(encoding="utf-8")), "")
+        result = make(Result, parse_json(path.read_text(encoding="utf-8")), "")
     except (OSError, ValueError, ConfigError) as error:
         raise ZooError(f"{path}: {error}") from None
     if result.name != path.stem:

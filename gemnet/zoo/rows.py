@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from gemnet.classification.arrays import ImageArrays
 from gemnet.errors import nearest
 from gemnet.sources import Images, TimmSource, describe
+from gemnet.strict_json import parse_json
 from gemnet.weights import PackagedWeights, find_weights
 from gemnet.zoo.results import (
     CLASSIFICATION,
@@ -152,7 +152,7 @@ def _columns(path: Path) -> list[str]:
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".json":
         try:
-            return list(json.loads(text))
+            return list(parse_json(text))
         except ValueError as error:
             raise ZooError(f"Log {path}: not JSON ({error}).") from None
     return (text.splitlines() or [""])[0].split(",")

@@ -170,7 +170,7 @@ def _runtime(options: argparse.Namespace) -> None:
     from gemnet.deploy.networks import open_network
 
     dynamic = tuple(name for name in options.dynamic.split(",") if name)
-    network = open_network(options.source)
+    network = open_network(options.source, options.ema)
     if options.input_size is not None:
         network = network.at(options.input_size)
     folder = Path(options.out or Path("exported") / f"{network.name}-{options.to}{'-int8' * options.int8}")

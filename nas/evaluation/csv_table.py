@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from gemnet.errors import GemnetError
+from gemnet.strict_json import parse_json
 from nas.evaluation.records import Evaluation, Fidelity, Proposal
 from nas.spaces.base import Candidate
 
@@ -100,7 +101,7 @@ def _evaluation(row: dict[str, str]) -> tuple[Evaluation, str]:
 
     proposal = Proposal(
         number=int(row["number"]),
-        candidate=Candidate.from_json(json.loads(row["candidate"])),
+        candidate=Candidate.from_json(parse_json(row["candidate"])),
         fidelity=Fidelity(
             int(row["epochs"]), int(row["resolution"]) if row["resolution"] else None, float(row["subset"])
         ),

@@ -10,7 +10,6 @@ candidates need; the network that is chosen in the end is measured itself.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -29,6 +28,7 @@ from gemnet.genome import Genome
 from gemnet.machine import limited_threads, processor_name
 from gemnet.network import GEMNet
 from gemnet.strict import at_least
+from gemnet.strict_json import parse_json
 from nas.spaces.base import CandidateBatch
 from nas.spaces.gemnet import GEMNetSpace
 from nas.spaces.limits import Budget, admits
@@ -95,7 +95,7 @@ class LatencyModel:
             LatencyError: the file can't be read.
         """
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
+            data = parse_json(path.read_text(encoding="utf-8"))
             if data.pop("format") != FORMAT:
                 raise ValueError("of another version")
             macs, traffic, passes, constant = map(float, data["prices"])

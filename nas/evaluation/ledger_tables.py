@@ -15,6 +15,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from gemnet.strict_json import parse_json
 from nas.evaluation.records import Evaluation, Fidelity, Proposal
 from nas.evaluation.storage import LedgerError
 from nas.spaces.base import Candidate
@@ -202,7 +203,7 @@ def evaluation_of_row(row: Mapping[str, Any]) -> Evaluation:
         params=row["params"],
         seconds=row["seconds"],
         reason=row["reason"],
-        metrics=json.loads(row["metrics"]),
+        metrics=parse_json(row["metrics"]),
     )
 
 
@@ -210,8 +211,8 @@ def proposal_of_row(row: Mapping[str, Any]) -> Proposal:
     """The proposal in a row."""
     return Proposal(
         number=row["number"],
-        candidate=Candidate.from_json(json.loads(row["candidate"])),
-        fidelity=Fidelity(**json.loads(row["fidelity"])),
+        candidate=Candidate.from_json(parse_json(row["candidate"])),
+        fidelity=Fidelity(**parse_json(row["fidelity"])),
         training_seed=row["training_seed"],
     )
 

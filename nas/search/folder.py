@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from gemnet.errors import GemnetError
 from gemnet.files import write_json
 from gemnet.folder_lock import HOLDER, LOCK, FolderInUseError, FolderLock, Holder
 from gemnet.strict import first_difference
+from gemnet.strict_json import parse_json
 from nas.search.config import SearchConfig, read_config
 
 FORMAT = 1
@@ -195,7 +195,7 @@ def read_identity(path: Path) -> dict[str, Any]:
     """
     file = path / _IDENTITY
     try:
-        data = json.loads(file.read_text(encoding="utf-8"))
+        data = parse_json(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise WorkFolderError(f"There is no search in {path} ({_IDENTITY} is missing). Check the path.") from None
     except (OSError, ValueError) as error:

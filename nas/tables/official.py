@@ -11,7 +11,6 @@ from __future__ import annotations
 import base64
 import binascii
 import bz2
-import json
 import math
 import pickle
 import struct
@@ -26,6 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import torch
 
+from gemnet.strict_json import parse_json
 from nas.spaces.base import SpaceError
 from nas.spaces.nasbench101 import VOCABULARY as VOCABULARY_101
 from nas.spaces.nasbench101 import cell_from_spec
@@ -174,7 +174,7 @@ def nasbench101_records(source: Path) -> Iterator[Record]:
     with source.open("rb") as file:
         for number, record in enumerate(_tfrecords(file, source)):
             try:
-                name, epochs, adjacency, operations, metrics = json.loads(record)
+                name, epochs, adjacency, operations, metrics = parse_json(record)
                 message = _message(base64.b64decode(metrics, validate=True))
                 final = _message(message[1][2])
                 if name not in cells:

@@ -11,7 +11,6 @@ Three forms of the graph are understood, by the columns that hold it:
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 from collections.abc import Mapping
@@ -26,6 +25,7 @@ from numpy.typing import NDArray
 
 from gemnet.cell_graph import FIRST_OP_CODE, INPUT_CODE, OUTPUT_CODE, CellGraph, GraphBatch
 from gemnet.errors import GraphError, nearest
+from gemnet.strict_json import JsonError, parse_json
 from nas.spaces.base import CandidateBatch, SearchSpace, SpaceError
 from nas.spaces.nasbench101 import MAX_EDGES, MAX_VERTICES, NASBench101
 from nas.spaces.nasbench101 import VOCABULARY as VOCABULARY_101
@@ -219,8 +219,8 @@ def _own(name: str, texts: NDArray) -> CandidateBatch:
     cells = []
     for row, text in enumerate(texts):
         try:
-            cells.append(CellGraph.from_json(json.loads(text) if isinstance(text, str | bytes) else text))
-        except (GraphError, json.JSONDecodeError) as error:
+            cells.append(CellGraph.from_json(parse_json(text) if isinstance(text, str | bytes) else text))
+        except (GraphError, JsonError) as error:
             raise TableError(f"Row {row} of table {name!r}, column 'graph': {error}") from None
     vocabulary = sorted({op for cell in cells for op in cell.ops})
     return CandidateBatch(GraphBatch.from_graphs(cells, vocabulary), np.zeros((len(cells), 0), dtype=np.int16))

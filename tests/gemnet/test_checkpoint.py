@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import pickle
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import nn
 
 from gemnet.checkpoint import (
     CheckpointError,
+    aligned,
     describe_mismatch,
     guard_mmengine,
     load_checkpoint,
@@ -161,3 +163,106 @@ def test_other_schemes_run_nothing_either(scheme: str, tmp_path: Path, monkeypat
     with pytest.raises(CheckpointError, match=r"bad\.pth: refused"):
         CheckpointLoader.load_checkpoint(scheme)
     assert not target.exists()
+
+
+def network() -> nn.Module:
+    return nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
+
+
+@pytest.mark.parametrize(
+    ("pack", "ema"),
+    [
+        (lambda own, _: own, False),
+        (lambda own, _: {f"_orig_mod.{key}": value for key, value in own.items()}, False),
+        (lambda own, _: {"state_dict": {f"module._orig_mod.{key}": value for key, value in own.items()}}, False),
+        (lambda own, _: {"state_dict": {f"_orig_mod.module.{key}": value for key, value in own.items()}}, False),
+        (lambda own, _: {"model": {f"module.{key}": value for key, value in own.items()}}, False),
+        (lambda own, _: {"model_state_dict": {f"net.{key}": value for key, value in own.items()}}, False),
+        (lambda own, _: {"state_dict": {f"model.{key}": value for key, value in own.items()}, "epoch": 3}, False),
+        (lambda own, other: {"state_dict": own, "state_dict_ema": other, "args": Namespace(lr=0.1)}, False),
+        (lambda own, other: {"state_dict": other, "state_dict_ema": own, "args": Namespace(lr=0.1)}, True),
+        (lambda own, other: {"model": other, "model_ema": {f"module.{key}": v for key, v in own.items()}}, True),
+        (lambda own, other: {"state_dict": own, "ema_state_dict": other}, True),
+    ],
+)
+def test_weights_are_found_in_the_usual_forms(pack: Any, ema: bool, tmp_path: Path) -> None:
+    model, other = network(), network()
+    torch.save(pack(model.state_dict(), other.state_dict()), tmp_path / "w.pth")
+    weights = aligned(state_dict_of(load_checkpoint(tmp_path / "w.pth"), ema), model.state_dict())
+    assert describe_mismatch(model, weights) == ""
+    assert all(torch.equal(weights[key], value) for key, value in model.state_dict().items())
+
+
+def test_weights_of_a_bare_network_fit_the_wrapped_one() -> None:
+    wrapped = nn.Module()
+    wrapped.network = network()
+    weights = aligned(network().state_dict(), wrapped.state_dict())
+    assert describe_mismatch(wrapped, weights) == ""
+
+
+def test_an_average_that_is_not_there_is_no_other_weights(tmp_path: Path) -> None:
+    torch.save({"state_dict": network().state_dict()}, tmp_path / "w.pth")
+    with pytest.raises(CheckpointError, match="no moving average"):
+        state_dict_of(load_checkpoint(tmp_path / "w.pth"), ema=True)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\x80",
+        b"PK\x03\x04",
+        b"\x80\x02Ubroken",
+        b"hello\n" * 99,
+        b"\x80\x04N.",
+        b"(",
+        bytes(64),
+    ],
+)
+@pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
+def test_files_that_are_no_checkpoints_end_in_one_message(content: bytes, name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(CheckpointError) as caught:
+        load_checkpoint(tmp_path / name)
+    assert "weights_only" not in str(caught.value)
+
+
+def test_truncated_and_altered_checkpoints_end_in_one_message(tmp_path: Path) -> None:
+    torch.save({"state_dict": network().state_dict()}, tmp_path / "whole.pth")
+    whole = (tmp_path / "whole.pth").read_bytes()
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        data = bytearray(whole[: int(rng.integers(1, len(whole)))] if rng.random() < 0.3 else whole)
+        for place in rng.integers(0, len(data), int(rng.integers(1, 8))):
+            data[place] = rng.integers(256)
+        (tmp_path / "w.pth").write_bytes(data)
+        with contextlib.suppress(CheckpointError):
+            describe_mismatch(network(), state_dict_of(load_checkpoint(tmp_path / "w.pth")))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        torch.zeros(1).expand(10**12),
+        torch.sparse_coo_tensor(torch.zeros(1, 1, dtype=torch.int64), torch.ones(1), (10**12,)),
+        torch.empty(10**9, device="meta"),
+    ],
+    ids=["expanded", "sparse", "meta"],
+)
+def test_tensors_that_stand_for_more_than_their_file_are_refused(value: torch.Tensor, tmp_path: Path) -> None:
+    torch.save({"state_dict": {"0.weight": value}}, tmp_path / "w.pth")
+    with pytest.raises(CheckpointError, match=r"no plain tensor|can't be read"):
+        state_dict_of(load_checkpoint(tmp_path / "w.pth"))
+
+
+def test_keys_and_values_of_other_types_are_left_out(tmp_path: Path) -> None:
+    odd = {"state_dict": {1: torch.zeros(2), "text": "x", "0.bias": torch.zeros(2), ("a",): None}, "meta": [1]}
+    torch.save(odd, tmp_path / "w.pth")
+    assert list(state_dict_of(load_checkpoint(tmp_path / "w.pth"))) == ["0.bias"]
+
+
+def test_torchscript_is_refused_without_advice(tmp_path: Path) -> None:
+    torch.jit.trace(network().eval(), torch.zeros(1, 3)).save(str(tmp_path / "w.pth"))
+    with pytest.raises(CheckpointError) as caught:
+        load_checkpoint(tmp_path / "w.pth")
+    assert "weights_only=False" not in str(caught.value)

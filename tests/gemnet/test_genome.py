@@ -19,6 +19,7 @@ from gemnet.classics import chain, mobilenetv2, nasbench201, resnet
 from gemnet.errors import GemnetError, GenomeError
 from gemnet.genome import CellSpec, Genome, LayerSpec, StageSpec
 from gemnet.macs import macs
+from gemnet.network import GEMNet
 from gemnet.templates import template
 
 
@@ -236,3 +237,16 @@ def test_mixed_stages_have_their_own_cells() -> None:
         ("b", 8, 16, 2),
         ("a", 16, 16, 1),
     ]
+
+
+def test_a_genome_that_stands_for_more_than_a_machine_is_not_built() -> None:
+    data = gemnet.genome_for("gemnet_c").to_dict()
+    for stage in data["stages"]:
+        stage.update({"width": 4096, "depth": 64})
+    with pytest.raises(GenomeError, match=r"would have 17,171,785,608 parameters"):
+        GEMNet(Genome.from_dict(data))
+    pixels = gemnet.genome_for("gemnet_c").replace(input_size=4096).to_dict()
+    for stage in pixels["stages"]:
+        stage.update({"width": 256, "depth": 64, "stride": 1})
+    with pytest.raises(GenomeError, match=r"values to read and write for one image of 4096 pixels"):
+        GEMNet(Genome.from_dict(pixels))

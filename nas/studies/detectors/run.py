@@ -26,6 +26,7 @@ from gemnet.detection.backbone import GEMNet
 from gemnet.files import write_json
 from gemnet.machine import HUGE_PAGES
 from gemnet.strict import first_difference
+from gemnet.strict_json import parse_json
 from gemnet.training.runner import find_runner_config, latest_checkpoint, load_runner_config
 from nas.executors.monitor import Monitor
 from nas.executors.options import crew
@@ -188,7 +189,7 @@ def _claim(job: Job) -> None:
     digest = hashlib.sha256(config.pretty_text.encode()).hexdigest()[:16]
     wanted = json.loads(json.dumps({"config": job.file.name, **job.options, "config's contents": digest}))
     if note.is_file():
-        found = json.loads(note.read_text(encoding="utf-8"))
+        found = parse_json(note.read_text(encoding="utf-8"))
         difference = first_difference(found, wanted)
         if difference:
             where, before, now = difference
@@ -330,7 +331,7 @@ def _costs(jobs: Sequence[Job], folder: ComparisonFolder, monitor: Monitor) -> d
             checkpoint = latest_checkpoint(job.folder)
             assert checkpoint is not None  # its figures are there
             write_json(note, vars(measure_costs(config, checkpoint)))
-        found[key] = Costs(**json.loads(note.read_text(encoding="utf-8")))
+        found[key] = Costs(**parse_json(note.read_text(encoding="utf-8")))
     return found
 
 
@@ -339,13 +340,13 @@ def curves(job: Job) -> Iterator[tuple[int, Mapping[str, float]]]:
     seen: dict[tuple[int, bool], Mapping[str, float]] = {}
     for file in sorted(job.folder.glob("*/vis_data/scalars.json")):  # one a start of the training
         for line in file.read_text(encoding="utf-8").splitlines():
-            figures = json.loads(line)
+            figures = parse_json(line)
             seen[int(figures["step"]), "loss" in figures] = figures
     yield from ((step, figures) for (step, _), figures in sorted(seen.items(), key=lambda item: item[0]))
 
 
 def _read(path: Path) -> Mapping[str, float]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return parse_json(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def _summary(figures: Mapping[str, float]) -> str:

@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table as TextTable
 
 from gemnet.files import write_csv
+from gemnet.strict_json import parse_json
 from nas.evaluation.tabular import TabularEvaluator
 from nas.strategies import check_options, make_strategy
 from nas.studies.statistics import mean_interval, paired_difference
@@ -196,7 +197,7 @@ def summarise(
 
 def label(row: Row) -> str:
     """Name of a strategy with its options, for tables and plots."""
-    options = json.loads(row["options"])
+    options = parse_json(row["options"])
     return row["strategy"] + ("" if not options else " " + " ".join(f"{k}={v}" for k, v in options.items()))
 
 

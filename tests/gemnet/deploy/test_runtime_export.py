@@ -21,8 +21,9 @@ from gemnet.deploy import deploy, onnx_form
 from gemnet.deploy.export import TOLERANCE, Exported, ExportError, check_request, export_for_runtime, for_inference
 from gemnet.deploy.formats import FORMATS
 from gemnet.deploy.images import ImagesError, Labelled, photographs, prepared, split_labelled
-from gemnet.deploy.networks import OpenedNetwork, OpenError, open_network
+from gemnet.deploy.networks import OpenedNetwork, open_network
 from gemnet.deploy.packages import MissingPackageError, require
+from gemnet.errors import GemnetError
 from gemnet.genome import template
 from gemnet.metadata import Metadata
 from gemnet.network import GEMNet
@@ -237,16 +238,14 @@ def test_a_package_that_is_missing_is_named_with_its_extra(monkeypatch) -> None:
     assert {"onnx", "openvino", "torch-export", "litert"} == set(FORMATS)
 
 
-@pytest.mark.parametrize(
-    ("source", "said"), [("gemnet_z", "Did you mean 'gemnet_"), ("nowhere.json", "no genome nowhere.json")]
-)
+@pytest.mark.parametrize(("source", "said"), [("gemnet_z", "Did you mean 'gemnet_"), ("nowhere.json", "nowhere.json")])
 def test_a_network_that_does_not_exist_is_named(source: str, said: str) -> None:
-    with pytest.raises(OpenError, match=said):
+    with pytest.raises(GemnetError, match=said):
         open_network(source)
 
 
 def test_a_folder_without_a_finished_search_says_so(tmp_path: Path) -> None:
-    with pytest.raises(OpenError, match=r"no best\.json"):
+    with pytest.raises(GemnetError, match=r"no best\.json"):
         open_network(str(tmp_path))
 
 

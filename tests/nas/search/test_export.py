@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,11 +18,12 @@ from gemnet.classics import inverted_residual
 from gemnet.fitting import BaselineError
 from gemnet.genome import CellSpec, Genome, LayerSpec, StageSpec
 from gemnet.macs import macs
+from gemnet.metadata import Metadata, save_weights
 from nas.commands.export import main
 from nas.evaluation.ledger import Ledger
 from nas.evaluation.records import Evaluation, Fidelity, Proposal
 from nas.search.config import read_config
-from nas.search.export import ExportError, resized
+from nas.search.export import ExportError, export, resized
 from nas.search.folder import open_work_folder
 from nas.spaces.base import Candidate
 
@@ -117,3 +121,64 @@ def test_the_command_writes_a_genome_that_timm_builds(tmp_path: Path, capsys: py
     assert Genome.load(target).name == "small"
     assert timm.create_model("gemnet", genome=target).num_classes == 10
     assert main([str(tmp_path / "none.json"), "--name", "small", *size, "--genome", str(target)]) == 2
+
+
+ATTACKS = (
+    'x"""\nimport pathlib\npathlib.Path("sprung").touch()\n"""',
+    "C:\\Users\\new\\x",
+    "{name}{0}%s$(touch sprung)`touch sprung`",
+    "\x1b[2J\nerror: forged",
+    "'); open('sprung', 'w'); ('",
+)
+
+
+@pytest.mark.parametrize("text", ATTACKS)
+def test_nothing_from_a_file_becomes_source_text_or_moves_the_cursor(
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    genome = gemnet.genome_for("gemnet_a_cifar").replace(name=text, origin=text)
+    genome.save(tmp_path / "best.json")
+    model = timm.create_model("gemnet", genome=genome)
+    about = Metadata(genome=genome, mean=(0.1,) * 3, std=(1.0,) * 3, classes=(text,) * 10, notes={"accuracy": text})
+    save_weights(tmp_path / "best.safetensors", model.state_dict(), about)
+    number = ATTACKS.index(text)
+    assert main([str(tmp_path), "--name", f"attacked{number}", "--out", "own"]) == 0
+    said = capsys.readouterr().out
+    assert "\x1b" not in said
+    assert not any(line.startswith("error: forged") for line in said.splitlines())
+    for file in (tmp_path / "own").glob("*.py"):
+        assert text.strip("{}") not in file.read_text()
+        assert "sprung" not in file.read_text()
+    command = f"import attacked{number} as m, timm; assert m.CLASSES[0] == {text!r}; timm.create_model(m.__name__)"
+    run = subprocess.run(
+        [sys.executable, "-c", command],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path / "own"), *sys.path])},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    assert not list(tmp_path.rglob("sprung"))
+
+
+@pytest.mark.parametrize("name", ["class", "json", "timm", "3net", "_x", "a" * 300, "a.b", "a/b", "", "gemnet_b"])
+def test_names_that_python_timm_or_a_folder_can_not_take_are_refused(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "found.json"
+    gemnet.genome_for("gemnet_a_cifar").save(source)
+    assert main([str(source), "--name", name, "--out", str(tmp_path / "own")]) == 2
+    assert "name" in capsys.readouterr().err
+    assert not (tmp_path / "own").exists()
+
+
+def test_the_backbone_of_a_detector_starts_from_the_weights_beside_it(tmp_path: Path) -> None:
+    config = pytest.importorskip("mmengine.config")
+    genome = gemnet.genome_for("gemnet_a_cifar")
+    genome.save(tmp_path / "best.json")
+    model = timm.create_model("gemnet", genome=genome)
+    save_weights(tmp_path / "best.safetensors", model.state_dict(), Metadata(genome=genome))
+    made = export(tmp_path, "beside", tmp_path / 'it\'s "odd"')
+    backbone = config.Config.fromfile(str(made.detector)).model.backbone
+    assert backbone.init_cfg == str(made.weights)
+    assert backbone.arch == "beside"
