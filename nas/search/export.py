@@ -96,6 +96,7 @@ DETECTOR = '''"""{name} as the backbone of a detector: put this file into a conf
 Run it with this folder on PYTHONPATH, so that the name is known.
 """
 
+import importlib.util
 import os
 
 custom_imports = dict(imports=["gemnet.detection", "{name}"], allow_failed_imports=False)
@@ -123,7 +124,7 @@ LIBRARIES = (
     "mmcv",
     "mmdet",
 )
-BESIDE = 'os.path.join(os.path.dirname(os.path.abspath(__file__)), "{name}.safetensors")'
+BESIDE = 'os.path.join(os.path.dirname(importlib.util.find_spec("{name}").origin), "{name}.safetensors")'
 
 
 def export(source: str | os.PathLike[str], name: str, folder: Path, ema: bool = False) -> Export:

@@ -172,13 +172,16 @@ def test_names_that_python_timm_or_a_folder_can_not_take_are_refused(
     assert not (tmp_path / "own").exists()
 
 
-def test_the_backbone_of_a_detector_starts_from_the_weights_beside_it(tmp_path: Path) -> None:
+def test_the_backbone_of_a_detector_starts_from_the_weights_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = pytest.importorskip("mmengine.config")
     genome = gemnet.genome_for("gemnet_a_cifar")
     genome.save(tmp_path / "best.json")
     model = timm.create_model("gemnet", genome=genome)
     save_weights(tmp_path / "best.safetensors", model.state_dict(), Metadata(genome=genome))
     made = export(tmp_path, "beside", tmp_path / 'it\'s "odd"')
+    monkeypatch.syspath_prepend(str(made.module.parent))
     backbone = config.Config.fromfile(str(made.detector)).model.backbone
     assert backbone.init_cfg == str(made.weights)
     assert backbone.arch == "beside"
