@@ -24,9 +24,9 @@ from gemnet.deploy.images import ImagesError, Labelled, photographs, prepared, s
 from gemnet.deploy.networks import OpenedNetwork, open_network
 from gemnet.deploy.packages import MissingPackageError, require
 from gemnet.errors import GemnetError
-from gemnet.genome import template
 from gemnet.metadata import Metadata
 from gemnet.network import GEMNet
+from gemnet.templates import template
 from nas.commands.export import main
 
 onnx = pytest.importorskip("onnx", reason="pip install 'gemnet[export]'")
