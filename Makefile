@@ -1,6 +1,6 @@
 # The two commands: `make search` (images to backbone in minutes) and `make test`.
-SUPPORTED := import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))
-PYTHON ?= $(shell for p in python3.11 python3.12 python3.10 python3; do \
+SUPPORTED := import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 15))
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.10 python3.13 python3.14 python3; do \
 	$$p -c "$(SUPPORTED)" 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -9,6 +9,7 @@ WORK_DIR ?= work_dirs/default
 .PHONY: search test test-slow lint docs setup clean-venv
 
 search: $(VENV)/.core
+	@$(BIN)/python -c "import sys; sys.version_info >= (3, 13) and print('On this Python without GraKeL (its kernels as guides) and MMDetection: they have no wheels for it.')"
 	$(BIN)/python tools/search.py --work-dir $(WORK_DIR) $(if $(wildcard $(WORK_DIR)/search.json),--resume)
 
 test: $(VENV)/.dev
@@ -26,7 +27,7 @@ docs: $(VENV)/.dev
 setup: $(VENV)/.dev
 
 $(BIN)/python:
-	@test -n "$(PYTHON)" || { echo "GEMNet needs Python 3.10, 3.11 or 3.12; none was found. Name one: make search PYTHON=/path/to/python3.11"; exit 2; }
+	@test -n "$(PYTHON)" || { echo "GEMNet needs Python 3.10 to 3.14; none was found. Name one: make search PYTHON=/path/to/python3.11"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.core: $(BIN)/python pyproject.toml

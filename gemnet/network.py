@@ -143,6 +143,17 @@ class GEMNet(nn.Module):
         for module in self.modules():
             _init_module(module)
 
+    def __prepare_scriptable__(self) -> None:
+        """What `torch.jit.script` calls first.
+
+        Raises:
+            GemnetError: always.
+        """
+        raise GemnetError(
+            "torch.jit.script can't compile a GEMNet: its cells follow graphs that are data. Use torch.jit.trace, "
+            "torch.compile or torch.export (`tools/export.py --to torch-export`)."
+        )
+
     @torch.jit.ignore
     def no_weight_decay(self) -> set[str]:
         """Names of the parameters that decay would bias: the edges' weights."""

@@ -23,6 +23,7 @@ input; a node whose result drowns in a sum of thirty counts little.
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from collections.abc import Collection
 from functools import lru_cache
@@ -204,6 +205,21 @@ class PlainWL:
         return (features @ features.T).toarray()
 
 
+def _grakel(name: str) -> Any:
+    """GraKeL, imported late: that is slow, and the other guides don't need it; from Python 3.13 on it has no wheels.
+
+    Raises:
+        GuideError: it is not installed.
+    """
+    try:
+        return importlib.import_module("grakel")
+    except ImportError as error:
+        raise GuideError(
+            f"The guide {name!r} is a kernel of GraKeL, which is not installed ({error}). Use 'graded_wl', or install "
+            "grakel with Python 3.10 to 3.12."
+        ) from None
+
+
 class GraKeLKernel:
     """A kernel of the GraKeL library (Siglidis et al., JMLR 2020), normalised.
 
@@ -213,13 +229,13 @@ class GraKeLKernel:
     """
 
     def __init__(self, name: str, iterations: int = 2) -> None:
+        _grakel(name)  # a guide that can't be had is said before anything is trained
         self.name = name
         self.iterations = iterations
 
     def features(self, graphs: GraphBatch) -> NDArray[np.object_]:
         """The graphs as GraKeL reads them."""
-        import grakel  # here, since its import is slow and the other guides don't need it
-
+        grakel = _grakel(self.name)
         # Numbers for labels, and an entry for every node, since some kernels need both.
         code = {label: k for k, label in enumerate((INPUT, OUTPUT, *graphs.vocabulary))}
         packed = np.empty(len(graphs), dtype=np.object_)
@@ -231,8 +247,7 @@ class GraKeLKernel:
 
     def gram(self, features: NDArray[np.object_]) -> Floats:
         """The kernel's normalised Gram matrix; float32 (n, n)."""
-        import grakel
-
+        grakel = _grakel(self.name)
         class_name, arguments = _GRAKEL[self.name]
         if class_name.startswith("WeisfeilerLehman"):
             arguments = arguments | {"n_iter": max(self.iterations, 1)}

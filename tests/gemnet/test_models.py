@@ -174,3 +174,12 @@ def test_importing_gemnet_leaves_mmengine_alone() -> None:
     code = "import gemnet, sys; print([name for name in ('mmengine', 'mmcv', 'mmdet', 'nas') if name in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert found.strip() == "[]"
+
+
+def test_scripting_is_refused_in_one_line_and_tracing_works() -> None:
+    model = timm.create_model("gemnet_a_cifar").eval()
+    with pytest.raises(GemnetError, match=r"torch\.jit\.script can't compile a GEMNet"):
+        torch.jit.script(model)
+    x = torch.randn(1, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(torch.jit.trace(model, x)(x), model(x))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
 from gemnet.cell_graph import CellGraph, GraphBatch
-from nas.encoder.guide import GuideError, guide_names, make_guide
+from nas.encoder.guide import _GRAKEL, GuideError, guide_names, make_guide
 from nas.graphs.wl import wl_kernel
 from nas.spaces.dag import edit, sample_dags
 
@@ -104,3 +106,13 @@ def test_graded_wl_weighs_what_feeds_the_output_more_than_what_drowns_in_a_sum()
 def test_an_unknown_guide_is_named_with_the_nearest() -> None:
     with pytest.raises(GuideError, match="'graded_wl'"):
         make_guide("graded_lw")
+
+
+def test_without_grakel_its_guides_are_refused_by_name_and_the_others_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "grakel", None)
+    for name in guide_names():
+        if name in _GRAKEL:
+            with pytest.raises(GuideError, match=f"{name!r} is a kernel of GraKeL, which is not installed"):
+                make_guide(name)
+        else:
+            make_guide(name)
