@@ -6,8 +6,9 @@ A node aggregates what it reads and applies its operation. Depthwise convolution
 cell strides or changes width without an expansion, a node that reads nothing but the cell's input does so itself;
 everything else that reads the input reads one shared *adapted* input (2x2 average pool, then ``conv1x1_bn`` where the
 width changes). `none` is the absence of a node, and nodes that can't reach the output are not built. A node left with
-nothing to read reads zeros. Means and sums of identities are means and sums of what those read: whoever reads an
-identity reads that, each with its share, and the identity is not run.
+nothing to read reads zeros. Every window pads its own input with zeros; an average pool counts none of them. Means and
+sums of identities are means and sums of what those read: whoever reads an identity reads that, each with its share, and
+the identity is not run.
 """
 
 from __future__ import annotations

@@ -292,7 +292,8 @@ class CostModel:
 
         passing = where(operation.is_identity for operation in self._operations)
         windows = where(operation.collapse == "window" for operation in self._operations)
-        may = where(operation.collapse == "any" for operation in self._operations).any(axis=1)
+        collapsing = where(operation.collapse == "any" for operation in self._operations)
+        may: NDArray[np.bool_] = np.asarray(collapsing.any(axis=1), dtype=np.bool_)
         may |= self._linear_around | ~where(not operation.is_identity for operation in self._operations).any(axis=1)
         rows = np.flatnonzero(~may & (windows.sum(axis=1) > 1))
         # Windows are added where they read the same and are read by the same, identities read past.

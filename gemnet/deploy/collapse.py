@@ -143,7 +143,7 @@ class Collapse:
             return form
         if isinstance(part, nn.Conv2d):
             return self._linear(_map_of(part), None if part.bias is None else part.bias.detach().double(), form)
-        if isinstance(part, nn.BatchNorm2d):
+        if isinstance(part, nn.BatchNorm2d | nn.SyncBatchNorm):
             return self._linear(*_folded(part), form)
         if isinstance(part, Layer) and part.kind in ("conv", "bn"):
             return self._linear(LinearMap.of_layer(part), _UNKNOWN if part.kind == "bn" else None, form)
@@ -254,7 +254,7 @@ def _map_of(conv: nn.Conv2d) -> LinearMap:
     return LinearMap.of_convolution(conv)
 
 
-def _folded(norm: nn.BatchNorm2d) -> tuple[LinearMap, Tensor]:
+def _folded(norm: nn.BatchNorm2d | nn.SyncBatchNorm) -> tuple[LinearMap, Tensor]:
     if norm.running_mean is None or norm.running_var is None:
         raise DeployError("a norm keeps no statistics and can't be folded; build it with track_running_stats=True.")
     factors = (norm.running_var.double() + norm.eps).rsqrt()

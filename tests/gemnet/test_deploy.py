@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
+
 import numpy as np
 import pytest
+import timm
 import torch
 from random_genomes import random_genome
 from torch import nn
 
 import gemnet
-from gemnet.classics import chain
+from gemnet.classics import NASBENCH201_OPERATIONS, chain, mobileone, nasbench201, repvgg
+from gemnet.deploy import DeployError
 from gemnet.genome import CellSpec, Genome, LayerSpec, StageSpec
 from gemnet.network import GEMNet
+from nas.spaces.gemnet import GEMNetSpace
 
 
 def with_random_norms(model: nn.Module, seed: int) -> nn.Module:
@@ -37,6 +43,13 @@ def error(model: nn.Module, deployed: nn.Module, images: torch.Tensor) -> float:
     return max(float((one - other).abs().max() / one.abs().max().clamp_min(1e-6)) for one, other in pairs)
 
 
+def check(model: nn.Module, images: torch.Tensor) -> nn.Module:
+    """Deploys the model, and compares."""
+    deployed = gemnet.deploy(model)
+    assert error(model, deployed, images) < 1e-4
+    return deployed
+
+
 @pytest.mark.parametrize("seed", range(50))
 def test_random_genomes_compute_the_same_when_deployed(seed: int) -> None:
     genome = random_genome(np.random.default_rng(seed))
@@ -55,3 +68,111 @@ def test_patches_and_groups_compute_the_same_when_deployed_without_a_pad_of_thei
     deployed = gemnet.deploy(model)
     assert not any(isinstance(module, nn.ZeroPad2d) for module in deployed.modules())
     assert error(model, deployed, torch.randn(2, 3, size, size + 3)) < 1e-4
+
+
+SPACES = {
+    "as it comes": {},
+    "all that is linear": {
+        "vocabulary": ["dw3x3_bn", "dw5x5_bn", "dw3x3d2_bn", "conv1x1_bn", "conv3x3_bn", "bn", "avg_pool_3x3", "relu"]
+    },
+    "grouped, patches, identities": {
+        "vocabulary": ["conv3x3w8_bn", "conv2x2_bn", "dw3x3_bn", "conv1x1_bn_act", "max_pool_3x3", "identity"],
+        "choices": {"residual": ["identity", "pool_conv1x1_bn"]},
+    },
+}
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_candidates_of_the_gemnet_space_compute_the_same_when_deployed(name: str) -> None:
+    layout = {"stage_widths": [8, 12], "stage_depths": [2, 1], "stage_strides": [1, 2], "head_width": 16}
+    space = GEMNetSpace(max_nodes=10, **layout, **SPACES[name])
+    batch = space.sample(50, np.random.default_rng(0))
+    for row in range(len(batch)):
+        genome = space.genome(space.unpack(batch, row))
+        size = 15 + row % 3  # odd and even
+        check(with_random_norms(GEMNet(genome), row), torch.randn(1, 3, size, size + 4))
+
+
+def test_cells_of_nas_bench_201_compute_the_same_when_deployed() -> None:
+    rng = np.random.default_rng(0)
+    for seed in range(50):
+        ops = rng.choice(list(NASBENCH201_OPERATIONS), 6)
+        arch = "|{}~0|+|{}~0|{}~1|+|{}~0|{}~1|{}~2|".format(*ops)
+        check(with_random_norms(GEMNet(nasbench201(arch, 4, 1)), seed), torch.randn(1, 3, 17 + seed % 2, 20))
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_dilated_networks_compute_the_same_when_deployed(seed: int) -> None:
+    genome = random_genome(np.random.default_rng(seed))
+    least = int(np.prod([layer.stride for layer in genome.stem]))
+    model = with_random_norms(GEMNet(genome, output_stride=least), seed)
+    check(model, torch.randn(1, 3, genome.input_size, genome.input_size + 3))
+
+
+@pytest.mark.parametrize("genome", [repvgg, mobileone])
+def test_branches_of_a_block_become_one_convolution(genome: Callable[..., Genome]) -> None:
+    model = with_random_norms(GEMNet(genome(input_size=32)), 0)
+    deployed = check(model, torch.randn(1, 3, 32, 39))
+    for block in (block for stage in deployed.stages for block in stage):
+        kinds = [step.layer.kind for step in block.instructions]
+        assert "sum" not in kinds
+        assert kinds.count("conv") <= 2  # MobileOne's: depthwise, then pointwise
+
+
+def test_published_weights_keep_timms_contract_and_their_logits_when_deployed() -> None:
+    model = timm.create_model("gemnet_a_cifar.cifar10", pretrained=True).eval()
+    deployed = check(model, torch.randn(2, 3, 32, 32))
+    assert deployed.pretrained_cfg == model.pretrained_cfg
+    assert deployed.num_classes == 10
+    images = torch.randn(1, 3, 32, 32)
+    with torch.no_grad():
+        features = deployed.forward_features(images)
+        torch.testing.assert_close(deployed.forward_head(features), deployed(images))
+        last, levels = deployed.forward_intermediates(images)
+    assert [level.shape[1] for level in levels] == [info["num_chs"] for info in model.feature_info]
+    torch.testing.assert_close(last, features)
+    deployed.reset_classifier(3)
+    assert deployed(images).shape == (1, 3)
+
+
+def test_feature_pyramids_compute_the_same_when_deployed() -> None:
+    model = timm.create_model("gemnet_a", features_only=True, out_indices=(0, 2))
+    deployed = check(with_random_norms(model, 0), torch.randn(1, 3, 65, 97))
+    assert deployed.feature_info.channels() == model.feature_info.channels()
+
+
+def test_deployed_networks_can_be_exported_with_an_open_batch() -> None:
+    deployed = gemnet.deploy(GEMNet(gemnet.genome_for("gemnet_a_cifar")))
+    batch = ({0: torch.export.Dim("batch", max=64)},)
+    program = torch.export.export(deployed, (torch.randn(2, 3, 33, 42),), dynamic_shapes=batch)
+    images = torch.randn(3, 3, 33, 42)
+    torch.testing.assert_close(program.module()(images), deployed(images), rtol=1e-4, atol=1e-5)
+
+
+def test_deploying_changes_nothing_in_the_model_and_twice_is_once() -> None:
+    model = GEMNet(gemnet.genome_for("gemnet_a_cifar"))
+    before = copy.deepcopy(model.state_dict())
+    deployed = gemnet.deploy(model)
+    assert model.training
+    assert not deployed.training
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name])
+    check(deployed, torch.randn(1, 3, 32, 32))
+
+
+def test_half_precision_is_kept() -> None:
+    deployed = gemnet.deploy(GEMNet(gemnet.genome_for("gemnet_a_cifar")).to(torch.bfloat16))
+    assert {weight.dtype for weight in deployed.parameters()} == {torch.bfloat16}
+
+
+def test_what_cannot_be_folded_is_named() -> None:
+    model = GEMNet(gemnet.genome_for("gemnet_a_cifar"))
+    model.stages[1][0].project.bn = nn.GroupNorm(2, model.stages[1][0].project.bn.num_features)
+    with pytest.raises(DeployError, match=r"stages\.1\.0.*GroupNorm"):
+        gemnet.deploy(model)
+    with pytest.raises(DeployError, match="ResNet"):
+        gemnet.deploy(timm.create_model("resnet18"))
+    model = GEMNet(gemnet.genome_for("gemnet_a_cifar"))
+    model.stem[0].bn = nn.BatchNorm2d(8, track_running_stats=False)
+    with pytest.raises(DeployError, match=r"stem\.0.*track_running_stats"):
+        gemnet.deploy(model)
