@@ -127,7 +127,7 @@ def _scan(folder: Path) -> tuple[tuple[str, ...], list[os.DirEntry[str]], list[i
     labels: list[int] = []
     others: list[str] = []
     for label, subfolder in enumerate(subfolders):
-        entries = sorted(_walk(subfolder), key=lambda entry: entry.path)
+        entries = sorted(files_below(subfolder), key=lambda entry: entry.path)
         images = [entry for entry in entries if _ending(entry.name) in image_extensions()]
         others += [entry.path for entry in entries if _ending(entry.name) not in image_extensions()]
         if not images:
@@ -153,7 +153,7 @@ def _ending(name: str) -> str:
     return os.path.splitext(name)[1].lower()
 
 
-def _walk(folder: str | os.PathLike[str], above: tuple[tuple[int, int], ...] = ()) -> Iterator[os.DirEntry[str]]:
+def files_below(folder: str | os.PathLike[str], above: tuple[tuple[int, int], ...] = ()) -> Iterator[os.DirEntry[str]]:
     """All files below a folder but hidden ones. Directory entries know their kind: no extra look at each file."""
     try:
         status = os.stat(folder)
@@ -165,7 +165,7 @@ def _walk(folder: str | os.PathLike[str], above: tuple[tuple[int, int], ...] = (
                 if entry.name.startswith("."):
                     continue
                 if entry.is_dir():
-                    yield from _walk(entry.path, (*above, here))
+                    yield from files_below(entry.path, (*above, here))
                 elif entry.is_file():
                     yield entry
     except OSError as error:

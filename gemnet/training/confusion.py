@@ -11,6 +11,8 @@ from rich.table import Table
 from rich.text import Text
 from sklearn.metrics import confusion_matrix
 
+from gemnet.quoting import printable
+
 SHOWN_CLASSES = 100
 """Classes listed one by one, at most."""
 
@@ -78,17 +80,18 @@ class Confusion:
             rows = sorted(rows, key=lambda k: recall[k])[:SHOWN_CLASSES]
         for k in rows:
             shares = ("-" if np.isnan(value) else f"{value:.1f}" for value in (self.recall[k], self.precision[k]))
-            table.add_row(Text(self.classes[k]), f"{self.counts[k]}", *shares)
+            table.add_row(Text(printable(self.classes[k])), f"{self.counts[k]}", *shares)
         return table
 
     def matrix_table(self) -> Table:
-        """The matrix itself: a row for each class, a column for what its images are taken for."""
+        """The matrix itself: a row for each class, a column for what its images are taken for, by number."""
         table = Table(title="images of the class (row) taken for (column)")
-        table.add_column("")
-        for name in self.classes:
-            table.add_column(Text(name), justify="right")
-        for name, row in zip(self.classes, self.matrix, strict=True):
-            table.add_row(Text(name), *(str(count) if count else "." for count in row))
+        table.add_column("", no_wrap=True)
+        for number in range(len(self.classes)):
+            table.add_column(f"{number}", justify="right", no_wrap=True)
+        for number, (name, row) in enumerate(zip(self.classes, self.matrix, strict=True)):
+            shown = [str(count) if count else "." for count in row]
+            table.add_row(Text(f"{number} {printable(name)}"), *shown)
         return table
 
 

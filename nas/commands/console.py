@@ -14,6 +14,7 @@ from gemnet.training.confusion import Confusion
 from nas.executors.monitor import Monitor
 from nas.search.ending import duration
 
+MATRIX_CLASSES = 20
 LINE_EVERY = 5.0
 """Seconds between progress lines where the output is not a terminal."""
 
@@ -85,9 +86,16 @@ class ConsoleMonitor(Monitor):
         self._handler.close()
 
 
-def show_confusion(found: Confusion) -> None:
-    """Prints the figures of each class, and the pairs that are confused most."""
+def show_confusion(found: Confusion, matrix: bool = False) -> None:
+    """Prints the figures of each class, and the pairs that are confused most.
+
+    Args:
+        found: what was taken for what.
+        matrix: whether the matrix is printed, too; of more than 20 classes it would fit on no screen.
+    """
     console = Console(soft_wrap=True) if sys.stdout.isatty() else Console(soft_wrap=True, width=100)
     console.print(found.table())
+    if matrix and len(found.classes) <= MATRIX_CLASSES:
+        console.print(found.matrix_table())
     for true, taken, count in found.most_confused():
         console.print(f"{count} of {true!r} taken for {taken!r}", highlight=False, markup=False)

@@ -36,6 +36,8 @@ examples
     {program} gemnet_a.imagenette96 --to onnx --int8 --images data/imagenette96/train
   the cell of a search on small images as a network for 224x224, of at most 300 million MACs; a genome, to be trained:
     {program} work_dirs/cifar10 --name mynet --form imagenet --size b --max-macs 300e6 --genome mynet.json
+  another candidate of a search, as its report shows them:
+    {program} work_dirs/default --name no17 --number 17 --genome no17.json
   the network of a search, twice as large, with depths, stem and head as they are:
     {program} work_dirs/cifar10 --name mynet --max-macs 12e6 --genome mynet.json
   every evaluation of a search as a table:
@@ -85,6 +87,9 @@ def _parser(program: str) -> argparse.ArgumentParser:
     module = parser.add_argument_group("as a module, or a genome")
     module.add_argument("--name", help="what timm and mmdet will call it: letters, digits and '_'")
     module.add_argument("--genome", metavar="FILE", help="write the genome alone to this .json")
+    module.add_argument(
+        "--number", metavar="N", type=int, help="--genome of candidate N of the search, not of its best"
+    )
     module.add_argument("--max-macs", metavar="N", type=float, help="--genome as wide as so many multiply-adds allow")
     module.add_argument(
         "--form", choices=["imagenet", "cifar"], help="put the cell into a network for 224x224 or 32x32"
@@ -125,6 +130,8 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
         parser.error("--genome writes the genome alone: leave out --out")
     if options.max_macs is None and (options.form is not None or options.size is not None):
         parser.error("--form and --size need --max-macs N: the cell is made as wide as N allows")
+    if options.number is not None and options.genome is None:
+        parser.error("--number needs --genome FILE: a candidate has no trained weights")
     if options.genome is None and options.max_macs is not None:
         parser.error("--max-macs needs --genome FILE, the .json to write the resized network to")
     if options.to is not None and options.genome is not None:
@@ -143,7 +150,13 @@ def _genome(options: argparse.Namespace) -> None:
     from nas.search.export import save_genome
 
     genome = save_genome(
-        Path(options.source), options.name, Path(options.genome), options.form, options.size, options.max_macs
+        Path(options.source),
+        options.name,
+        Path(options.genome),
+        options.form,
+        options.size,
+        options.max_macs,
+        options.number,
     )
     print(f"Wrote {options.genome}: {macs(genome) / 1e6:.1f} M MACs at {genome.input_size}x{genome.input_size}")
     print(f"Next: timm.create_model('gemnet', genome={options.genome!r})")

@@ -20,7 +20,10 @@ from nas.evaluation.csv_table import write_evaluations
 from nas.evaluation.ledger import Ledger
 from nas.evaluation.records import Evaluation
 from nas.evaluation.storage import is_url, place_of
+from nas.search.config import read_config
 from nas.search.folder import LEDGER, read_identity
+from nas.search.parts import build_parts
+from nas.spaces.gemnet import GEMNetSpace
 
 
 class ExportError(GemnetError):
@@ -212,8 +215,36 @@ def resized(genome: Genome, form: str, size: str, max_macs: float) -> Genome:
     return fit_width(whole.replace(name=genome.name, origin=genome.origin), max_macs)
 
 
+def candidate_genome(folder: Path, number: int) -> Genome:
+    """The network of any candidate of a search, which may still be running.
+
+    Args:
+        folder: the search's work folder.
+        number: of the candidate, from 0, in the order of the proposals.
+
+    Raises:
+        ExportError: there is no such candidate, or the search is of a table.
+        GemnetError: there is no search.
+    """
+    search = read_identity(folder)
+    with Ledger(search["config"].get("ledger") or folder / LEDGER, read_only=True) as ledger:
+        proposals = ledger.proposals(search["search_id"])
+    if not 0 <= number < len(proposals):
+        raise ExportError(f"The search in {folder} has candidates 0 to {len(proposals) - 1}, not {number}.")
+    space, _ = build_parts(read_config(search["config"]))
+    if not isinstance(space, GEMNetSpace):
+        raise ExportError(f"The search in {folder} is of a table, whose candidates are no networks of ours.")
+    return space.genome(proposals[number].candidate, origin=f"candidate {number} of a search")
+
+
 def save_genome(
-    source: Path, name: str, file: Path, form: str | None, size: str | None, max_macs: float | None
+    source: Path,
+    name: str,
+    file: Path,
+    form: str | None,
+    size: str | None,
+    max_macs: float | None,
+    number: int | None = None,
 ) -> Genome:
     """Writes the genome of a found network, as it is or at another size, and nothing else.
 
@@ -224,11 +255,12 @@ def save_genome(
         form, size: see `resized`, ``imagenet`` and ``b`` where only the other is given; without both, the network
             around the cell stays, and only its stages' widths change.
         max_macs: multiply-adds not to be exceeded; None leaves the network as it was found.
+        number: of another candidate of the search, see `candidate_genome`; None for the one it ended with.
 
     Raises:
         GemnetError: as `resized`; nothing to export there.
     """
-    genome = find_trained(source).genome
+    genome = find_trained(source).genome if number is None else candidate_genome(source, number)
     if max_macs is not None:
         if form is None and size is None:
             genome = fit_width(genome, max_macs)

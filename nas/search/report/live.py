@@ -100,6 +100,7 @@ class LivePage:
                 rounds = self._hindsight.rounds(evaluations, config.score, max(initial, 1))
         installed = self.command.startswith("gemnet-")
         folder = shlex.quote(str(self.path.parent))
+        export = program("export", installed)
         builds = isinstance(self.space, GEMNetSpace)
         return Report(
             name=f"Search in {self.path.parent}",
@@ -119,7 +120,7 @@ class LivePage:
             command=self.command,
             versions=_versions(),
             next=() if result is None else tuple(next_commands(config, result, installed)),
-            rebuild=f"{program('export', installed)} {folder} --number {{number}} --genome no{{number}}.json"
+            rebuild=f"{export} {folder} --name no{{number}} --number {{number}} --genome no{{number}}.json"
             if builds
             else "",
         )

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import timm
 
@@ -22,10 +23,12 @@ from gemnet.metadata import Metadata, save_weights
 from nas.commands.export import main
 from nas.evaluation.ledger import Ledger
 from nas.evaluation.records import Evaluation, Fidelity, Proposal
-from nas.search.config import read_config
+from nas.search.config import find_config, load_config, read_config
 from nas.search.export import ExportError, export, resized
 from nas.search.folder import open_work_folder
+from nas.search.parts import build_parts
 from nas.spaces.base import Candidate
+from nas.spaces.gemnet import GEMNetSpace
 
 
 def test_a_cell_found_on_small_images_becomes_a_network_for_large_ones() -> None:
@@ -185,3 +188,19 @@ def test_the_backbone_of_a_detector_starts_from_the_weights_beside_it(
     backbone = config.Config.fromfile(str(made.detector)).model.backbone
     assert backbone.init_cfg == str(made.weights)
     assert backbone.arch == "beside"
+
+
+def test_any_candidate_of_a_search_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = load_config(find_config("default"), {"data.source": "digits"})
+    space, _ = build_parts(config)
+    assert isinstance(space, GEMNetSpace)
+    batch = space.sample(3, np.random.default_rng(0))
+    candidates = [space.unpack(batch, row) for row in range(3)]
+    with open_work_folder(tmp_path / "work", config, "0123", resume=False) as folder, Ledger(folder.ledger) as ledger:
+        ledger.propose(folder.search_id, [Proposal(k, each, config.fidelity) for k, each in enumerate(candidates)])
+    command = ["--name", "other", "--genome", str(tmp_path / "other.json"), "--number"]
+    assert main([str(tmp_path / "work"), *command, "2"]) == 0
+    written = Genome.load(tmp_path / "other.json")
+    assert written.replace(name="", origin="") == space.genome(candidates[2]).replace(name="", origin="")
+    assert main([str(tmp_path / "work"), *command, "3"]) == 2
+    assert "0 to 2" in capsys.readouterr().err

@@ -1,0 +1,173 @@
+"""What is in images: a trained network, fed as it was trained, says classes and probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from gemnet.data.folders import files_below
+from gemnet.data.reading import image_extensions
+from gemnet.deploy.images import Images, read_images
+from gemnet.deploy.networks import open_network
+from gemnet.errors import GemnetError
+from gemnet.metadata import Metadata
+
+BATCH, BATCH_PIXELS = 64, 64 * 96 * 96
+"""Images run at once: so many, or fewer where they are large."""
+
+
+class InferenceError(GemnetError):
+    """A network that can't classify, or images that aren't there."""
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A network that classifies images.
+
+    Args:
+        name: to show.
+        metadata: how images are prepared, and what the classes are called.
+        logits: gives (n, classes) for prepared images (n, channels, side, side).
+        one_by_one: whether it takes one image at a time.
+    """
+
+    name: str
+    metadata: Metadata
+    logits: Callable[[Images], NDArray[np.floating]]
+    one_by_one: bool = False
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes; their numbers where they have none."""
+        return self.metadata.classes or tuple(map(str, range(self.metadata.num_classes or 0)))
+
+    def probabilities(self, files: Sequence[Path]) -> Iterator[NDArray[np.float64]]:
+        """The softmax of each image's logits, (classes,), in the order of the files.
+
+        Raises:
+            ImageFileError: a file that is no image.
+        """
+        side = self.metadata.input_size or 1
+        batch = 1 if self.one_by_one else max(1, min(BATCH, BATCH_PIXELS // side**2))
+        for start in range(0, len(files), batch):
+            logits = self.logits(read_images(files[start : start + batch], self.metadata)).astype(np.float64)
+            shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+            yield from shares / shares.sum(axis=1, keepdims=True)
+
+
+@dataclass(frozen=True)
+class Found:
+    """Image files.
+
+    Args:
+        files: paths.
+        labels: number of each one's class, (n,); None where they lie in no folders of the network's classes.
+        left_out: files that are no images.
+    """
+
+    files: tuple[Path, ...]
+    labels: NDArray[np.int64] | None
+    left_out: int
+
+
+def open_classifier(source: str) -> Classifier:
+    """Opens a trained network or an exported ``.onnx`` file.
+
+    Args:
+        source: the folder of a search or a training, a checkpoint, weights, a tag such as ``gemnet_a.imagenette96``,
+            or an ``.onnx`` file that `gemnet-export` wrote.
+
+    Raises:
+        InferenceError: it has no trained weights, or says no classes.
+        GemnetError: it can't be opened.
+    """
+    if source.endswith(".onnx"):
+        return _open_onnx(Path(source).expanduser())
+    network = open_network(source)
+    if not network.trained:
+        raise InferenceError(f"{source} has no trained weights, so that it would only guess. Train it first.")
+
+    def logits(images: Images) -> NDArray[np.floating]:
+        with torch.inference_mode():
+            found: NDArray[np.floating] = network.model(torch.from_numpy(images)).numpy()
+            return found
+
+    return _checked(Classifier(network.name, network.metadata, logits))
+
+
+def find_images(places: Sequence[str], classes: Sequence[str]) -> Found:
+    """The images that files and folders hold.
+
+    Args:
+        places: image files, and folders of them, at any depth.
+        classes: the network's. A single folder whose folders all have their names gives its images labels.
+
+    Raises:
+        InferenceError: a place that is not there, or no image in any.
+        DataError: a folder that can't be read.
+    """
+    files: list[Path] = []
+    left_out = 0
+    for place in places:
+        path = Path(place).expanduser()
+        if path.is_dir():
+            below = sorted(Path(entry.path) for entry in files_below(path))
+            images = [file for file in below if file.suffix.lower() in image_extensions()]
+            files += images
+            left_out += len(below) - len(images)
+        elif path.exists():
+            files.append(path)
+        else:
+            raise InferenceError(f"There is no image or folder {place}.")
+    if not files:
+        raise InferenceError(f"{', '.join(places)} holds no images (of {left_out} files).")
+    return Found(tuple(files), _labels(places, files, classes), left_out)
+
+
+def _labels(places: Sequence[str], files: Sequence[Path], classes: Sequence[str]) -> NDArray[np.int64] | None:
+    root = Path(places[0]).expanduser()
+    if len(places) != 1 or not root.is_dir():
+        return None
+    parts = [file.relative_to(root).parts for file in files]
+    numbers = {name: number for number, name in enumerate(classes)}
+    if not all(len(each) > 1 and each[0] in numbers for each in parts):
+        return None
+    return np.array([numbers[each[0]] for each in parts], dtype=np.int64)
+
+
+def _open_onnx(file: Path) -> Classifier:
+    try:
+        import onnxruntime
+    except ImportError:
+        raise InferenceError("An .onnx file is run by onnxruntime: pip install 'gemnet[export]'") from None
+    if not file.is_file():
+        raise InferenceError(f"There is no file {file}.")
+    try:
+        session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises kinds of its own
+        raise InferenceError(f"{file} can't be opened: {' '.join(str(error).split())[:200]}") from None
+    about = Metadata.from_texts(session.get_modelmeta().custom_metadata_map, file)
+    wanted = session.get_inputs()[0]
+
+    def logits(images: Images) -> NDArray[np.floating]:
+        found: NDArray[np.floating] = session.run(None, {wanted.name: images})[0]
+        return found
+
+    return _checked(Classifier(file.stem, about, logits, one_by_one=wanted.shape[0] == 1))
+
+
+def _checked(classifier: Classifier) -> Classifier:
+    about = classifier.metadata
+    if not classifier.classes:
+        raise InferenceError(f"{classifier.name} has no classes: it gives features only.")
+    if about.input_size is None or about.mean is None or about.crop_pct is None or about.interpolation is None:
+        raise InferenceError(
+            f"{classifier.name} doesn't say how its images are prepared (input size, crop, interpolation, mean, std). "
+            "Export or save it again with this version."
+        )
+    return classifier

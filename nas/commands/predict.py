@@ -1,0 +1,117 @@
+"""``python tools/predict.py`` and ``gemnet-predict``: what is in images."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from gemnet.errors import GemnetError
+from gemnet.files import write_text
+from nas.commands.entry import command
+from nas.commands.options import make_folder_of
+
+DESCRIPTION = """\
+Says what is in images: the most probable classes of each. The network is fed as it was trained (size, crop, mean, std,
+class names travel with its weights). A folder that has a folder for each class gives a confusion matrix, too."""
+
+EXAMPLES = """\
+examples
+  the network of a search, on two photographs:
+    {program} work_dirs/default one.jpg two.jpg
+  weights of the zoo on a folder, however deep, as JSON:
+    {program} gemnet_a.imagenette96 photos --json
+  a training's best checkpoint on test images in a folder for each class: figures of each class, confusion matrix:
+    {program} work_dirs/finetune my_images/val
+  an exported file:
+    {program} exported/mynet-onnx/mynet.onnx photos --top 3 --out found.json
+
+exit codes: 0 done, 2 something to be mended (one message says what), 130 interrupted"""
+
+
+@command("predict")
+def main(program: str, arguments: list[str]) -> int:
+    """Runs the command; returns its exit code."""
+    options = _parser(program).parse_args(arguments)
+    if options.top < 1:
+        raise GemnetError(f"--top is at least 1, got {options.top}.")
+    if options.out is not None:
+        make_folder_of(Path(options.out))
+    import numpy as np
+    from rich.console import Console
+    from rich.progress import track
+
+    from gemnet.deploy.inference import find_images, open_classifier
+    from gemnet.training.confusion import Confusion
+    from nas.commands.console import show_confusion
+
+    classifier = open_classifier(options.network)
+    found = find_images(options.images, classifier.classes)
+    shares = track(
+        classifier.probabilities(found.files),
+        "images",
+        total=len(found.files),
+        console=Console(stderr=True),
+        disable=not sys.stderr.isatty(),
+    )
+    images: list[dict[str, Any]] = []
+    predicted = []
+    for file, probabilities in zip(found.files, shares, strict=True):
+        order = np.argsort(-probabilities, kind="stable")[: options.top]
+        predicted.append(int(order[0]))
+        best = [{"class": classifier.classes[k], "probability": round(float(probabilities[k]), 6)} for k in order]
+        images.append({"file": str(file), "classes": best})
+    result: dict[str, Any] = {"network": options.network, "images": images}
+    confusion = None
+    if found.labels is not None:
+        confusion = Confusion.of(found.labels, predicted, classifier.classes)
+        for image, label in zip(images, found.labels.tolist(), strict=True):
+            image["label"] = classifier.classes[label]
+        result |= {
+            "accuracy": confusion.accuracy,
+            "balanced_accuracy": confusion.balanced_accuracy,
+            "classes": list(confusion.classes),
+            "confusion": confusion.matrix.tolist(),
+        }
+    if options.out is not None:
+        write_text(Path(options.out), json.dumps(result, indent=1) + "\n")
+    if options.json:
+        print(json.dumps(result))
+        return 0
+    _show(images)
+    if found.left_out:
+        print(f"{found.left_out} files are no images and were left out.")
+    if confusion is not None:
+        show_confusion(confusion, matrix=True)
+    return 0
+
+
+def _show(images: list[dict[str, Any]]) -> None:
+    """A line for each image."""
+    from gemnet.quoting import printable
+
+    width = max(len(printable(image["file"])) for image in images)
+    for image in images:
+        best = "  ".join(f"{printable(each['class'])} {each['probability']:.1%}" for each in image["classes"])
+        print(f"{printable(image['file']):{width}}  {best}")
+
+
+def _parser(program: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=program,
+        description=DESCRIPTION,
+        epilog=EXAMPLES.replace("{program}", program),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "network",
+        help="work folder of a search or a training, weights (.pth, .safetensors), a tag of the zoo, an exported .onnx",
+    )
+    parser.add_argument("images", nargs="+", help="image files, and folders of them")
+    parser.add_argument("--top", metavar="K", type=int, default=3, help="classes to show (default %(default)s)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--out", metavar="FILE", help="write the JSON to this file, too")
+    return parser

@@ -1,0 +1,101 @@
+"""Classes of images by whatever names a trained network, and the command that shows them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+
+from gemnet.deploy.inference import InferenceError, find_images, open_classifier
+from nas.commands.predict import main
+
+TAG = "gemnet_a_cifar.cifar10"
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two images in each of two folders with names of classes."""
+    root = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    for name in ("cat", "truck"):
+        (root / name).mkdir()
+        for k in range(2):
+            Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(root / name / f"{k}.png")
+    (root / "cat" / "notes.txt").write_text("no image")
+    return root
+
+
+def by_timm(files: list[Path]) -> np.ndarray:
+    """The same by timm alone, fed as its own configuration says."""
+    model = timm.create_model(TAG, pretrained=True).eval()
+    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model), is_training=False)
+    images = torch.stack([transform(Image.open(file)) for file in files])
+    with torch.inference_mode():
+        return model(images).softmax(1).numpy()
+
+
+def test_probabilities_are_those_of_the_network_fed_as_it_was_trained(pictures: Path) -> None:
+    files = sorted(pictures.rglob("*.png"))
+    found = np.stack(list(open_classifier(TAG).probabilities(files)))
+    np.testing.assert_allclose(found, by_timm(files), atol=1e-4)
+
+
+def test_command_counts_what_was_taken_for_what(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([TAG, str(pictures), "--json", "--top", "1"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["classes"] == list(CLASSES)
+    right = [image["classes"][0]["class"] == image["label"] for image in said["images"]]
+    assert len(right) == 4
+    assert said["accuracy"] == pytest.approx(100 * np.mean(right))
+    assert np.sum(said["confusion"]) == 4
+    assert [sum(row) for row in said["confusion"]] == [2 if name in ("cat", "truck") else 0 for name in CLASSES]
+
+
+def test_table_names_files_left_out_and_shows_the_matrix(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([TAG, str(pictures)]) == 0
+    said = capsys.readouterr().out
+    assert "1 files are no images" in said
+    assert "balanced" in said
+
+
+def test_folders_of_other_names_give_no_labels(pictures: Path) -> None:
+    assert find_images([str(pictures)], ("cat", "dog")).labels is None
+    assert find_images([str(pictures / "cat")], CLASSES).labels is None
+    labels = find_images([str(pictures)], CLASSES).labels
+    assert labels is not None
+    assert labels.tolist() == [3, 3, 9, 9]
+
+
+def test_a_network_without_weights_is_not_asked(tmp_path: Path) -> None:
+    with pytest.raises(InferenceError, match="no trained weights"):
+        open_classifier("gemnet_a_cifar")
+
+
+@pytest.mark.parametrize("arguments", [["nowhere.png"], ["."], ["--top", "0", "."]])
+def test_bad_input_ends_with_one_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([TAG, *arguments]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert len(said.err.strip().splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_exported_file_says_the_same(pictures: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime", reason="pip install 'gemnet[export]'")
+    from nas.commands.export import main as export
+
+    assert export([TAG, "--to", "onnx", "--out", str(tmp_path / "out")]) == 0
+    file = next((tmp_path / "out").glob("*.onnx"))
+    files = sorted(pictures.rglob("*.png"))
+    classifier = open_classifier(str(file))
+    assert classifier.classes == CLASSES
+    np.testing.assert_allclose(np.stack(list(classifier.probabilities(files))), by_timm(files), atol=1e-4)

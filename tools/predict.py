@@ -1,0 +1,11 @@
+"""Says what is in images; see ``python tools/predict.py --help``."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from nas.commands.predict import main
+
+if __name__ == "__main__":
+    sys.exit(main())
