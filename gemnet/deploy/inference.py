@@ -75,12 +75,13 @@ class Found:
     left_out: int
 
 
-def open_classifier(source: str) -> Classifier:
+def open_classifier(source: str, ema: bool = False) -> Classifier:
     """Opens a trained network or an exported ``.onnx`` file.
 
     Args:
         source: the folder of a search or a training, a checkpoint, weights, a tag such as ``gemnet_a.imagenette96``,
             or an ``.onnx`` file that `gemnet-export` wrote.
+        ema: the moving average of the weights, where a checkpoint holds both.
 
     Raises:
         InferenceError: it has no trained weights, or says no classes.
@@ -88,7 +89,7 @@ def open_classifier(source: str) -> Classifier:
     """
     if source.endswith(".onnx"):
         return _open_onnx(Path(source).expanduser())
-    network = open_network(source)
+    network = open_network(source, ema)
     if not network.trained:
         raise InferenceError(f"{source} has no trained weights, so that it would only guess. Train it first.")
 

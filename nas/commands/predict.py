@@ -47,7 +47,7 @@ def main(program: str, arguments: list[str]) -> int:
     from gemnet.training.confusion import Confusion
     from nas.commands.console import show_confusion
 
-    classifier = open_classifier(options.network)
+    classifier = open_classifier(options.network, options.ema)
     found = find_images(options.images, classifier.classes)
     shares = track(
         classifier.probabilities(found.files),
@@ -114,4 +114,5 @@ def _parser(program: str) -> argparse.ArgumentParser:
     parser.add_argument("--top", metavar="K", type=int, default=3, help="classes to show (default %(default)s)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--out", metavar="FILE", help="write the JSON to this file, too")
+    parser.add_argument("--ema", action="store_true", help="the moving average of the weights, where a file holds both")
     return parser
