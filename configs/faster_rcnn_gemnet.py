@@ -3,6 +3,5 @@
 _base_ = [
     '_base_/detection_runtime.py', '_base_/coco_detection.py', '_base_/schedule_1x.py', '_base_/faster_rcnn.py'
 ]
-# Another network: arch='gemnet_c', or genome='work_dirs/my_search/best.json'. Its weights: init_cfg='path or zoo tag',
-# and with them frozen_stages=1, norm_eval=True, as is usual in fine-tuning.
+# Another network: arch='gemnet_c', or genome='work_dirs/my_search/best.json'. Its weights: init_cfg='path or zoo tag'.
 model = dict(backbone=dict(arch='gemnet_b', frozen_stages=-1, norm_eval=False, init_cfg=None))

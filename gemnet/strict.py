@@ -16,6 +16,9 @@ from gemnet.errors import GemnetError, nearest
 
 T = TypeVar("T")
 
+OURS = "gemnet::"
+"""What stands before the name of a config of ours where it is another's base, as ``mmdet::`` does."""
+
 
 class ConfigError(GemnetError):
     """A config that can't be read, or a key or value in it that makes no sense."""
@@ -38,6 +41,36 @@ def config_folder() -> Path:
     """The folder of the configs that come with the package: the repository's, or the copy inside a wheel."""
     installed = Path(__file__).resolve().parent / "configs"
     return installed if installed.is_dir() else Path(__file__).resolve().parents[1] / "configs"
+
+
+def name_our_configs() -> None:
+    """Lets ``_base_ = 'gemnet::retinanet_gemnet.py'`` name a config of ours from anywhere. May be called again."""
+    from mmengine.config import Config
+
+    if getattr(Config._get_cfg_path, "knows_ours", False):
+        return
+    original = Config._get_cfg_path
+
+    def find(cfg_path: str, filename: str) -> tuple[str, str | None]:
+        if not cfg_path.startswith(OURS):
+            return original(cfg_path, filename)
+        return str(our_config(cfg_path)), None
+
+    find.knows_ours = True  # type: ignore[attr-defined]
+    Config._get_cfg_path = staticmethod(find)
+
+
+def our_config(name: str) -> Path:
+    """The file of a config such as ``gemnet::classification/finetune.py``.
+
+    Raises:
+        ConfigError: there is none of this name.
+    """
+    folder, rest = config_folder(), name.removeprefix(OURS)
+    if not (folder / rest).is_file():
+        known = [file.relative_to(folder).as_posix() for file in folder.rglob("*.py")]
+        raise ConfigError(f"There is no config {name!r}.{nearest(rest, known)}")
+    return folder / rest
 
 
 def read_file(path: str | Path, options: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -42,8 +42,11 @@ def complete_config(config: Any, trained: Mapping[str, Any] | None = None, final
         DetectorConfigError: parts of the config that contradict each other.
         GemnetError: no such network, weights or classes.
     """
-    fill_channels(config.model)
-    fill_statistics(config.model, trained)
+    model = config.model
+    while isinstance(model.get("module"), Mapping):  # test-time augmentation wraps the detector
+        model = model["module"]
+    fill_channels(model)
+    fill_statistics(model, trained)
     _use_strict_readers(config)
     _settle_parts(config)
     for kind in ("val", "test"):

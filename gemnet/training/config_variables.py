@@ -20,6 +20,7 @@ from mmengine.runner import Runner
 from mmengine.utils import import_modules_from_strings
 
 from gemnet.checkpoint import guard_yaml
+from gemnet.strict import OURS, name_our_configs, our_config
 
 BASE = "_base_"
 FORMER_MODULES = {
@@ -47,6 +48,7 @@ def read_config(file: Path, options: Mapping[str, Any]) -> tuple[Config, dict[st
     given = {key: value for key, value in options.items() if "." not in key and _is_plain(value)}
     used: set[str] = set()
     guard_yaml()
+    name_our_configs()
     with tempfile.TemporaryDirectory() as folder:
         source = _with_values(file.resolve(), given, Path(folder), used) if given and file.suffix == ".py" else file
         # Imported afterwards, since what a config names may have moved.
@@ -86,10 +88,8 @@ def _with_values(file: Path, given: Mapping[str, Any], folder: Path, used: set[s
             bases = ast.literal_eval(value)
             bases = bases if isinstance(bases, list | tuple) else [bases]
             copies = [
-                base
-                if "::" in base or not base.endswith(".py")
-                else str(_with_values((file.parent / base).resolve(), given, folder, used))
-                for base in bases
+                str(_with_values(path, given, folder, used)) if path is not None else base
+                for base, path in ((base, _base_file(base, file)) for base in bases)
             ]
             edits.append((value, repr(copies)))
         elif target.id in given and (isinstance(value, ast.Constant) or target.id not in RUNNER_KEYS):
@@ -100,6 +100,13 @@ def _with_values(file: Path, given: Mapping[str, Any], folder: Path, used: set[s
     copy = folder / f"{len(list(folder.iterdir()))}_{file.name}"
     copy.write_text(text, encoding="utf-8")
     return copy
+
+
+def _base_file(base: str, file: Path) -> Path | None:
+    """The file of a base, where its text can be changed; None for another package's."""
+    if base.startswith(OURS):
+        return our_config(base)
+    return (file.parent / base).resolve() if base.endswith(".py") and "::" not in base else None
 
 
 def _replaced(text: str, node: ast.expr, new: str) -> str:

@@ -20,6 +20,7 @@ from mmdet.registry import MODELS
 from mmdet.testing import demo_mm_inputs
 from mmdet.utils import register_all_modules
 from mmengine.config import Config
+from mmengine.logging import MessageHub
 from mmengine.model import revert_sync_batchnorm
 
 from gemnet.detection.channels import fill_channels
@@ -36,12 +37,19 @@ FOREIGN = {
     "mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py": (0, 1, 2, 3),
     "cascade_rcnn/cascade-rcnn_r50_fpn_1x_coco.py": (0, 1, 2, 3),
     "detr/detr_r50_8xb2-150e_coco.py": (3,),
+    "centernet/centernet_r18_8xb16-crop512-140e_coco.py": (3,),  # whose head views what it gets
+    "ssd/ssdlite_mobilenetv2-scratch_8xb24-600e_coco.py": (2, 3),
+    "yolact/yolact_r50_1xb8-55e_coco.py": (0, 1, 2, 3),  # whose strides are 550 / 69 and so on
+    "tood/tood_r50_fpn_1x_coco.py": (0, 1, 2, 3),  # deformable convolution
+    "guided_anchoring/ga-retinanet_r50-caffe_fpn_1x_coco.py": (0, 1, 2, 3),  # and masked convolution
 }
+SLOW = ("cascade", "yolact", "guided")
 
 
-def one_step(model_config: Any, masks: bool = False) -> dict[str, float]:
+def one_step(model_config: Any, masks: bool = False, predict: bool = True) -> dict[str, float]:
     """Loss and gradient step on two random pictures, then a prediction; returns the losses."""
     torch.manual_seed(0)
+    MessageHub.get_current_instance().update_info("epoch", 0)  # which TOOD's assigner asks for
     model = revert_sync_batchnorm(MODELS.build(model_config)).train()
     data = demo_mm_inputs(2, [(3, 96, 128), (3, 96, 128)], num_items=[3, 1], num_classes=80, with_mask=masks)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
@@ -51,20 +59,23 @@ def one_step(model_config: Any, masks: bool = False) -> dict[str, float]:
     total.backward()
     optimizer.step()
     assert any(not torch.equal(a, b) for a, b in zip(before, model.backbone.parameters(), strict=True))
-    with torch.no_grad():
-        results = model.eval().test_step(demo_mm_inputs(1, [(3, 96, 128)], num_classes=80))
-    assert results[0].pred_instances.bboxes.shape[1] == 4
+    if predict:
+        with torch.no_grad():
+            results = model.eval().test_step(demo_mm_inputs(1, [(3, 96, 128)], num_classes=80))
+        assert results[0].pred_instances.bboxes.shape[1] == 4
     return {name: float(value.detach()) for name, value in losses.items()}
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if "cascade" in name else name for name in FOREIGN]
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow) if name.startswith(SLOW) else name for name in FOREIGN],
 )
 def test_one_training_step_of_a_foreign_detector(name: str) -> None:
     config = Config.fromfile(CONFIGS / name).model
     config.backbone = {"type": "gemnet.GEMNet", "arch": "gemnet_a", "out_indices": FOREIGN[name]}
     assert fill_channels(config)
-    losses = one_step(config, masks="mask" in name)
+    # MMDetection's SSDHead itself fails to predict: its base class asks for a loss_cls that it never makes.
+    losses = one_step(config, masks="mask" in name or "yolact" in name, predict="ssd" not in name)
     assert all(math.isfinite(value) for value in losses.values()), losses
     assert losses["loss"] > 0
     if "mask" in name:
@@ -72,12 +83,20 @@ def test_one_training_step_of_a_foreign_detector(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["retinanet_gemnet", "retinanet_gemnet_coco320", "faster_rcnn_gemnet", "faster_rcnn_gemnet_coco320"]
+    "name",
+    [
+        "retinanet_gemnet",
+        "retinanet_gemnet_coco320",
+        "faster_rcnn_gemnet",
+        "faster_rcnn_gemnet_coco320",
+        "mask_rcnn_gemnet",
+        "rtmdet_tiny_gemnet",
+    ],
 )
 def test_one_training_step_of_our_detectors(name: str) -> None:
     config = Config.fromfile(OURS / f"{name}.py").model
     fill_channels(config)
-    losses = one_step(config)
+    losses = one_step(config, masks="mask" in name)
     assert math.isfinite(losses["loss"])
     assert losses["loss"] > 0
 

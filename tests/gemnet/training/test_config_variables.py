@@ -88,3 +88,13 @@ def test_a_config_written_before_modules_moved_is_read_under_their_names_of_toda
     file = tmp_path / "old.py"
     file.write_text("custom_imports = dict(imports=['nas.training.classification', 'nas.images.files'])\n")
     assert load_runner_config(file).custom_imports.imports == ["gemnet.classification"]
+
+
+def test_a_config_of_ours_is_a_base_from_any_folder_and_its_variables_follow(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text("_base_ = ['gemnet::classification/gemnet_a_cifar_cifar10.py']\n")
+    assert load_runner_config(tmp_path / "own.py").model.arch == "gemnet_a_cifar"
+    loaded = load_runner_config(tmp_path / "own.py", {"max_epochs": 3})
+    assert loaded.train_cfg.max_epochs == 3
+    (tmp_path / "slip.py").write_text("_base_ = ['gemnet::classification/gemnet_a_cifar_cifar1.py']\n")
+    with pytest.raises(ValueError, match=r"Did you mean 'classification/gemnet_a_cifar_cifar10\.py'"):
+        load_runner_config(tmp_path / "slip.py")

@@ -1,0 +1,11 @@
+"""Runs one of MMDetection's own tools on a GEMNet; see ``python tools/mmdet_tools.py --help``."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from nas.commands.mmdet_tools import main
+
+if __name__ == "__main__":
+    sys.exit(main())
