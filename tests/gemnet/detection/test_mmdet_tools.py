@@ -25,6 +25,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from drawn_shapes import draw_shapes
     from mmdet.registry import MODELS
     from mmengine.config import Config
+    from mmengine.registry import init_default_scope
 
     from gemnet.detection.channels import fill_channels
 
@@ -42,6 +43,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "model = dict(bbox_head=dict(num_classes=2), test_cfg=dict(score_thr=0.0, max_per_img=5))\n"
         "vis_backends = [dict(type='LocalVisBackend')]\nvisualizer = dict(vis_backends=vis_backends)\n"
     )
+    init_default_scope("mmdet")
     model = Config.fromfile(folder / "own.py").model
     fill_channels(model)
     torch.save({"state_dict": MODELS.build(model).state_dict()}, folder / "own.pth")
