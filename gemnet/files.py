@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,22 @@ def write_json(path: Path, data: Any) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(draft, path)
+
+
+@contextmanager
+def taken_back(folder: Path) -> Iterator[None]:
+    """Takes away what was made in a folder, and the folder itself where it is new, if the block fails."""
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    before = set() if missing else set(folder.iterdir())
+    try:
+        yield
+    except BaseException:
+        if missing:
+            shutil.rmtree(missing[-1], ignore_errors=True)
+        elif folder.is_dir():
+            for item in set(folder.iterdir()) - before:
+                shutil.rmtree(item, ignore_errors=True) if item.is_dir() else item.unlink(missing_ok=True)
+        raise
 
 
 def write_text(path: Path, text: str) -> None:

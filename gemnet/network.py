@@ -47,7 +47,7 @@ class GEMNet(nn.Module):
 
     Raises:
         GenomeError: the genome is not one, can't have this output stride, or is of a network that no machine holds.
-        GemnetError: a classifier without a pool.
+        GemnetError: a classifier without a pool, a rate outside [0, 1).
     """
 
     def __init__(
@@ -68,6 +68,9 @@ class GEMNet(nn.Module):
         self.num_classes = genome.num_classes if num_classes is None else num_classes
         _check_size(genome, self.num_classes, in_chans)
         self.in_chans = in_chans
+        for name, rate in (("drop_rate", drop_rate), ("drop_path_rate", drop_path_rate)):
+            if not 0 <= rate < 1:
+                raise GemnetError(f"{name} lies from 0 to below 1, got {rate!r}.")
         self.drop_rate = drop_rate
         self.grad_checkpointing = False
 

@@ -28,6 +28,7 @@ from gemnet.data.image_set import TIMM_PREFIXES, DataError, ImageSet, data_root
 from gemnet.data.openings import log_opening
 from gemnet.data.reading import as_colour
 from gemnet.data.scenes import draw_scenes
+from gemnet.genome import MAX_INPUT_SIZE
 
 BUILT_IN = ("digits", "digit_scenes", "cifar10")
 """Sources known by name."""
@@ -72,8 +73,8 @@ class DataSpec:
     def __post_init__(self) -> None:
         if not 0 < self.dev_fraction < 1:
             raise DataError(f"dev_fraction lies between 0 and 1, got {self.dev_fraction}.")
-        if self.resolution is not None and self.resolution < 1:
-            raise DataError(f"resolution is a positive number of pixels, got {self.resolution}.")
+        if self.resolution is not None and not 1 <= self.resolution <= MAX_INPUT_SIZE:
+            raise DataError(f"resolution is a number of pixels from 1 to {MAX_INPUT_SIZE}, got {self.resolution}.")
         if self.balance not in BALANCES:
             raise DataError(f"balance is one of {', '.join(map(str, BALANCES))}, got {self.balance!r}.")
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from gemnet.files import taken_back
 from gemnet.training.confusion import Confusion
 from gemnet.training.runner import (
     RunnerError,
@@ -53,8 +54,9 @@ def train_config(
         raise RunnerError(
             f"{folder} holds a training already. Go on with it by --resume, or choose another --work-dir."
         )
-    runner = make_runner(config, folder, launcher, amp, auto_scale_lr, resume)
-    build_for_training(runner)
+    with taken_back(folder):
+        runner = make_runner(config, folder, launcher, amp, auto_scale_lr, resume)
+        build_for_training(runner)
     runner.train()
     return folder
 
@@ -91,7 +93,8 @@ def measure_checkpoint(
     opened = select_images(config, folder, f"{file.stem}, {checkpoint}" if final else None)
     if show_dir:
         draw_detections(config, show_dir, final)
-    runner = make_runner(config, folder, launcher, load_from=checkpoint, exact=True, final=final)
+    with taken_back(folder):
+        runner = make_runner(config, folder, launcher, load_from=checkpoint, exact=True, final=final)
     figures = {key: float(value) for key, value in measure(runner, final or bool(show_dir), opened).items()}
     if on_classes is not None:
         for found in confusions(runner):

@@ -10,7 +10,7 @@ from typing import Any
 
 from gemnet.errors import GemnetError
 from nas.commands.entry import command
-from nas.commands.options import positive
+from nas.commands.options import check_output, positive
 
 DESCRIPTION = """\
 Answers "does it search better than what I use?" on tabular benchmarks: cells whose accuracies are already known.
@@ -54,6 +54,7 @@ class ArgumentError(GemnetError):
 def main(program: str, arguments: list[str]) -> int:
     """Runs the command; returns its exit code."""
     options = _parser(program).parse_args(arguments)
+    check_output(options.out if hasattr(options, "out") else Path(options.work_dir) / "rows.csv")
     options.run(options)
     return 0
 

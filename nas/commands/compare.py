@@ -75,7 +75,10 @@ def main(program: str, arguments: list[str]) -> int:
         file = find_config(options.config, "comparison")
         data = read_file(file, options.cfg_options)
         if options.workers is not None:
-            data["workers"] = {**data.get("workers", {}), "count": options.workers}
+            workers = data.get("workers", {})
+            if not isinstance(workers, Mapping):
+                raise ConfigError(f"workers is a dict, got {workers!r}.")
+            data["workers"] = {**workers, "count": options.workers}
         if options.estimate:
             _print_estimate(data)
             return 0

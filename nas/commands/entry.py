@@ -111,6 +111,8 @@ def refusal(error: BaseException) -> str | None:
         return "There is not enough memory for this. Choose smaller sizes or fewer workers."
     if isinstance(error, RecursionError):
         return "Something that was given is nested too deep to be read."
+    if isinstance(error, RuntimeError) and "home directory" in str(error):
+        return "A path that was given begins with '~' and the name of no user of this machine. Check it."
     if isinstance(error, UnicodeError):
         return f"A text that was given is no valid UTF-8 ({error.reason if hasattr(error, 'reason') else error})."
     from sqlalchemy.exc import SQLAlchemyError

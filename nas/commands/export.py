@@ -9,6 +9,7 @@ from pathlib import Path
 from gemnet.macs import macs
 from gemnet.quoting import printable
 from nas.commands.entry import command
+from nas.commands.options import check_output
 
 DESCRIPTION = """\
 Hands a network on, in one of four ways:
@@ -143,12 +144,14 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
 def _ledger(options: argparse.Namespace) -> None:
     from nas.search.export import save_ledger
 
+    check_output(options.ledger)
     print(f"Wrote {options.ledger}: {save_ledger(Path(options.source), Path(options.ledger))} evaluations")
 
 
 def _genome(options: argparse.Namespace) -> None:
     from nas.search.export import save_genome
 
+    check_output(options.genome)
     genome = save_genome(
         Path(options.source),
         options.name,
@@ -166,6 +169,7 @@ def _module(options: argparse.Namespace) -> None:
     from nas.search.export import export
 
     folder = Path(options.out or Path("exported") / options.name)
+    check_output(folder / "__init__.py")
     made = export(options.source, options.name, folder, options.ema)
     shown = shlex.quote(str(folder))
     build = f"timm.create_model('{made.name}'" + (", pretrained=True)" if made.weights is not None else ")")
@@ -187,6 +191,7 @@ def _runtime(options: argparse.Namespace) -> None:
     if options.input_size is not None:
         network = network.at(options.input_size)
     folder = Path(options.out or Path("exported") / f"{network.name}-{options.to}{'-int8' * options.int8}")
+    check_output(folder / "model")
     check_request(network, options.to, folder, dynamic, options.int8, options.images is not None)
     labelled = None
     if options.images is not None:

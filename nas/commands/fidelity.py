@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from nas.commands.entry import command
-from nas.commands.options import options_action
+from nas.commands.options import check_output, options_action
 
 DESCRIPTION = """\
 Trains random cells with two seeds at the fidelity of a search, and once several times as long, and prints Kendall's tau
@@ -31,6 +31,7 @@ def main(program: str, arguments: list[str]) -> int:
     file = find_config(options.config)
     config = load_config(file, options.cfg_options)
     table = Path(options.out or Path("work_dirs") / f"fidelity_{file.stem}.csv")
+    check_output(table)
     found = measure_fidelity(config, table, options.cells, options.times, options.seed, show)
     print(
         f"{config.fidelity}\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import Any
 
@@ -25,23 +26,55 @@ def options_action() -> Any:
         def __call__(
             self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: Any = None
         ) -> None:
-            for value in values:
-                if "=" not in value:
-                    parser.error(f"--cfg-options takes KEY=VALUE, such as a.b=1; got {value!r}.")
-            super().__call__(parser, namespace, values, option_string)
+            found = {}
+            for text in values:
+                key, equals, value = text.partition("=")
+                if not equals or not key:
+                    parser.error(f"--cfg-options takes KEY=VALUE, such as a.b=1; got {text!r}.")
+                try:
+                    found[key] = _container(value)
+                except ValueError:
+                    try:
+                        found[key] = self._parse_iterable(value)
+                    except (ValueError, TypeError, IndexError, AssertionError, RecursionError, MemoryError):
+                        parser.error(f"--cfg-options {key}: its value can't be read: {value[:80]!r}.")
+            setattr(namespace, self.dest, found)
 
     return OptionsAction
 
 
-def make_folder_of(file: Path) -> None:
-    """Makes the folder of a file that is to be written after much work.
+def _container(text: str) -> Any:
+    """A list, tuple or dict as Python writes it, ``dict(a=1)`` included.
 
     Raises:
-        GemnetError: it can't be made, or the file is a folder.
+        ValueError: something else; mmengine has a looser way to write lists.
     """
+    if not text.startswith(("[", "(", "{", "dict(")):
+        raise ValueError("no container")
+    from gemnet.checkpoint import plain_config
+
+    found = plain_config(f"value = {text}")
+    if found is None or set(found) != {"value"}:
+        raise ValueError("no plain data")
+    return found["value"]
+
+
+def check_output(file: str | Path) -> None:
+    """Looks whether a file can be written later, after much work; makes nothing.
+
+    Raises:
+        GemnetError: it can't, and why.
+    """
+    path = Path(file)
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise GemnetError(f"{path} can't be written: it is a folder. Give the name of a file.")
+        place = path if path.exists() else path.absolute().parent
+        while not place.exists() and place != place.parent:
+            place = place.parent
     except OSError as error:
-        raise GemnetError(f"{file} can't be written: {error.strerror or error}.") from error
-    if file.is_dir():
-        raise GemnetError(f"{file} can't be written: it is a folder.")
+        raise GemnetError(f"{path} can't be written: {error.strerror or error}.") from error
+    if not path.exists() and not place.is_dir():
+        raise GemnetError(f"{path} can't be written: {place} is a file.")
+    if not os.access(place, os.W_OK):
+        raise GemnetError(f"{path} can't be written: check the permissions of {place}.")

@@ -10,7 +10,7 @@ from typing import Any
 
 from gemnet.errors import GemnetError
 from nas.commands.entry import command, shown_command
-from nas.commands.options import options_action, positive
+from nas.commands.options import check_output, options_action, positive
 
 DESCRIPTION = """\
 Searches for a small, accurate vision network: cells are proposed, trained for a short while on your images, and the
@@ -87,6 +87,7 @@ def _tell(options: argparse.Namespace) -> int:
         source = options.storage or options.work_dir or (options.status if options.status else None)
         if source is None:
             raise GemnetError("--export-csv needs --work-dir D, the search, or --storage URL, the ledger of several.")
+        check_output(options.export_csv)
         print(f"Wrote {options.export_csv}: {save_ledger(source, Path(options.export_csv))} evaluations")
     if options.list:
         found = statuses_of_ledger(options.list)
@@ -121,7 +122,7 @@ def _read(options: argparse.Namespace) -> tuple[Any, Path]:
     folder = Path(options.work_dir) if options.work_dir else None
     if options.config is None and options.resume and folder is not None and (folder / "search.json").is_file():
         return read_config(_with(read_identity(folder)["config"], changes)), folder
-    file = find_config(options.config or "default")
+    file = find_config("default" if options.config is None else options.config)
     return load_config(file, changes), folder or Path("work_dirs") / (file.stem + "_seeds" * bool(options.seeds))
 
 

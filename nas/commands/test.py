@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nas.commands.console import show_confusion
 from nas.commands.entry import command
-from nas.commands.options import make_folder_of, options_action
+from nas.commands.options import check_output, options_action
 
 DESCRIPTION = """\
 Measures a checkpoint on the config's development images (val_dataloader). With --final it is measured on the official
@@ -26,7 +26,7 @@ def main(program: str, arguments: list[str]) -> int:
 
     try:
         if options.out:
-            make_folder_of(Path(options.out))
+            check_output(options.out)
         figures = measure_checkpoint(
             options.config,
             options.checkpoint,
@@ -41,6 +41,7 @@ def main(program: str, arguments: list[str]) -> int:
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
     if options.out:
+        Path(options.out).parent.mkdir(parents=True, exist_ok=True)
         Path(options.out).write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     print(("test images: " if options.final else "development images: ") + json.dumps(figures))
     return 0

@@ -76,6 +76,12 @@ def load_or_train(
     return encoder
 
 
+def has_encoder(space: SearchSpace, config: EncoderConfig) -> bool:
+    """Whether `load_or_train` finds an encoder; one that is there but damaged counts."""
+    key = encoder_key(space, config)
+    return key in _index() or (cache_root() / "encoders" / f"{space.name}-{key}.safetensors").is_file()
+
+
 def package_encoder(space: SearchSpace, config: EncoderConfig, progress: Progress | None = None) -> Path:
     """Trains an encoder and makes it one of the package's; encoders of the same space and another version go.
 

@@ -5,6 +5,7 @@ Only the process that drives a search writes; worker processes hand it their res
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -34,9 +35,9 @@ from nas.evaluation.ledger_tables import (
     proposal_row,
 )
 from nas.evaluation.records import Evaluation, Proposal
-from nas.evaluation.storage import LedgerError, open_engine, patiently, place_of, refusal
+from nas.evaluation.storage import LedgerError, address_of, open_engine, patiently, place_of, refusal
 
-__all__ = ["EvaluationKey", "Ledger", "LedgerError", "SearchRecord"]
+__all__ = ["EvaluationKey", "Ledger", "LedgerError", "SearchRecord", "check_ledger"]
 
 NOTE_EVERY = 10.0
 """Seconds between two notes of how much a ledger holds."""
@@ -272,3 +273,26 @@ class Ledger:
     def _insert(self, table: sa.Table) -> Any:
         # SQLAlchemy offers "on conflict ..." per dialect only.
         return postgresql.insert(table) if self._engine.dialect.name == "postgresql" else sqlite.insert(table)
+
+
+def check_ledger(url: str | Path) -> None:
+    """Looks whether a place is a ledger or may become one; makes nothing.
+
+    Raises:
+        LedgerError: it can't, and why.
+    """
+    address, place = address_of(url), place_of(url)
+    if address.get_backend_name() == "sqlite" and address.database:
+        file = Path(address.database)
+        if not file.exists() or (file.is_file() and not file.stat().st_size):
+            if not file.parent.is_dir() or not os.access(file.parent, os.W_OK):
+                raise LedgerError(f"Cannot open the ledger {place}: its folder is missing, or can't be written to.")
+            return
+    engine = open_engine(url, read_only=True)
+    try:
+        with engine.connect() as connection:
+            check_tables(connection, place, must_be=False)
+    except SQLAlchemyError as error:
+        raise refusal(error, place) from None
+    finally:
+        engine.dispose()

@@ -48,6 +48,11 @@ class NetworkTrainer:
         """The evaluator's."""
         return self.evaluator.fingerprint
 
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The evaluator's."""
+        return self.evaluator.metrics
+
     def evaluate(self, proposal: Proposal) -> Evaluation:
         """A candidate's short training; see `TrainingEvaluator.evaluate`."""
         return self.evaluator.evaluate(proposal)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -88,6 +88,11 @@ class Evaluator(Protocol):
     @property
     def fingerprint(self) -> str:
         """Changes whenever results could: data, split, recipe and code version of the evaluation."""
+        ...
+
+    @property
+    def metrics(self) -> Sequence[str]:
+        """Names of what `Evaluation.metrics` of its evaluations hold."""
         ...
 
     def evaluate(self, proposal: Proposal) -> Evaluation:

@@ -55,6 +55,11 @@ class TabularEvaluator:
         return self._fingerprint
 
     @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of the further metrics."""
+        return tuple(self._extra)
+
+    @property
     def fidelity(self) -> Fidelity:
         """The most thorough fidelity the table answers."""
         return Fidelity(epochs=self.longest)

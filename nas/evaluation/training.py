@@ -101,6 +101,11 @@ class TrainingEvaluator:
             parts["balance"] = self.data.balance
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of what is measured beside the accuracy."""
+        return "loss", "images_per_second", BALANCED
+
     def evaluate(self, proposal: Proposal) -> Evaluation:
         """Trains the proposal's candidate at its fidelity.
 

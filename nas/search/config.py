@@ -22,6 +22,11 @@ from nas.executors.options import WorkerOptions
 from nas.spaces.limits import Budget
 
 
+def _is_time(where: str, seconds: float | None) -> None:
+    if seconds is not None and not seconds > 0:
+        raise ConfigError(f"{where} is a positive number of seconds, or None for no limit; got {seconds}.")
+
+
 @dataclass(frozen=True)
 class SearchOptions:
     """The search itself.
@@ -89,6 +94,7 @@ class FinalOptions:
 
     def __post_init__(self) -> None:
         at_least("final", self, epochs=1)
+        _is_time("final.time_limit", self.time_limit)
 
 
 @dataclass(frozen=True)
@@ -154,6 +160,9 @@ class SearchConfig:
     final: FinalOptions | None = None
     comparison: ComparisonOptions | None = None
     ledger: str | None = None
+
+    def __post_init__(self) -> None:
+        _is_time("time_limit", self.time_limit)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it, without credentials; `read_config` of it gives this config again."""

@@ -11,11 +11,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from gemnet.cache import cache_root, make_cache_folder
 from gemnet.data.datasets import DataSpec
 from gemnet.errors import nearest
 from gemnet.fitting import BLOCKS
 from gemnet.strict import ConfigError, check_options, keyword_names, make, typed
 from gemnet.training.loop import Recipe, load_data
+from nas.encoder import EncoderConfig
+from nas.encoder.cache import has_encoder
 from nas.evaluation.latency import LatencyModel, LatencyOptions, fit_to_space
 from nas.evaluation.networks import NetworkTrainer
 from nas.evaluation.records import Evaluator, Fidelity
@@ -24,6 +27,7 @@ from nas.evaluation.training import TrainingEvaluator
 from nas.executors import Executor, LocalExecutor, SerialExecutor
 from nas.executors.monitor import Monitor
 from nas.executors.options import crew
+from nas.predictors.nasgem_features import embedded_space
 from nas.search.config import SearchConfig, read_config
 from nas.spaces.base import SearchSpace
 from nas.spaces.gemnet import GEMNetSpace
@@ -130,6 +134,27 @@ def check_space(config: SearchConfig, space: SearchSpace) -> None:
             f"limits.max_latency is set, but space {space.name!r} has no networks to measure. Remove the limit."
         )
     check_limits(space, replace(config.limits, max_latency=None))  # measuring latencies takes minutes
+
+
+def check_strategy(config: SearchConfig, space: SearchSpace, evaluator: Evaluator) -> None:
+    """Checks what only fails after the first evaluations: what is to be minimised, the encoder and where it is kept.
+
+    Raises:
+        ConfigError: the evaluator doesn't measure ``strategy.cost``; the encoder would not be trained.
+        CacheError: the cache can't be written to.
+    """
+    options = config.strategy.options
+    cost = options.get("cost")
+    if cost is not None and cost not in evaluator.metrics:
+        known = nearest(str(cost), evaluator.metrics)
+        raise ConfigError(f"strategy.cost is {cost!r}, but the evaluator measures no such thing.{known}")
+    encoder = options.get("encoder", {})
+    if config.strategy.type == "nasgem" and encoder is not None:
+        settings = make(EncoderConfig, encoder, "strategy.encoder")
+        if not settings.steps:
+            raise ConfigError("strategy.encoder.steps is at least 1, got 0. encoder=None searches without.")
+        if not has_encoder(embedded_space(space), settings):
+            make_cache_folder(cache_root())  # it is to keep what will be trained
 
 
 def prepare_latency(config: SearchConfig, space: SearchSpace, saved: Path, monitor: Monitor) -> LatencyModel | None:

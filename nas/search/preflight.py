@@ -9,13 +9,13 @@ from pathlib import Path
 from gemnet.data.datasets import DataSpec, missing_test_images
 from gemnet.strict import make
 from nas.evaluation.latency import LatencyModel, LatencyOptions
-from nas.evaluation.ledger import Ledger
+from nas.evaluation.ledger import check_ledger
 from nas.evaluation.records import Evaluation, Evaluator
 from nas.executors.monitor import Monitor
 from nas.search.begin import earlier_evaluations, first_candidates, fitting
 from nas.search.config import SearchConfig
 from nas.search.folder import LATENCY, check_work_folder
-from nas.search.parts import build_parts, build_strategy, check_config, check_space, prepare_latency
+from nas.search.parts import build_parts, build_strategy, check_config, check_space, check_strategy, prepare_latency
 from nas.spaces.base import Candidate, SearchSpace
 from nas.strategies.base import Strategy
 
@@ -75,8 +75,9 @@ def preflight(config: SearchConfig, path: Path, resume: bool, monitor: Monitor) 
     begun = check_work_folder(path, config, evaluator.fingerprint, resume)
     check_space(config, space)
     strategy = build_strategy(config, space, evaluator)
+    check_strategy(config, space, evaluator)
     if config.ledger is not None:
-        Ledger(config.ledger).close()  # a wrong URL is to be found out before the folder is made
+        check_ledger(config.ledger)  # a wrong URL is to be found out before the folder is made
     records = None if begun or config.search.start_from is None else earlier_evaluations(config.search.start_from)
     latency = prepare_latency(config, space, path / LATENCY, monitor)
     wants_test = config.final is not None and config.comparison is not None and config.comparison.test
