@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -131,6 +132,7 @@ class Network:
         params: number of parameters.
         fingerprint: 16 hex digits that change when the network does.
         group: what a control is one of, such as ``random cells``; "" for a network that stands for itself.
+        time: of the deployed network, as a multiple of the time of what it is compared with; NaN where not measured.
     """
 
     name: str
@@ -140,6 +142,7 @@ class Network:
     params: int
     fingerprint: str
     group: str = ""
+    time: float = math.nan
 
     @property
     def title(self) -> str:

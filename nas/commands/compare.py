@@ -156,12 +156,15 @@ def _print_estimate(data: Mapping[str, Any]) -> None:
     config = read_comparison(data)
     found = estimate(config)
     workers = max(1, crew(config.workers)[0])
-    print(f"{'network':38} {'M MACs':>8} {'k params':>9} {'images/s':>9} {'short runs':>11} {'trainings':>10}")
+    timed = config.fit.by == "time"
+    time = f"{'time':>6} " if timed else ""
+    print(f"{'network':38} {time}{'M MACs':>8} {'k params':>9} {'images/s':>9} {'short runs':>11} {'trainings':>10}")
     longest: dict[str, float] = {}
     for one in found:
         network = one.network
         print(
-            f"{network.title:38} {network.macs / 1e6:8.2f} {network.params / 1e3:9.1f} {one.images_per_second:9.0f} "
+            f"{network.title:38} {f'{network.time:6.2f} ' if timed else ''}{network.macs / 1e6:8.2f} "
+            f"{network.params / 1e3:9.1f} {one.images_per_second:9.0f} "
             f"{one.choice_hours:9.2f} h {one.hours:8.2f} h"
         )
         longest[network.name] = max(one.hours, longest.get(network.name, 0.0))

@@ -11,6 +11,7 @@ from gemnet.data.datasets import DataSpec
 from gemnet.strict import Component, ConfigError, make, read_file
 from gemnet.training.loop import Recipe
 from nas.executors.options import WorkerOptions
+from nas.studies.comparison.timing import FitOptions
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,12 @@ class ComparisonConfig:
     Args:
         data: the images; all figures are on their development part until the test images are opened.
         networks: what is compared; types and options are in `nas.studies.comparison.roster`.
-        reference: name of the network all others are compared with, and whose MACs they are fitted to.
+        reference: name of the network all others are compared with, and whose MACs or time they are fitted to.
         epochs: of a training that counts.
         lrs: peak learning rates to choose from; of a single one nothing is chosen.
         recipe: how all are trained; its ``lr`` is what is chosen.
         choice: the short runs it is chosen on.
+        fit: by what peers are fitted to the reference.
         seeds: of the trainings; the same for all networks, so that differences are paired.
         workers: processes that train, and compute threads of each.
     """
@@ -57,6 +59,7 @@ class ComparisonConfig:
     lrs: tuple[float, ...]
     recipe: Recipe = field(default_factory=Recipe)
     choice: ChoiceOptions = field(default_factory=ChoiceOptions)
+    fit: FitOptions = field(default_factory=FitOptions)
     seeds: tuple[int, ...] = (0, 1, 2)
     workers: WorkerOptions = field(default_factory=WorkerOptions)
 

@@ -1,4 +1,4 @@
-"""Networks of others for small images, made as wide as it takes to cost what the reference costs.
+"""Networks of others, made as wide as it takes to cost what the reference costs: as many MACs, or as much time.
 
 timm's MobileNets are made for 224x224 images and shrink them 32 times; on 32x32 images one pixel would be left. Their
 forms here are timm's own blocks with the first strides left out, as is usual on CIFAR-10. Where two forms are usual,
@@ -7,7 +7,7 @@ let the short runs choose (``forms`` in a comparison): a peer deserves its best.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -16,10 +16,10 @@ from timm.layers import make_divisible
 from timm.models._efficientnet_blocks import SqueezeExcite
 from timm.models._efficientnet_builder import decode_arch_def, resolve_act_layer, round_channels
 from timm.models.efficientnet import EfficientNet
-from timm.models.mobilenetv3 import MobileNetV3
+from timm.models.mobilenetv3 import MobileNetV3, _gen_lcnet, _gen_mobilenet_v4
 from torch import nn
 
-from gemnet.classics import nasbench201, random_wiring, watts_strogatz_cell
+from gemnet.classics import nasbench201, random_wiring, repvgg, resnet, watts_strogatz_cell
 from gemnet.errors import GemnetError
 from gemnet.fitting import WIDTH_STEP, block_genome
 from gemnet.genome import Genome
@@ -54,7 +54,27 @@ MOBILENETV3_SMALL = (
 
 
 class PeerError(GemnetError):
-    """A peer with an option out of range, or one that reaches the wanted MACs at no width."""
+    """A peer with an option out of range, or one that reaches the wanted cost at no width."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a peer must cost at the least.
+
+    Args:
+        least: the cost.
+        cost: of a network at some images.
+        unit: of the cost, for messages.
+    """
+
+    least: float
+    cost: Callable[[Source, Images], float] = count_macs
+    unit: str = "MACs"
+
+    @property
+    def text(self) -> str:
+        """For messages."""
+        return f"{self.least:,.4g} {self.unit}" if self.unit != "MACs" else f"{self.least:,.0f} MACs"
 
 
 @dataclass(frozen=True)
@@ -110,22 +130,101 @@ class MobileNetSource:
 
 
 def mobilenet(
-    family: str, images: Images, target: float, reduction: int = 8, depth: float = 1.0, width: float | None = None
+    family: str, images: Images, target: Target, reduction: int = 8, depth: float = 1.0, width: float | None = None
 ) -> Source:
-    """A MobileNet of at least ``target`` MACs; other arguments as `MobileNetSource`, ``width`` in place of the fit."""
+    """A MobileNet that reaches ``target``; other arguments as `MobileNetSource`, ``width`` in place of the fit."""
     if width is not None:
         return MobileNetSource(family, width, reduction, depth)
     return smallest(lambda scale: MobileNetSource(family, scale / WIDTH_UNIT, reduction, depth), images, target, family)
 
 
-def nasbench201_network(
-    images: Images, target: float, arch: str = BEST_NASBENCH201_CELL, cells: int = 5, channels: int | None = None
+@dataclass(frozen=True)
+class TimmFamilySource:
+    """A network of timm's whose definition takes a factor on widths, which its registered names fix.
+
+    Args:
+        family: ``lcnet`` or ``mobilenetv4_conv_small``.
+        width: the factor.
+    """
+
+    family: str
+    width: float
+
+    def build(self, images: Images) -> nn.Module:
+        """See `gemnet.sources.Source.build`."""
+        made: nn.Module = TIMM_FAMILIES[self.family](
+            self.family, self.width, num_classes=images.classes, in_chans=images.channels
+        )
+        return made
+
+
+TIMM_FAMILIES: Mapping[str, Callable[..., nn.Module]] = {
+    "lcnet": lambda family, width, **options: _gen_lcnet("lcnet_100", width, **options),
+    "mobilenetv4_conv_small": lambda family, width, **options: _gen_mobilenet_v4(family, width, **options),
+}
+
+
+def timm_family(family: str, images: Images, target: Target, width: float | None = None) -> Source:
+    """One of `TIMM_FAMILIES` that reaches ``target``, its first stride and all others as they are.
+
+    Args:
+        family: which.
+        images: what it sees.
+        target: what is to be reached.
+        width: factor on widths in place of the fit.
+    """
+    if width is not None:
+        return TimmFamilySource(family, width)
+    return smallest(lambda scale: TimmFamilySource(family, scale / WIDTH_UNIT), images, target, family)
+
+
+def resnet_network(images: Images, target: Target, depth: int = 18, width: float | None = None) -> Source:
+    """A ResNet that reaches ``target``, torchvision's but for its widths.
+
+    Args:
+        images: what it sees; at 64 pixels and less with a 3x3 stem that doesn't stride.
+        target: what is to be reached.
+        depth: 18, 34, 50, 101 or 152.
+        width: factor on widths in place of the fit.
+    """
+
+    def at(width: float) -> Source:
+        return GenomeSource(resnet(depth, width, max(images.side, 8), images.classes))
+
+    if width is not None:
+        return at(width)
+    return smallest(lambda scale: at(scale / WIDTH_UNIT), images, target, f"resnet{depth}")
+
+
+def repvgg_network(
+    images: Images, target: Target, depths: Sequence[int] = (2, 4, 14, 1), width: float | None = None
 ) -> Source:
-    """A cell in NAS-Bench-201's own network, of at least ``target`` MACs.
+    """RepVGG, of A0's proportions, that reaches ``target``; it trains with its branches and is measured without.
 
     Args:
         images: what it sees.
-        target: MACs to be reached.
+        target: what is to be reached.
+        depths: blocks of each of the four stages; 2, 4, 14, 1 are those of all forms of A.
+        width: factor on A0's widths in place of the fit.
+    """
+
+    def at(width: float) -> Source:
+        widths = [make_divisible(channels * width) for channels in (48, 48, 96, 192, 1280)]
+        return GenomeSource(repvgg(widths[1:], depths, widths[0], max(images.side, 8), images.classes))
+
+    if width is not None:
+        return at(width)
+    return smallest(lambda scale: at(scale / WIDTH_UNIT), images, target, "repvgg")
+
+
+def nasbench201_network(
+    images: Images, target: Target, arch: str = BEST_NASBENCH201_CELL, cells: int = 5, channels: int | None = None
+) -> Source:
+    """A cell in NAS-Bench-201's own network, that reaches ``target``.
+
+    Args:
+        images: what it sees.
+        target: what is to be reached.
         arch: the cell; by default the best of all on CIFAR-10.
         cells: cells of each of the three stages; the benchmark has 5.
         channels: of the first stage, in place of the fit; the benchmark has 16.
@@ -139,17 +238,17 @@ def nasbench201_network(
 
 def random_wiring_network(
     images: Images,
-    target: float,
+    target: Target,
     seed: int = 0,
     nodes: int = 30,
     reduction: int = 4,
     channels: int | None = None,
 ) -> Source:
-    """A randomly wired network (Xie et al., 2019; Watts-Strogatz 4, 0.75) of at least ``target`` MACs.
+    """A randomly wired network (Xie et al., 2019; Watts-Strogatz 4, 0.75) that reaches ``target``.
 
     Args:
         images: what it sees.
-        target: MACs to be reached.
+        target: what is to be reached.
         seed: draws the three graphs.
         nodes: of each graph.
         reduction: 4, or 8 with a stride in the first stage too.
@@ -172,8 +271,8 @@ def random_wiring_network(
     return smallest(at, images, target, "random_wiring") if channels is None else at(channels)
 
 
-def block_network(images: Images, target: float, frame: Genome, block: str = "mobilenetv2") -> Source:
-    """A hand-made block in the reference's stem, stages and head, of at least ``target`` MACs; see `gemnet.fitting`."""
+def block_network(images: Images, target: Target, frame: Genome, block: str = "mobilenetv2") -> Source:
+    """A hand-made block in the reference's stem, stages and head, that reaches ``target``; see `gemnet.fitting`."""
     genome = block_genome(block, frame)
 
     def at(scale: int) -> Source:
@@ -185,13 +284,13 @@ def block_network(images: Images, target: float, frame: Genome, block: str = "mo
     return smallest(at, images, target, block)
 
 
-def smallest(at: Callable[[int], Source], images: Images, target: float, name: str) -> Source:
-    """The network of the smallest scale that costs at least ``target`` MACs.
+def smallest(at: Callable[[int], Source], images: Images, target: Target, name: str) -> Source:
+    """The network of the smallest scale that reaches ``target``.
 
     Args:
-        at: the network of a scale, a whole number from 1; its MACs don't fall as the scale rises.
+        at: the network of a scale, a whole number from 1; its cost doesn't fall as the scale rises.
         images: what it sees.
-        target: MACs to be reached.
+        target: what is to be reached.
         name: for messages.
 
     Raises:
@@ -199,13 +298,13 @@ def smallest(at: Callable[[int], Source], images: Images, target: float, name: s
     """
 
     def enough(scale: int) -> bool:
-        return count_macs(at(scale), images) >= target
+        return target.cost(at(scale), images) >= target.least
 
     low, high = 0, 1
     while not enough(high):
         low, high = high, 2 * high
         if high > MAX_SCALE:
-            raise PeerError(f"{name} does not reach {target:,.0f} MACs at any width.")
+            raise PeerError(f"{name} does not reach {target.text} at any width.")
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if enough(middle) else (middle, high)

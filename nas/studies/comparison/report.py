@@ -43,6 +43,7 @@ class Line:
         macs: multiply-adds; of a group their mean.
         params: parameters; likewise.
         macs_saved: by how much of this network's MACs the reference has fewer, in percent.
+        time: of the deployed network as a multiple of the reference's; NaN where not measured.
         lr: learning rate; NaN for a group.
         dev: on the development images.
         test: on the test images; None where they were not opened.
@@ -54,6 +55,7 @@ class Line:
     macs: float
     params: float
     macs_saved: float
+    time: float
     lr: float
     dev: Figures
     test: Figures | None
@@ -88,6 +90,7 @@ def _line(one: Contender, reference: Contender) -> Line:
         one.network.macs,
         one.network.params,
         100 * (1 - reference.network.macs / one.network.macs),
+        one.network.time,
         one.lr,
         _figures(one.accuracies, reference.accuracies, one is reference),
         test,
@@ -129,6 +132,7 @@ def _group_line(group: str, members: Sequence[Contender], reference: Contender) 
         macs,
         float(np.mean([line.params for line in each])),
         100 * (1 - reference.network.macs / macs),
+        float(np.mean([line.time for line in each])),
         math.nan,
         together([line.dev for line in each]),
         together(tests) if tests else None,
@@ -141,7 +145,9 @@ def markdown(comparison: Comparison) -> str:
     """The table as Markdown, with what its columns mean."""
     config, found = comparison.config, lines(comparison)
     test = any(line.test is not None for line in found)
-    head = ["network", "M MACs", "reference has fewer", "k params", "lr", "dev top-1", f"{config.reference} leads by"]
+    timed = config.fit.by == "time"
+    head = ["network", *(["time"] if timed else []), "M MACs", "reference has fewer", "k params", "lr"]
+    head += ["dev top-1", f"{config.reference} leads by"]
     if test:
         head += ["test top-1", f"{config.reference} leads by"]
     text = [f"| {' | '.join(head)} |", "| --- |" + " ---: |" * (len(head) - 1)]
@@ -149,6 +155,7 @@ def markdown(comparison: Comparison) -> str:
         own = line is found[0]
         cells = [
             f"**{line.name}**" if own else line.name,
+            *([f"{line.time:.2f}"] if timed else []),
             f"{line.macs / 1e6:.2f}",
             "" if own else f"{line.macs_saved:.0f} %",
             f"{line.params / 1e3:.1f}",
@@ -165,6 +172,12 @@ def markdown(comparison: Comparison) -> str:
         "training. Lead: reference's accuracy less the network's in points, paired by seed, with its 95 % interval "
         f"(t). dev: images set aside from the training images{test_note}"
     ]
+    if timed:
+        batches = " and ".join(f"{size}" for size in config.fit.batch_sizes)
+        notes.append(
+            f"Time: CPU time of the deployed network in onnxruntime as a multiple of {config.reference}'s, one thread, "
+            f"{batches} images at a time, measured in turns; fitted peers take at least as long."
+        )
     if len(config.lrs) > 1:
         rates = ", ".join(f"{lr:g}" for lr in config.lrs)
         notes.append(
@@ -217,13 +230,20 @@ def _lead(figures: Figures) -> str:
 
 def as_csv(comparison: Comparison) -> str:
     """The table as CSV, in full precision; empty cells where there is no figure."""
-    names = ["network", "macs", "params", "macs_saved_percent", "lr"]
+    names = ["network", "macs", "params", "macs_saved_percent", "time", "lr"]
     parts = ["mean", "sd", "n", "failed", "lead", "lead_low", "lead_high"]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(names + [f"{split}_{part}" for split in ("dev", "test") for part in parts])
     for line in lines(comparison):
-        cells: list[object] = [line.name, f"{line.macs:.0f}", f"{line.params:.0f}", f"{line.macs_saved:.2f}", line.lr]
+        cells: list[object] = [
+            line.name,
+            f"{line.macs:.0f}",
+            f"{line.params:.0f}",
+            f"{line.macs_saved:.2f}",
+            line.time,
+            line.lr,
+        ]
         for figures in (line.dev, line.test):
             if figures is None:
                 cells += [""] * len(parts)

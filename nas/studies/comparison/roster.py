@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from gemnet.errors import GemnetError, nearest
@@ -16,7 +17,17 @@ from gemnet.strict import Component, ConfigError, check_options, keyword_names, 
 from nas.spaces.gemnet import GEMNetSpace
 from nas.studies.comparison.config import ComparisonConfig
 from nas.studies.comparison.controls import random_cells, rewired_cells
-from nas.studies.comparison.peers import block_network, mobilenet, nasbench201_network, random_wiring_network
+from nas.studies.comparison.peers import (
+    Target,
+    block_network,
+    mobilenet,
+    nasbench201_network,
+    random_wiring_network,
+    repvgg_network,
+    resnet_network,
+    timm_family,
+)
+from nas.studies.comparison.timing import Stopwatch
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 FIXED = ("gemnet", "timm", "python")
@@ -25,9 +36,13 @@ FITTED: Mapping[str, Callable[..., Source]] = {
     "mobilenetv3_small": partial(mobilenet, "mobilenetv3_small"),
     "nasbench201": nasbench201_network,
     "random_wiring": random_wiring_network,
+    "resnet": resnet_network,
+    "repvgg": repvgg_network,
+    "lcnet": partial(timm_family, "lcnet"),
+    "mobilenetv4_conv_small": partial(timm_family, "mobilenetv4_conv_small"),
     "block": block_network,
 }
-"""Peers that are made as wide as it takes to cost what the reference costs."""
+"""Peers that are made as wide as it takes to cost what the reference costs: its MACs, or its time."""
 CONTROLS = {"random_cells": "random cells", "rewired": "rewired"}
 
 
@@ -44,8 +59,13 @@ class Entry:
     forms: tuple[Network, ...]
 
 
-def build_roster(config: ComparisonConfig, images: Images) -> tuple[Entry, ...]:
+def build_roster(config: ComparisonConfig, images: Images, times: Path | None = None) -> tuple[Entry, ...]:
     """All entries of a comparison, the reference first.
+
+    Args:
+        config: the comparison.
+        images: what the networks see.
+        times: file of the times that were measured, of a comparison whose peers are fitted by time.
 
     Raises:
         ConfigError: an unknown type or option, a name used twice, no reference.
@@ -66,9 +86,10 @@ def build_roster(config: ComparisonConfig, images: Images) -> tuple[Entry, ...]:
         )
     if "forms" in chosen[0].options:
         raise ConfigError(
-            f"reference {config.reference!r} has forms; the others are fitted to the MACs of a single one."
+            f"reference {config.reference!r} has forms; the others are fitted to the cost of a single one."
         )
-    reference = _entry(config.reference, chosen[0], images, None)
+    reference = _entry(config.reference, chosen[0], images, None, None)
+    clock = Stopwatch(reference.forms[0], images, config.fit, times) if config.fit.by == "time" else None
     entries = [reference]
     for name, part in parts:
         if part is chosen[0]:
@@ -76,12 +97,14 @@ def build_roster(config: ComparisonConfig, images: Images) -> tuple[Entry, ...]:
         if part.type in CONTROLS:
             entries += _controls(name, part, images, reference.forms[0])
         else:
-            entries.append(_entry(name, part, images, reference.forms[0]))
+            entries.append(_entry(name, part, images, reference.forms[0], clock))
     names = [entry.name for entry in entries]
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(f"Two networks are called {name!r}. Give one of them another name=...")
-    return tuple(entries)
+    if clock is None:
+        return tuple(entries)
+    return tuple(replace(one, forms=tuple(replace(net, time=clock.of(net)) for net in one.forms)) for one in entries)
 
 
 def _name(part: Component) -> str:
@@ -101,7 +124,7 @@ def _name(part: Component) -> str:
     return name
 
 
-def _entry(name: str, part: Component, images: Images, reference: Network | None) -> Entry:
+def _entry(name: str, part: Component, images: Images, reference: Network | None, clock: Stopwatch | None) -> Entry:
     options = {key: value for key, value in part.options.items() if key not in ("name", "forms")}
     forms = part.options.get("forms", [{}])
     if not isinstance(forms, list | tuple) or not forms or not all(isinstance(form, Mapping) for form in forms):
@@ -109,7 +132,7 @@ def _entry(name: str, part: Component, images: Images, reference: Network | None
     networks = []
     for form in forms:
         label = ", ".join(f"{key} {value}" for key, value in form.items())
-        source = _source(name, Component(part.type, {**options, **form}), images, reference)
+        source = _source(name, Component(part.type, {**options, **form}), images, reference, clock)
         networks.append(describe(name, source, images, label))
     labels = [network.form for network in networks]
     if len(set(labels)) != len(labels):
@@ -117,7 +140,7 @@ def _entry(name: str, part: Component, images: Images, reference: Network | None
     return Entry(name, tuple(networks))
 
 
-def _source(name: str, part: Component, images: Images, reference: Network | None) -> Source:
+def _source(name: str, part: Component, images: Images, reference: Network | None, clock: Stopwatch | None) -> Source:
     where, options = f"networks ({name})", dict(part.options)
     if part.type == "gemnet":
         check_options(("name", "arch", "genome"), options, where)
@@ -136,14 +159,16 @@ def _source(name: str, part: Component, images: Images, reference: Network | Non
     assert reference is not None
     build = FITTED[part.type]
     known = [key for key in keyword_names(build) if key not in ("images", "target", "frame", "family")]
-    ratio = options.pop("macs_ratio", 1.0)
-    check_options(["name", "forms", "macs_ratio", *known], options, where)
+    key, unit = ("macs_ratio", "MACs") if clock is None else ("time_ratio", "time")
+    ratio = options.pop(key, 1.0)
+    check_options(["name", "forms", key, *known], options, where)
     if not isinstance(ratio, int | float) or not 0.01 <= ratio <= 100:
-        raise ConfigError(f"{where}: macs_ratio is a factor on the reference's MACs, got {ratio!r}.")
+        raise ConfigError(f"{where}: {key} is a factor on the reference's {unit}, got {ratio!r}.")
+    target = Target(ratio * reference.macs) if clock is None else Target(ratio, clock, "of the reference's time")
     if part.type == "block":
         options["frame"] = _reference_genome(reference, name)
     try:
-        return build(images=images, target=ratio * reference.macs, **options)
+        return build(images=images, target=target, **options)
     except GemnetError as error:
         raise ConfigError(f"{where}: {error}") from error
     except Exception as error:  # an option of a wrong type or beyond what the blocks can be built with

@@ -43,6 +43,8 @@ from nas.studies.comparison.trainings import (
     row_key,
 )
 
+TIMES = "times.json"
+"""File of a comparison whose peers are fitted by time: what was measured, so that they stay the same."""
 TIMED_STEPS = 4
 """Steps of a training that `estimate` times, after as many to warm up."""
 
@@ -96,6 +98,7 @@ class ComparisonFolder:
         self.log = path / "comparison.log"
         self.worker_log = path / "workers.log"
         self.openings = path / "test_openings.jsonl"
+        self.times = path / TIMES
         try:
             path.mkdir(parents=True, exist_ok=True)
             self._lock = FolderLock(path)
@@ -133,7 +136,7 @@ def run_comparison(config: ComparisonConfig, folder: ComparisonFolder, final: bo
     """
     monitor.log_to(folder.log)
     trainer = make_trainer(config)
-    roster = build_roster(config, trainer.shape)
+    roster = build_roster(config, trainer.shape, folder.times)
     table = Trainings(folder.table)
     _write_down(config, roster, trainer, folder)
     with make_executor(config, trainer, folder) as executor:
@@ -165,7 +168,7 @@ def comparison_so_far(config: ComparisonConfig, path: Path) -> Comparison:
     table = Trainings(path / "trainings.csv")
     roster = [
         entry
-        for entry in build_roster(config, trainer.shape)
+        for entry in build_roster(config, trainer.shape, path / TIMES)
         if all(row_key(job, trainer.fingerprint) in table.rows for job in short_runs(config, [entry]))
     ]
     chosen, given_up = choose(config, roster, table, trainer.fingerprint)
@@ -383,6 +386,8 @@ def _write_down(
                 "params": network.params,
                 "fingerprint": network.fingerprint,
             }
+            if not math.isnan(network.time):
+                about["time"] = network.time
             if isinstance(network.source, GenomeSource):
                 about["genome"] = network.source.genome.to_dict()
             else:

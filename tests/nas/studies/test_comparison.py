@@ -43,7 +43,7 @@ from nas.studies.comparison import run as run_module
 from nas.studies.comparison import trainings as trainings_module
 from nas.studies.comparison.config import load_comparison, read_comparison
 from nas.studies.comparison.controls import ControlError, random_cells, rewire, rewired_cells
-from nas.studies.comparison.peers import BEST_NASBENCH201_CELL, MobileNetSource, PeerError, mobilenet, smallest
+from nas.studies.comparison.peers import BEST_NASBENCH201_CELL, MobileNetSource, PeerError, Target, mobilenet, smallest
 from nas.studies.comparison.picture import draw_comparison
 from nas.studies.comparison.report import as_csv, lines, markdown
 from nas.studies.comparison.roster import build_roster
@@ -136,7 +136,7 @@ class TestMacs:
 class TestPeers:
     @pytest.mark.parametrize("family", ["mobilenetv2", "mobilenetv3_small"])
     def test_has_at_least_the_macs_and_would_not_at_the_next_smaller_width(self, family):
-        source = mobilenet(family, CIFAR, 6e6)
+        source = mobilenet(family, CIFAR, Target(6e6))
         assert isinstance(source, MobileNetSource)
         narrower = replace(source, width=source.width - 1 / 64)
         assert count_macs(narrower, CIFAR) < 6e6 <= count_macs(source, CIFAR)
@@ -165,7 +165,7 @@ class TestPeers:
 
     def test_out_of_reach(self):
         with pytest.raises(PeerError, match="mobilenetv2 does not reach"):
-            smallest(lambda scale: MobileNetSource("mobilenetv2", 0.1), CIFAR, 1e12, "mobilenetv2")
+            smallest(lambda scale: MobileNetSource("mobilenetv2", 0.1), CIFAR, Target(1e12), "mobilenetv2")
 
     def test_best_cell_is_the_tables(self):
         folder = datasets.data_root() / "nasbench"
