@@ -11,7 +11,7 @@ from gemnet.models import genome_for, register
 from gemnet.network import GEMNet
 from gemnet.templates import Template, template
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "CellGraph",
