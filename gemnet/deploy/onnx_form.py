@@ -215,3 +215,10 @@ def operators(file: Path) -> Counter[str]:
     """How often each operator occurs in a file; of an optimised one, what is really run."""
     onnx = require("onnx")
     return Counter(node.op_type for node in onnx.load(file).graph.node)
+
+
+def input_shape(file: Path) -> list[int | str]:
+    """Shape of a file's first input; names where a dimension is open."""
+    onnx = require("onnx")
+    shape = onnx.load(file, load_external_data=False).graph.input[0].type.tensor_type.shape.dim
+    return [each.dim_value if each.HasField("dim_value") else each.dim_param for each in shape]

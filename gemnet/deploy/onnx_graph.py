@@ -24,18 +24,24 @@ class UnknownModule(Exception):
 
 
 class Graph:
-    """Nodes and constants of an ONNX graph that is being written."""
+    """Nodes and constants of an ONNX graph that is being written.
 
-    def __init__(self) -> None:
+    Args:
+        in_chans: channels of the images.
+    """
+
+    def __init__(self, in_chans: int) -> None:
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
+        self.channels = {"images": in_chans}
 
-    def add(self, kind: str, *reads: str, **attributes: Any) -> str:
-        """A node; returns the name of what it writes."""
+    def add(self, kind: str, *reads: str, channels: int | None = None, **attributes: Any) -> str:
+        """A node; returns the name of what it writes, which has the channels of what it reads first or ``channels``."""
         from onnx import helper
 
         writes = f"{kind.lower()}_{len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, list(reads), [writes], name=writes, **attributes))
+        self.channels[writes] = self.channels[reads[0]] if channels is None else channels
         return writes
 
     def constant(self, value: torch.Tensor | float) -> str:
@@ -44,7 +50,7 @@ class Graph:
 
         name = f"constant_{len(self.constants)}"
         array = value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else np.array(value, np.float32)
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        self.constants.append(numpy_helper.from_array(np.array(array, order="C"), name))
         return name
 
     def module(self, module: nn.Module, x: str) -> str:
@@ -92,6 +98,7 @@ class Graph:
         return self.add(
             "Conv",
             *reads,
+            channels=conv.out_channels,
             kernel_shape=list(conv.kernel_size),
             strides=list(conv.stride),
             pads=[*map(int, conv.padding), *map(int, conv.padding)],
@@ -101,7 +108,7 @@ class Graph:
 
     def pool(self, pool: nn.AvgPool2d | nn.MaxPool2d, x: str) -> str:
         """An average or max pool."""
-        sides = {
+        sides: dict[str, Any] = {
             key: [value, value] if isinstance(value, int) else list(value)
             for key, value in (("kernel_shape", pool.kernel_size), ("strides", pool.stride), ("pads", pool.padding))
         }
@@ -126,18 +133,22 @@ class Graph:
                 for other in scaled[1:]:
                     x = self.add("Add", x, other)
             else:
-                x = self.add("Concat", *read, axis=1)
+                x = self.add("Concat", *read, channels=sum(self.channels[each] for each in read), axis=1)
             values[step.writes] = x
         return x
 
     def scaled(self, x: str, factor: float) -> str:
-        """``factor * x``."""
-        return x if factor == 1 else self.add("Mul", x, self.constant(factor))
+        """``factor * x`` as a convolution: onnxruntime has those, but no products, in its blocked layout."""
+        if factor == 1:
+            return x
+        channels = self.channels[x]
+        weight = self.constant(torch.full((channels, 1, 1, 1), factor))
+        return self.add("Conv", x, weight, kernel_shape=[1, 1], group=channels)
 
 
 def graph_of(model: GEMNet) -> Graph | None:
     """Graph of a deployed classifier, from ``images`` to ``logits``; None where it holds what is not written here."""
-    graph = Graph()
+    graph = Graph(model.in_chans)
     if not isinstance(model.global_pool, SelectAdaptivePool2d) or model.global_pool.pool_type != "avg":
         return None
     if not isinstance(model.classifier, nn.Linear):

@@ -1,4 +1,4 @@
-"""``python tools/benchmark.py`` and ``gemnet-benchmark``: predictors and searches on tables, side by side."""
+"""``python tools/benchmark.py`` and ``gemnet-benchmark``: predictors, searches and networks side by side."""
 
 from __future__ import annotations
 
@@ -13,12 +13,16 @@ from nas.commands.entry import command
 from nas.commands.options import check_output, positive
 
 DESCRIPTION = """\
-Answers "does it search better than what I use?" on tabular benchmarks: cells whose accuracies are already known.
-Results go into a CSV, one row a run, as soon as a run ends; the same command goes on where it stopped, and only adds
-what is new."""
+Measures side by side: how long networks take (latency), and on tabular benchmarks searches and predictors.
+
+The latter answer "does it search better than what I use?" by cells whose accuracies are already known; their results
+go into a CSV, one row a run, as soon as a run ends, and the same command goes on where it stopped and only adds what is
+new."""
 
 EXAMPLES = """\
 examples
+  how long networks take, as deployed: names of timm, genomes, work folders or files:
+    {program} latency mobilenetv2_100 gemnet_a work_dirs/cifar10 mynet.onnx --threads 1
   seven strategies, 200 queries, 10 seeds each, on NAS-Bench-201's three data sets:
     {program} search --space nasbench201 --seeds 10
   two strategies on one metric, with an option changed:
@@ -162,6 +166,49 @@ def _fidelity(options: argparse.Namespace) -> None:
     )
 
 
+def _latency(options: argparse.Namespace) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from gemnet.deploy.latency import Runtime, usual_backend
+    from gemnet.deploy.latency_report import compare_latency, write_latency
+
+    console = Console(soft_wrap=True)
+    runtime = Runtime(options.backend or usual_backend(options.device), options.threads, options.device)
+    with console.status("") as status:
+        rows = compare_latency(
+            options.models,
+            runtime,
+            options.batch,
+            options.size,
+            options.int8,
+            options.rounds,
+            not options.no_memory,
+            status.update,
+        )
+    title = (
+        f"{rows[0].runtime}, batch {options.batch}{', int8' * options.int8}, an image (± half the spread of the turns)"
+    )
+    table = Table(title=title, title_justify="left")
+    for heading in ("network", "size", "M MACs", "wall ms", "ratio", "CPU ms", "ratio", "peak MiB"):
+        table.add_column(heading, justify="left" if heading == "network" else "right")
+    for row in rows:
+        table.add_row(
+            row.network,
+            str(row.size),
+            "" if row.macs is None else f"{row.macs / 1e6:.0f}",
+            f"{row.wall_ms:.3g} ±{row.wall_spread / 2:.0%}",
+            f"{row.wall_ratio:.2f}",
+            f"{row.cpu_ms:.3g} ±{row.cpu_spread / 2:.0%}",
+            f"{row.cpu_ratio:.2f}",
+            "" if row.peak_mib is None else f"{row.peak_mib:.0f}",
+        )
+    console.print(table)
+    csv = Path(options.work_dir) / "latency.csv"
+    write_latency(rows, csv, csv.with_suffix(".png"))
+    console.print(f"Wrote {csv} and {csv.with_suffix('.png')}")
+
+
 def _convert(options: argparse.Namespace) -> None:
     from nas.tables.official import convert
 
@@ -259,6 +306,29 @@ def _parser(program: str) -> argparse.ArgumentParser:
     )
     _add_running(fidelity)
     fidelity.set_defaults(run=_fidelity)
+
+    latency = commands.add_parser("latency", help="how long networks take, as deployed", allow_abbrev=False)
+    latency.add_argument(
+        "models", nargs="+", help="timm names, genomes, work folders or .onnx files; ratios to the first"
+    )
+    latency.add_argument(
+        "--backend", metavar="B", help="onnxruntime, openvino, torch or compile (default: onnxruntime; torch on a GPU)"
+    )
+    latency.add_argument("--threads", metavar="N", type=_positive, default=1, help="of the CPU (default %(default)s)")
+    latency.add_argument(
+        "--batch", metavar="N", type=_positive, default=1, help="images at a time (default %(default)s)"
+    )
+    latency.add_argument("--size", metavar="S", type=_positive, help="side of the images (default: each network's own)")
+    latency.add_argument("--int8", action="store_true", help="quantise first (onnxruntime, openvino)")
+    latency.add_argument("--device", default="cpu", help="cpu, or cuda with torch and compile (default %(default)s)")
+    latency.add_argument(
+        "--rounds", metavar="N", type=_positive, default=30, help="turns of each (default %(default)s)"
+    )
+    latency.add_argument("--no-memory", action="store_true", help="leave memory out, which takes a process for each")
+    latency.add_argument(
+        "--work-dir", metavar="D", default="work_dirs/latency", help="for latency.csv and .png (default %(default)s)"
+    )
+    latency.set_defaults(run=_latency)
 
     convert = commands.add_parser("convert", help="make a table from a benchmark's official file", allow_abbrev=False)
     convert.add_argument("kind", choices=["nasbench201", "nasbench101"])
