@@ -170,8 +170,8 @@ def _latency(options: argparse.Namespace) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from gemnet.deploy.latency import Runtime, usual_backend
-    from gemnet.deploy.latency_report import compare_latency, write_latency
+    from gemnet.runtimes.latency import Runtime, usual_backend
+    from gemnet.runtimes.latency_report import compare_latency, write_latency
 
     console = Console(soft_wrap=True)
     runtime = Runtime(options.backend or usual_backend(options.device), options.threads, options.device)
@@ -314,16 +314,14 @@ def _parser(program: str) -> argparse.ArgumentParser:
     latency.add_argument(
         "--backend", metavar="B", help="onnxruntime, openvino, torch or compile (default: onnxruntime; torch on a GPU)"
     )
-    latency.add_argument("--threads", metavar="N", type=_positive, default=1, help="of the CPU (default %(default)s)")
+    latency.add_argument("--threads", metavar="N", type=positive, default=1, help="of the CPU (default %(default)s)")
     latency.add_argument(
-        "--batch", metavar="N", type=_positive, default=1, help="images at a time (default %(default)s)"
+        "--batch", metavar="N", type=positive, default=1, help="images at a time (default %(default)s)"
     )
-    latency.add_argument("--size", metavar="S", type=_positive, help="side of the images (default: each network's own)")
+    latency.add_argument("--size", metavar="S", type=positive, help="side of the images (default: each network's own)")
     latency.add_argument("--int8", action="store_true", help="quantise first (onnxruntime, openvino)")
     latency.add_argument("--device", default="cpu", help="cpu, or cuda with torch and compile (default %(default)s)")
-    latency.add_argument(
-        "--rounds", metavar="N", type=_positive, default=30, help="turns of each (default %(default)s)"
-    )
+    latency.add_argument("--rounds", metavar="N", type=positive, default=30, help="turns of each (default %(default)s)")
     latency.add_argument("--no-memory", action="store_true", help="leave memory out, which takes a process for each")
     latency.add_argument(
         "--work-dir", metavar="D", default="work_dirs/latency", help="for latency.csv and .png (default %(default)s)"

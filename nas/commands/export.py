@@ -182,9 +182,9 @@ def _module(options: argparse.Namespace) -> None:
 
 
 def _runtime(options: argparse.Namespace) -> None:
-    from gemnet.deploy.export import check_request, export_for_runtime
-    from gemnet.deploy.images import split_labelled
-    from gemnet.deploy.networks import open_network
+    from gemnet.runtimes.export import check_request, export_for_runtime
+    from gemnet.runtimes.images import split_labelled
+    from gemnet.runtimes.networks import open_network
 
     dynamic = tuple(name for name in options.dynamic.split(",") if name)
     network = open_network(options.source, options.ema)

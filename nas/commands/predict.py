@@ -43,7 +43,7 @@ def main(program: str, arguments: list[str]) -> int:
     from rich.console import Console
     from rich.progress import track
 
-    from gemnet.deploy.inference import find_images, open_classifier
+    from gemnet.runtimes.inference import find_images, open_classifier
     from gemnet.training.confusion import Confusion
     from nas.commands.console import show_confusion
 

@@ -19,11 +19,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from gemnet.deploy.onnx_graph import Graph, graph_of
-from gemnet.deploy.packages import require
 from gemnet.errors import GemnetError
 from gemnet.metadata import Metadata
 from gemnet.network import GEMNet
+from gemnet.runtimes.onnx_graph import Graph, graph_of
+from gemnet.runtimes.packages import require
 
 OPSET, IR = 18, 9
 INPUT, OUTPUT = "images", "logits"
@@ -153,7 +153,7 @@ def save(proto: Any, file: Path, metadata: Metadata) -> None:
     Args:
         proto: as `to_onnx` makes it.
         file: where to.
-        metadata: complete, as `gemnet.deploy.networks.open_network` gives it.
+        metadata: complete, as `gemnet.runtimes.networks.open_network` gives it.
     """
     onnx = require("onnx")
     texts = {key: text for key, text in metadata.to_texts().items() if key != "format"}

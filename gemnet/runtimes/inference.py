@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from gemnet.data.folders import files_below
 from gemnet.data.reading import image_extensions
-from gemnet.deploy.images import Images, read_images
-from gemnet.deploy.networks import open_network
 from gemnet.errors import GemnetError
 from gemnet.metadata import Metadata
+from gemnet.runtimes.images import Images, read_images
+from gemnet.runtimes.networks import open_network
 
 BATCH, BATCH_PIXELS = 64, 64 * 96 * 96
 """Images run at once: so many, or fewer where they are large."""

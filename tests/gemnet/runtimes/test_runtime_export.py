@@ -17,15 +17,16 @@ import torch
 from PIL import Image
 
 from gemnet.cell_graph import CellGraph
-from gemnet.deploy import deploy, onnx_form
-from gemnet.deploy.export import TOLERANCE, Exported, ExportError, check_request, export_for_runtime, for_inference
-from gemnet.deploy.formats import FORMATS
-from gemnet.deploy.images import ImagesError, Labelled, photographs, prepared, split_labelled
-from gemnet.deploy.networks import OpenedNetwork, open_network
-from gemnet.deploy.packages import MissingPackageError, require
+from gemnet.deploy import deploy
 from gemnet.errors import GemnetError
 from gemnet.metadata import Metadata
 from gemnet.network import GEMNet
+from gemnet.runtimes import onnx_form
+from gemnet.runtimes.export import TOLERANCE, Exported, ExportError, check_request, export_for_runtime, for_inference
+from gemnet.runtimes.formats import FORMATS
+from gemnet.runtimes.images import ImagesError, Labelled, photographs, prepared, split_labelled
+from gemnet.runtimes.networks import OpenedNetwork, open_network
+from gemnet.runtimes.packages import MissingPackageError, require
 from gemnet.templates import template
 from nas.commands.export import main
 
@@ -134,7 +135,7 @@ def test_predictions_in_an_environment_without_gemnet_timm_and_torch(exported, p
 
 
 def test_a_photo_taken_sideways_is_turned_as_for_training(network, photo: Path, tmp_path: Path) -> None:
-    from gemnet.deploy.images import read_images
+    from gemnet.runtimes.images import read_images
 
     turned = tmp_path / "turned.jpg"
     image = Image.open(photo)
@@ -224,8 +225,7 @@ def test_a_file_that_computes_something_else_is_not_written(network, tmp_path: P
     other = for_inference(network.model)
     with torch.no_grad():
         other.classifier.bias += 1
-    # `gemnet.deploy` is the function; its package is found among the modules
-    monkeypatch.setattr(sys.modules["gemnet.deploy.export"], "for_inference", lambda model: other)
+    monkeypatch.setattr("gemnet.runtimes.export.for_inference", lambda model: other)
     with pytest.raises(ExportError, match="differ from PyTorch's"):
         export_for_runtime(network, "torch-export", tmp_path / "out")
     assert not list(tmp_path.iterdir())

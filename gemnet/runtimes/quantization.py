@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gemnet.deploy.packages import require
+from gemnet.runtimes.packages import require
 
 
 def quantize(file: Path, calibration: NDArray[np.float32]) -> None:

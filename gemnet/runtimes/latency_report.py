@@ -14,14 +14,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from gemnet.deploy import onnx_form
-from gemnet.deploy.export import for_inference
-from gemnet.deploy.images import photographs
-from gemnet.deploy.latency import ONNX_BACKENDS, Call, LatencyError, Runtime, in_turns
-from gemnet.deploy.networks import open_network
-from gemnet.deploy.peak_memory import peak_memory
-from gemnet.deploy.quantization import quantize
 from gemnet.files import write_csv
+from gemnet.runtimes import onnx_form
+from gemnet.runtimes.export import for_inference
+from gemnet.runtimes.images import photographs
+from gemnet.runtimes.latency import ONNX_BACKENDS, Call, LatencyError, Runtime, in_turns
+from gemnet.runtimes.networks import open_network
+from gemnet.runtimes.peak_memory import peak_memory
+from gemnet.runtimes.quantization import quantize
 from gemnet.sources import Images, counted_macs
 
 ROUNDS = 30
@@ -84,7 +84,7 @@ def compare_latency(
     """Measures networks in turns.
 
     Args:
-        sources: as `gemnet.deploy.networks.open_network` takes them, or ``.onnx`` files.
+        sources: as `gemnet.runtimes.networks.open_network` takes them, or ``.onnx`` files.
         runtime: what runs them.
         batch: images at a time.
         size: side of the images; each network's own by default.

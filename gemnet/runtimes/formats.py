@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from gemnet.deploy import onnx_form
-from gemnet.deploy.images import Images
-from gemnet.deploy.packages import require
-from gemnet.deploy.quantization import quantize
 from gemnet.errors import GemnetError
 from gemnet.metadata import Metadata
+from gemnet.runtimes import onnx_form
+from gemnet.runtimes.images import Images
+from gemnet.runtimes.packages import require
+from gemnet.runtimes.quantization import quantize
 
 Predict = Callable[[Images], Images]
 

@@ -13,12 +13,12 @@ from timm.utils import reparameterize_model
 from torch import nn
 
 from gemnet.deploy import deploy
-from gemnet.deploy.formats import FORMATS, Predict, Task, one_by_one
-from gemnet.deploy.images import Images, Labelled, photographs
-from gemnet.deploy.networks import OpenedNetwork
-from gemnet.deploy.onnx_form import DIMENSIONS
 from gemnet.errors import GemnetError, nearest
 from gemnet.network import GEMNet
+from gemnet.runtimes.formats import FORMATS, Predict, Task, one_by_one
+from gemnet.runtimes.images import Images, Labelled, photographs
+from gemnet.runtimes.networks import OpenedNetwork
+from gemnet.runtimes.onnx_form import DIMENSIONS
 
 TOLERANCE = 1e-4
 """What an exported network's logits may differ by from PyTorch's, as a share of the largest."""

@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from gemnet.cell_graph import CellGraph
-from gemnet.deploy import onnx_form
-from gemnet.deploy.latency import LatencyError, Runtime, in_turns
-from gemnet.deploy.latency_report import compare_latency, write_latency
-from gemnet.deploy.onnx_graph import graph_of
+from gemnet.runtimes import onnx_form
+from gemnet.runtimes.latency import LatencyError, Runtime, in_turns
+from gemnet.runtimes.latency_report import compare_latency, write_latency
+from gemnet.runtimes.onnx_graph import graph_of
 from gemnet.templates import template
 from nas.commands.benchmark import main
 
@@ -69,7 +69,7 @@ def test_the_turns_of_all_come_between_one_anothers() -> None:
 
 
 def test_an_onnx_file_and_torch_networks_are_measured_too(genome, tmp_path: Path) -> None:
-    from gemnet.deploy.networks import open_network
+    from gemnet.runtimes.networks import open_network
 
     network = open_network(genome)
     file = tmp_path / "net.onnx"

@@ -1,6 +1,6 @@
 """How much memory a network needs: measured in a process of its own, which this file also is.
 
-python -m gemnet.deploy.peak_memory '{"file": "net.onnx", "shape": [1, 3, 224, 224], "backend": "onnxruntime", ...}'
+python -m gemnet.runtimes.peak_memory '{"file": "net.onnx", "shape": [1, 3, 224, 224], "backend": "onnxruntime", ...}'
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from gemnet.deploy.latency import Runtime
+from gemnet.runtimes.latency import Runtime
 
 CALLS = 3
 
@@ -27,7 +27,7 @@ def peak_memory(file: Path, shape: tuple[int, int, int, int], runtime: Runtime) 
         runtime: what runs it.
     """
     task = json.dumps({"file": str(file), "shape": shape, "runtime": asdict(runtime)})
-    done = subprocess.run([sys.executable, "-m", "gemnet.deploy.peak_memory", task], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "gemnet.runtimes.peak_memory", task], capture_output=True, text=True)
     try:
         return float(done.stdout.splitlines()[-1])
     except (ValueError, IndexError):

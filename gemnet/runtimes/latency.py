@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from gemnet.deploy import onnx_form
-from gemnet.deploy.packages import is_installed, require
 from gemnet.errors import GemnetError, nearest
 from gemnet.machine import limited_threads, processor_name
+from gemnet.runtimes import onnx_form
+from gemnet.runtimes.packages import is_installed, require
 
 BACKENDS = ("onnxruntime", "openvino", "torch", "compile")
 ONNX_BACKENDS = ("onnxruntime", "openvino")

@@ -11,7 +11,7 @@ import timm
 import torch
 from PIL import Image
 
-from gemnet.deploy.inference import InferenceError, find_images, open_classifier
+from gemnet.runtimes.inference import InferenceError, find_images, open_classifier
 from nas.commands.predict import main
 
 TAG = "gemnet_a_cifar.cifar10"
