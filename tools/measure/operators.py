@@ -21,6 +21,7 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from gemnet.deploy.onnx_form import run, session, to_onnx
+
 from gemnet.operations import parse_operation
 
 IN_A_ROW = 4
