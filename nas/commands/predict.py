@@ -11,7 +11,7 @@ from typing import Any
 from gemnet.errors import GemnetError
 from gemnet.files import write_text
 from nas.commands.entry import command
-from nas.commands.options import make_folder_of
+from nas.commands.options import check_output
 
 DESCRIPTION = """\
 Says what is in images: the most probable classes of each. The network is fed as it was trained (size, crop, mean, std,
@@ -38,7 +38,7 @@ def main(program: str, arguments: list[str]) -> int:
     if options.top < 1:
         raise GemnetError(f"--top is at least 1, got {options.top}.")
     if options.out is not None:
-        make_folder_of(Path(options.out))
+        check_output(options.out)
     import numpy as np
     from rich.console import Console
     from rich.progress import track
@@ -76,6 +76,7 @@ def main(program: str, arguments: list[str]) -> int:
             "confusion": confusion.matrix.tolist(),
         }
     if options.out is not None:
+        Path(options.out).parent.mkdir(parents=True, exist_ok=True)
         write_text(Path(options.out), json.dumps(result, indent=1) + "\n")
     if options.json:
         print(json.dumps(result))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Protocol
 
@@ -100,6 +101,20 @@ class TrainingEvaluator:
         if self.data.balance is not None:
             parts["balance"] = self.data.balance
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+    def steps(self, fidelity: Fidelity) -> int:
+        """Optimiser steps of a candidate's training."""
+        images = max(1, math.ceil(len(self.images.train) * fidelity.subset))
+        return fidelity.epochs * (images // min(self.recipe.batch_size, images))
+
+    def with_steps(self, fidelity: Fidelity, least: int) -> Fidelity:
+        """A fidelity with at least so many steps: more of the images, and then more epochs."""
+        if self.steps(fidelity) >= least:
+            return fidelity
+        count = len(self.images.train)
+        needed = math.ceil(least / fidelity.epochs) * min(self.recipe.batch_size, count)
+        wider = replace(fidelity, subset=min(1.0, max(fidelity.subset, needed / count)))
+        return replace(wider, epochs=max(fidelity.epochs, math.ceil(least / self.steps(replace(wider, epochs=1)))))
 
     @property
     def metrics(self) -> tuple[str, ...]:

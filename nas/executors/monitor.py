@@ -20,8 +20,11 @@ class Monitor:
     def begin(self, phase: str, total: int, done: int = 0) -> None:
         """A phase of ``total`` steps begins, ``done`` of which were done before (in a resumed search)."""
 
-    def step(self, text: str, best: str = "") -> None:
-        """A step of the phase is done: ``text`` says which, ``best`` what is the best so far."""
+    def step(self, text: str, best: str = "", left: str = "") -> None:
+        """A step of the phase is done: ``text`` says which, ``best`` what is the best so far.
+
+        ``left`` is the time that is left, where the caller knows better than the steps done so far tell.
+        """
 
     def end(self) -> None:
         """The phase is over."""

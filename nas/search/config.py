@@ -43,6 +43,8 @@ class SearchOptions:
             they count.
         first: known candidates to evaluate before any other, each as ``dict(cell=dict(ops=[...], edges=[...]),
             macro=dict(...))``. They count, and random ones fill up their last batch.
+        steps: least optimiser steps of a candidate's training (``training`` only). Where ``fidelity`` gives fewer, as
+            with a small data set, more of its images are used, and then more epochs. None takes it as it is.
         retry_failed: whether evaluations that failed before are made again. May change when a search is resumed.
     """
 
@@ -52,6 +54,7 @@ class SearchOptions:
     seed: int = 0
     start_from: str | None = None
     first: tuple[Mapping[str, Any], ...] = ()
+    steps: int | None = None
     retry_failed: bool = False
 
     def __post_init__(self) -> None:
@@ -59,7 +62,8 @@ class SearchOptions:
             raise ConfigError(
                 "search.first and search.start_from both say how the search begins. Leave one of them out."
             )
-        at_least("search", self, evaluations=1, batch=1, ahead=0, seed=0)
+        steps = {} if self.steps is None else {"steps": 1}
+        at_least("search", self, evaluations=1, batch=1, ahead=0, seed=0, **steps)
 
 
 @dataclass(frozen=True)

@@ -59,8 +59,10 @@ def explore(ready: ReadySearch, folder: WorkFolder, recorder: Recorder, monitor:
         SearchError: every evaluation failed.
     """
     options, strategy = ready.config.search, ready.strategy
-    with recorder.stopwatch("strategy"):
-        prepare_strategy(strategy, monitor)
+    asked = -(-options.evaluations // options.batch) * options.batch
+    if asked > getattr(strategy, "initial", 0):  # else all are random, and nothing is to be learnt
+        with recorder.stopwatch("strategy"):
+            prepare_strategy(strategy, monitor)
     page.follow(strategy)
     if not recorder.ledger.proposals(folder.search_id):
         with recorder.stopwatch("ledger"):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gemnet.data.datasets import DataSpec, missing_test_images
 from gemnet.strict import make
 from nas.evaluation.latency import LatencyModel, LatencyOptions
 from nas.evaluation.ledger import check_ledger
+from nas.evaluation.networks import NetworkTrainer
 from nas.evaluation.records import Evaluation, Evaluator
 from nas.executors.monitor import Monitor
 from nas.search.begin import earlier_evaluations, first_candidates, fitting
@@ -73,6 +74,8 @@ def preflight(config: SearchConfig, path: Path, resume: bool, monitor: Monitor) 
     check_config(config)
     space, evaluator = build_parts(config)
     begun = check_work_folder(path, config, evaluator.fingerprint, resume)
+    if config.search.steps is not None and isinstance(evaluator, NetworkTrainer):
+        config = replace(config, fidelity=evaluator.evaluator.with_steps(config.fidelity, config.search.steps))
     check_space(config, space)
     strategy = build_strategy(config, space, evaluator)
     check_strategy(config, space, evaluator)

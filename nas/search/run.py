@@ -7,6 +7,7 @@ missing.
 
 from __future__ import annotations
 
+import math
 import socket
 from collections.abc import Sequence
 from datetime import datetime, timezone
@@ -15,6 +16,7 @@ from pathlib import Path
 from gemnet.files import write_json
 from gemnet.genome import Genome
 from nas.evaluation.ledger import Ledger, SearchRecord
+from nas.evaluation.networks import NetworkTrainer
 from nas.evaluation.records import Evaluation
 from nas.executors.monitor import Monitor, Stopwatch
 from nas.graphs.effective import effective_cell
@@ -30,6 +32,10 @@ from nas.search.report.live import LivePage
 from nas.search.result import Chosen, SearchResult, summary
 from nas.search.rivals import compare
 from nas.spaces.gemnet import GEMNetSpace
+from nas.strategies.random import RandomSearch
+
+FEW_STEPS = 100
+"""Steps below which two seeds then hardly agree on which of two cells is better."""
 
 
 def run_search(
@@ -58,6 +64,7 @@ def run_search(
         page = LivePage(folder.report, config, ready.space, stopwatch, command)
         recorder = Recorder(executor, ledger, ready.fingerprint, stopwatch, config.search.retry_failed)
         _say_what_is_not_measured(ready, monitor)
+        _say_what_a_candidate_gets(ready, monitor)
         explored = explore(ready, folder, recorder, monitor, page)
         chosen = confirm(ready, folder, recorder, monitor, explored.evaluations)
         genome = _keep(ready, folder, stopwatch, chosen, explored.evaluations)
@@ -112,6 +119,38 @@ def _say_what_is_not_measured(ready: ReadySearch, monitor: Monitor) -> None:
     if ready.latency is not None and not ready.measures_latency:
         monitor.note(
             f"This is not {ready.latency.device}: max_latency is kept as estimated, and not measured in the end."
+        )
+
+
+def _say_what_a_candidate_gets(ready: ReadySearch, monitor: Monitor) -> None:
+    """Notes how long candidates are trained, and warns where that tells nothing of them."""
+    options, initial = ready.config.search, getattr(ready.strategy, "initial", 0)
+    if (
+        not isinstance(ready.strategy, RandomSearch)
+        and -(-options.evaluations // options.batch) * options.batch <= initial
+    ):
+        monitor.note(
+            f"All {options.evaluations} candidates will be random: the strategy learns after the first {initial} "
+            "(strategy.initial). Evaluate more, or lower it."
+        )
+    if not isinstance(ready.evaluator, NetworkTrainer):
+        return
+    fidelity, trainer = ready.config.fidelity, ready.evaluator.evaluator
+    steps = trainer.steps(fidelity)
+    side = fidelity.resolution or trainer.images.resolution
+    images = math.ceil(len(trainer.images.train) * fidelity.subset)
+    monitor.note(
+        f"A candidate is trained for {steps:,} steps: {fidelity.epochs} epochs of {images:,} images at {side}x{side}."
+    )
+    if steps < FEW_STEPS:
+        monitor.note(
+            f"So few steps tell little more than chance which network is better: raise fidelity.epochs or "
+            f"fidelity.subset, or set search.steps={FEW_STEPS} or more."
+        )
+    if 3 * side <= trainer.images.resolution:
+        monitor.note(
+            f"Images of {trainer.images.resolution}x{trainer.images.resolution} are shrunk to {side}x{side} for this: "
+            "a larger fidelity.resolution ranks better, and takes longer."
         )
 
 

@@ -279,7 +279,7 @@ class _Work:
                 continue
             self.table.add(outcome.value)
             left = [job for job in waiting if row_key(job, self.trainer.fingerprint) not in self.table.rows]
-            self.monitor.step(_line(outcome.value), self._time_left(left, rest))
+            self.monitor.step(_line(outcome.value), left=self._time_left(left, rest))
         self.monitor.end()
         if failures:
             raise ComparisonError(

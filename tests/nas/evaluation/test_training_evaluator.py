@@ -220,3 +220,17 @@ def test_images_and_augmentation_are_a_small_part_of_a_step(evaluator):
             training_steps += done - ready
             mark = time.process_time()
     assert augmenting / (augmenting + training_steps) < 0.1
+
+
+def test_a_fidelity_is_raised_to_a_number_of_steps_by_images_and_then_by_epochs() -> None:
+    evaluator = TrainingEvaluator(DataSpec("digits"), GEMNetSpace(max_nodes=4), Recipe(batch_size=64))
+    count = len(evaluator.images.train)
+    short = Fidelity(epochs=3, subset=0.2)
+    assert evaluator.with_steps(short, 1) == short
+    more_images = evaluator.with_steps(short, 3 * (count // 64))
+    assert more_images.epochs == 3
+    assert 0.2 < more_images.subset <= 1
+    assert evaluator.steps(more_images) >= 3 * (count // 64)
+    more_epochs = evaluator.with_steps(short, 500)
+    assert (more_epochs.subset, more_epochs.resolution) == (1.0, short.resolution)
+    assert 500 <= evaluator.steps(more_epochs) < 500 + count // 64 + 1

@@ -122,3 +122,12 @@ def test_a_search_whose_ledger_was_lost_trains_nothing_again(capsys) -> None:
     assert main(["own.py", "--work-dir", "work", "--resume"]) == 2
     assert "holds 0 evaluations, but this search had 10" in capsys.readouterr().err
     assert Path("work/summary.json").read_bytes() == before
+
+
+def test_a_budget_below_the_first_random_ones_is_said_and_trains_no_encoder(capsys, monkeypatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("an encoder is trained")
+
+    monkeypatch.setattr("nas.search.explore.prepare_strategy", refuse)
+    assert main(["own.py", "--work-dir", "work", "--budget", "4", "--cfg-options", "strategy.initial=4"]) == 0
+    assert "All 4 candidates will be random" in capsys.readouterr().out
