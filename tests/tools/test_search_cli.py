@@ -636,3 +636,11 @@ def test_export_of_evaluations_writes_nothing_else(finished, extra, capsys) -> N
         export_command.main([str(finished[0]), "--ledger", "a.csv", *extra])
     assert "--ledger writes the evaluations alone" in capsys.readouterr().err
     assert not Path("a.csv").exists()
+
+
+@pytest.mark.parametrize("wrong", [["--seeds", "0"], ["--seed", "1", "--seeds", "2"]])
+def test_seeds_are_at_least_one_and_no_seed_is_given_beside_them(capsys, wrong: list[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        search_command.main(wrong)
+    assert caught.value.code == 2
+    assert "--seeds" in capsys.readouterr().err

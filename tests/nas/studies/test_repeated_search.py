@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from gemnet.files import read_json, write_json
 from gemnet.strict import ConfigError
 from nas.executors.monitor import Monitor
 from nas.search.config import SearchConfig, find_config, load_config
 from nas.studies import repeated_search
-from nas.studies.repeated_search import leads, repeat_search
+from nas.studies.repeated_search import leads, print_seeds, repeat_search
 
 
 @pytest.fixture
@@ -68,6 +70,11 @@ def test_leads_are_of_test_images_paired_by_seed(config, tmp_path, monkeypatch) 
     assert (block.ahead, block.interval.mean) == (2, pytest.approx(1.0))  # with seed 0 they are level
     assert chance.interval.low == pytest.approx(7 - 4.303 / 3**0.5, abs=1e-3)
     assert read_json(tmp_path / "seeds.json")["seeds"][2]["found"] == 83.0
+    console = Console(record=True, width=160, file=io.StringIO())
+    print_seeds(console, results)
+    printed = console.export_text()
+    assert "Over random search: ahead with 3 of 3 seeds, by +7.00 [+4.52, +9.48] points" in printed
+    assert "83.00" in printed
 
 
 def test_what_was_finished_is_not_run_again(config, tmp_path, monkeypatch) -> None:
