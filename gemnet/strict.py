@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import math
+import os
+import sys
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -35,6 +38,33 @@ class Component:
 
     type: str
     options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def find_class(name: str, known: Mapping[str, str], kind: type[T], where: str) -> type[T]:
+    """A class by its name among ours, or one's own by its dotted path: ``mypackage.MySpace``.
+
+    Args:
+        name: what a config says. One's own is found on Python's path or in the current folder.
+        known: dotted paths of ours, by name.
+        kind: what it has to be a subclass of; `object` for anything.
+        where: dotted path of the name in the config, for messages.
+
+    Raises:
+        ConfigError: there is no such class, or it is another kind of thing.
+    """
+    path = known.get(name, name)
+    module, _, attribute = path.rpartition(".")
+    if not module:
+        raise ConfigError(f"{where} is {name!r}.{nearest(name, known)} One of your own: 'mypackage.MyClass'.")
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"{where} is {name!r}, which can't be imported: {error}.") from error
+    if not (isinstance(found, type) and issubclass(found, kind)):
+        raise ConfigError(f"{where} is {name!r}, which is no class derived from {kind.__module__}.{kind.__qualname__}.")
+    return found
 
 
 def config_folder() -> Path:

@@ -16,11 +16,11 @@ from nas.executors.monitor import Stopwatch
 from nas.search.explore import Exploration
 from nas.search.recorder import Recorder
 from nas.spaces.gemnet import GEMNetSpace
-from nas.spaces.limits import Budget
+from nas.spaces.limits import Limits
 from nas.strategies import make_strategy
 
 FIDELITY = Fidelity(epochs=1)
-LIMITS = Budget(max_macs=20e6)
+LIMITS = Limits(max_macs=20e6)
 
 
 def small_space() -> GEMNetSpace:
@@ -92,7 +92,7 @@ class ShuffledExecutor(Executor):
 
 def exploration(ledger: Ledger, executor: Executor, strategy: str = "evolution", seed: int = 0) -> Exploration:
     """A fresh exploration, as after a start of the program."""
-    made = make_strategy(strategy, small_space(), seed, fidelity=FIDELITY, budget=LIMITS, initial=8)
+    made = make_strategy(strategy, small_space(), seed, fidelity=FIDELITY, limits=LIMITS, initial=8)
     return Exploration("search", made, Recorder(executor, ledger, FormulaEvaluator.fingerprint, Stopwatch()))
 
 

@@ -339,9 +339,13 @@ def _parser(program: str) -> argparse.ArgumentParser:
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--space", choices=["nasbench201", "nasbench101"], help="a benchmark whose table is in place")
-    source.add_argument("--table", metavar="FILE", help="a table of your own, .parquet or .csv (docs/tables.md)")
+    parser.add_argument(
+        "--space",
+        metavar="S",
+        help="a benchmark whose table is in place (nasbench201, nasbench101), or with --table the dotted path of the "
+        "space of your own that its cells come from (mypackage.MySpace)",
+    )
+    parser.add_argument("--table", metavar="FILE", help="a table of your own, .parquet or .csv (docs/tables.md)")
     _add_running(parser)
 
 

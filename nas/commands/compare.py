@@ -147,7 +147,7 @@ def _write_tables(path: Path, markdown: str, rows: str, picture: str) -> str:
 
 
 def _print_estimate(data: Mapping[str, Any]) -> None:
-    from nas.executors.options import crew
+    from nas.executors.options import workers_of
     from nas.studies.comparison.config import read_comparison
     from nas.studies.comparison.run import estimate
 
@@ -155,7 +155,7 @@ def _print_estimate(data: Mapping[str, Any]) -> None:
         raise GemnetError("--estimate is for classifiers. A detectors' comparison says what is left after its first.")
     config = read_comparison(data)
     found = estimate(config)
-    workers = max(1, crew(config.workers)[0])
+    workers = max(1, workers_of(config.workers)[0])
     timed = config.fit.by == "time"
     time = f"{'time':>6} " if timed else ""
     print(f"{'network':38} {time}{'M MACs':>8} {'k params':>9} {'images/s':>9} {'short runs':>11} {'trainings':>10}")

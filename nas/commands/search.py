@@ -22,14 +22,14 @@ examples
   the default search, on scenes of handwritten digits:
     {program}
   on CIFAR-10 (an image folder data/cifar10, or downloaded), for two hours' worth of candidates, on four workers:
-    {program} configs/search/cifar10.py --budget 100 --workers 4
+    {program} configs/search/cifar10.py --evaluations 100 --workers 4
   on images of your own (photos/train/<class>/*.jpg), for a network of at most 20 million MACs:
     {program} configs/search/cifar10.py --data photos --max-macs 20e6 --work-dir work_dirs/photos
   for a network that takes at most 2 ms for an image on this processor, or half a ms in batches on a GPU:
     {program} configs/search/cifar10.py --max-latency 2
     {program} configs/search/cifar10.py --max-latency 0.5 --cfg-options latency.device=cuda latency.batch_size=64
   go on after Ctrl-C, a crash or a power cut (nothing evaluated is lost or done twice):
-    {program} configs/search/cifar10.py --budget 100 --workers 4 --resume
+    {program} configs/search/cifar10.py --evaluations 100 --workers 4 --resume
   is it luck? ten whole searches, compared with random search, random cells and hand-made blocks:
     {program} --seeds 10
   any key of a config can be changed; a wrong one is named with the nearest right one:
@@ -57,7 +57,7 @@ def main(program: str, arguments: list[str]) -> int:
     from rich.console import Console
 
     from nas.commands.console import ConsoleMonitor
-    from nas.search.run import run_search
+    from nas.search.main import run_search
 
     # Files and pipes have no width of their own; the table needs some.
     console = Console(soft_wrap=True) if sys.stdout.isatty() else Console(soft_wrap=True, width=120)
@@ -106,7 +106,7 @@ def _read(options: argparse.Namespace) -> tuple[Any, Path]:
 
     changes = dict(options.cfg_options or {})
     for name, key in (
-        ("budget", "search.evaluations"),
+        ("evaluations", "search.evaluations"),
         ("seed", "search.seed"),
         ("workers", "workers.count"),
         ("data", "data.source"),
@@ -148,7 +148,7 @@ def _parser(program: str) -> argparse.ArgumentParser:
         "config", nargs="?", help="config file, or the name of one of ours (default: 'default', scenes of digits)"
     )
     parser.add_argument("--work-dir", metavar="D", help="folder for everything the search writes")
-    parser.add_argument("--budget", metavar="N", type=int, help="candidates to evaluate")
+    parser.add_argument("--evaluations", "--budget", metavar="N", type=int, help="candidates to evaluate")
     seeds = parser.add_mutually_exclusive_group()
     seeds.add_argument("--seed", metavar="S", type=int, help="seed of the strategy")
     seeds.add_argument(

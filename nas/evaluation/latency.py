@@ -31,7 +31,7 @@ from gemnet.strict import at_least
 from gemnet.strict_json import parse_json
 from nas.spaces.base import CandidateBatch
 from nas.spaces.gemnet import GEMNetSpace
-from nas.spaces.limits import Budget, admits
+from nas.spaces.limits import Limits, admits
 
 FORMAT = 2
 GROUP, ROUNDS, CALLS = 8, 5, 3
@@ -150,7 +150,7 @@ def fit(costs: NDArray[Any], milliseconds: NDArray[np.float64], device: str) -> 
 
 
 def fit_to_space(
-    space: GEMNetSpace, limits: Budget, options: LatencyOptions, on_network: OnNetwork | None = None
+    space: GEMNetSpace, limits: Limits, options: LatencyOptions, on_network: OnNetwork | None = None
 ) -> LatencyModel:
     """Measures networks of a space and fits prices to them.
 
@@ -168,7 +168,7 @@ def fit_to_space(
     """
     rng = np.random.default_rng(0)
     drawn = space.sample(SAMPLES, rng)
-    inside = np.flatnonzero(admits(space, Budget(limits.max_macs, limits.max_params), drawn))
+    inside = np.flatnonzero(admits(space, Limits(limits.max_macs, limits.max_params), drawn))
     if len(inside) < options.networks:
         inside = np.argsort(space.macs(drawn), kind="stable")[: options.networks]
     pool = drawn.take(inside)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nas.spaces.limits import BudgetError
+from nas.spaces.limits import LimitsError
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class EfficiencyScore:
         weight: points of accuracy that a doubling of MACs must bring. 0 ignores MACs.
 
     Raises:
-        BudgetError: a negative weight, or a positive one without a positive target.
+        LimitsError: a negative weight, or a positive one without a positive target.
     """
 
     target_macs: float | None = None
@@ -32,9 +32,9 @@ class EfficiencyScore:
 
     def __post_init__(self) -> None:
         if not self.weight >= 0:
-            raise BudgetError(f"The score's weight is 0 or more points per doubling of MACs, got {self.weight}.")
+            raise LimitsError(f"The score's weight is 0 or more points per doubling of MACs, got {self.weight}.")
         if self.weight and not (self.target_macs and self.target_macs > 0):
-            raise BudgetError(
+            raise LimitsError(
                 f"A score with weight {self.weight} needs target_macs > 0, got {self.target_macs}. "
                 "Set target_macs, or weight=0 to ignore MACs."
             )
@@ -43,11 +43,11 @@ class EfficiencyScore:
         """Scores, in points of accuracy; shapes broadcast.
 
         Raises:
-            BudgetError: the weight is positive and no MACs are given.
+            LimitsError: the weight is positive and no MACs are given.
         """
         points = np.asarray(accuracy, dtype=np.float64)
         if not self.weight:
             return points
         if macs is None or self.target_macs is None:
-            raise BudgetError("The score charges MACs but the space or table has none. Set weight=0.")
+            raise LimitsError("The score charges MACs but the space or table has none. Set weight=0.")
         return points - self.weight * np.log2(np.asarray(macs, dtype=np.float64) / self.target_macs)

@@ -17,17 +17,19 @@ class WorkerOptions:
     Args:
         count: worker processes; None for one each GPU, or without GPUs one each ``threads`` CPU cores; 0 evaluates in
             the driving process. Changes no results, and may change when a search is resumed.
+        type: ``local``, or the dotted path of an `Executor` of one's own, made as `LocalExecutor` is.
         threads: compute threads of a worker. Sums of floats depend on it in their last digits, so results do too.
     """
 
     count: int | None = None
     threads: int = 1
+    type: str = "local"
 
     def __post_init__(self) -> None:
         at_least("workers", self, threads=1, **({} if self.count is None else {"count": 0}))
 
 
-def crew(options: WorkerOptions) -> tuple[int, list[str]]:
+def workers_of(options: WorkerOptions) -> tuple[int, list[str]]:
     """How many worker processes a config asks for, 0 for none, and the GPUs to deal out to them."""
     gpus = visible_gpus()
     if options.count is not None:

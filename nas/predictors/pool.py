@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from nas.predictors.features import FeatureTable
 from nas.spaces.base import Candidate, CandidateBatch, SearchSpace
 from nas.spaces.isomorphism import CandidateIndex, wl_hash
-from nas.spaces.limits import Budget, admits
+from nas.spaces.limits import Limits, admits
 
 View = Any  # an array or a csr_array with a row for each candidate
 
@@ -71,20 +71,20 @@ class Pool:
 
 
 @lru_cache(maxsize=8)
-def enumerated_pool(space: SearchSpace, budget: Budget) -> Pool | None:
-    """Every candidate of a space within the budget, or None where the space can't be listed.
+def enumerated_pool(space: SearchSpace, limits: Limits) -> Pool | None:
+    """Every candidate of a space within the limits, or None where the space can't be listed.
 
     All searches of one process in the same space object share the pool and what is computed about it.
     """
     everything = space.all()
     if everything is None:
         return None
-    return Pool(space, everything.take(np.flatnonzero(admits(space, budget, everything))))
+    return Pool(space, everything.take(np.flatnonzero(admits(space, limits, everything))))
 
 
 def sampled_pool(
     space: SearchSpace,
-    budget: Budget,
+    limits: Limits,
     size: int,
     best: CandidateBatch,
     seen: CandidateBatch,
@@ -93,13 +93,13 @@ def sampled_pool(
     """A fresh pool of a space that can't be listed.
 
     Half are random, half are mutations of ``best`` (one to three edits; better ones have more children). Candidates
-    over the budget, isomorphic to one in ``seen`` or to another in the pool are left out, and more are drawn in their
+    over the limits, isomorphic to one in ``seen`` or to another in the pool are left out, and more are drawn in their
     place a few times.
 
     Args:
         space: the space.
-        budget: hard limits.
-        size: candidates wanted; fewer come back where the space within the budget is small.
+        limits: hard limits.
+        size: candidates wanted; fewer come back where the space within the limits is small.
         best: parents, best first; may be empty.
         seen: candidates evaluated or in evaluation.
         rng: source of randomness.
@@ -122,7 +122,7 @@ def sampled_pool(
                 space.mutate(best.take(parents[edits == k]), rng, edits=k) for k in (1, 2, 3) if np.any(edits == k)
             ]
         batch = CandidateBatch.concat(drawn)
-        batch = batch.take(np.flatnonzero(admits(space, budget, batch)))
+        batch = batch.take(np.flatnonzero(admits(space, limits, batch)))
         hashes = wl_hash(batch) if len(batch) else np.zeros(0, dtype=np.uint64)
         _, first = np.unique(hashes, return_index=True)
         new = np.sort(first[~np.isin(hashes[first], known)])

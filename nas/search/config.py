@@ -19,7 +19,7 @@ from nas.evaluation.records import Fidelity
 from nas.evaluation.score import EfficiencyScore
 from nas.evaluation.storage import place_of
 from nas.executors.options import WorkerOptions
-from nas.spaces.limits import Budget
+from nas.spaces.limits import Limits
 
 
 def _is_time(where: str, seconds: float | None) -> None:
@@ -155,7 +155,7 @@ class SearchConfig:
     data: Mapping[str, Any] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
     score: EfficiencyScore = field(default_factory=EfficiencyScore)
-    limits: Budget = field(default_factory=Budget)
+    limits: Limits = field(default_factory=Limits)
     latency: LatencyOptions | None = None
     search: SearchOptions = field(default_factory=SearchOptions)
     time_limit: float | None = None
@@ -185,7 +185,12 @@ class SearchConfig:
     def identity(self) -> dict[str, Any]:
         """What must be equal for a search to be resumed: all but who works and how much is evaluated."""
         kept = self.to_dict()
-        del kept["workers"]["count"], kept["search"]["evaluations"], kept["search"]["retry_failed"]
+        del (
+            kept["workers"]["count"],
+            kept["workers"]["type"],
+            kept["search"]["evaluations"],
+            kept["search"]["retry_failed"],
+        )
         return kept
 
 

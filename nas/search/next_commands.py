@@ -34,7 +34,10 @@ def next_commands(config: SearchConfig, result: SearchResult, installed: bool) -
     return [
         ("build it with timm:", f"python -c {_quoted(build)}"),
         ("give it a name of its own in timm and MMDetection:", f"{program('export', installed)} {folder} --name mynet"),
-        ("search longer from here:", f"{search} --work-dir {folder} --resume --budget {2 * config.search.evaluations}"),
+        (
+            "search longer from here:",
+            f"{search} --work-dir {folder} --resume --evaluations {2 * config.search.evaluations}",
+        ),
         ("search on your own images:", f"{search} configs/search/cifar10.py --data path/to/images"),
     ]
 

@@ -15,7 +15,7 @@ from gemnet.cache import cache_root, make_cache_folder
 from gemnet.data.datasets import DataSpec
 from gemnet.errors import nearest
 from gemnet.fitting import BLOCKS
-from gemnet.strict import ConfigError, check_options, keyword_names, make, typed
+from gemnet.strict import ConfigError, check_options, find_class, keyword_names, make, typed
 from gemnet.training.loop import Recipe, load_data
 from nas.encoder import EncoderConfig
 from nas.encoder.cache import has_encoder
@@ -24,11 +24,12 @@ from nas.evaluation.networks import NetworkTrainer
 from nas.evaluation.records import Evaluator, Fidelity
 from nas.evaluation.tabular import TabularEvaluator
 from nas.evaluation.training import TrainingEvaluator
-from nas.executors import Executor, LocalExecutor, SerialExecutor
+from nas.executors import EXECUTORS, Executor, SerialExecutor
 from nas.executors.monitor import Monitor
-from nas.executors.options import crew
+from nas.executors.options import workers_of
 from nas.predictors.nasgem_features import embedded_space
 from nas.search.config import SearchConfig, read_config
+from nas.spaces import is_own, space_class
 from nas.spaces.base import SearchSpace
 from nas.spaces.gemnet import GEMNetSpace
 from nas.spaces.limits import check_limits
@@ -45,27 +46,30 @@ def build_parts(config: SearchConfig) -> tuple[SearchSpace, Evaluator]:
         DataError, TableError: the images or the table can't be used.
         SpaceError: the space's options make no sense.
     """
-    builders = {"training": _training_parts, "tabular": _tabular_parts}
     kind = config.evaluator.type
-    if kind not in builders:
-        raise ConfigError(f"evaluator.type is {kind!r}.{nearest(kind, builders)}")
-    return builders[kind](config)
+    if kind == "training":
+        return _training_parts(config)
+    for key in ("data", "recipe"):
+        if getattr(config, key):
+            raise ConfigError(f"{key} is given, but evaluator {kind!r} trains nothing of ours. Remove it.")
+    return _tabular_parts(config) if kind == "tabular" else _own_parts(config)
 
 
 def _training_parts(config: SearchConfig) -> tuple[SearchSpace, Evaluator]:
     check_options((), config.evaluator.options, "evaluator")
-    if config.space.type != GEMNetSpace.name:
+    kind = space_class(config.space.type)
+    if not issubclass(kind, GEMNetSpace):
         raise ConfigError(
-            f"space.type is {config.space.type!r}, but evaluator 'training' builds networks of space 'gemnet' only. "
-            "Use evaluator 'tabular' for a benchmark's table."
+            f"space.type is {config.space.type!r}, but evaluator 'training' builds networks of space 'gemnet', or of a "
+            "subclass of nas.spaces.gemnet.GEMNetSpace, only. Use evaluator 'tabular' for a benchmark's table."
         )
-    known = [name for name in keyword_names(GEMNetSpace) if name not in ("num_classes", "in_chans")]
+    known = [name for name in keyword_names(kind) if name not in ("num_classes", "in_chans")]
     check_options(known, config.space.options, "space")
     data = make(DataSpec, config.data, "data")
     recipe = make(Recipe, config.recipe, "recipe")
     images = load_data(data)
-    options = {"input_size": images.resolution, **typed(GEMNetSpace, config.space.options, "space")}
-    space = GEMNetSpace(**options, num_classes=len(images.classes), in_chans=images.channels)
+    options = {"input_size": images.resolution, **typed(kind, config.space.options, "space")}
+    space = kind(**options, num_classes=len(images.classes), in_chans=images.channels)
     evaluator = TrainingEvaluator(
         data,
         space,
@@ -78,19 +82,19 @@ def _training_parts(config: SearchConfig) -> tuple[SearchSpace, Evaluator]:
 
 
 def _tabular_parts(config: SearchConfig) -> tuple[SearchSpace, Evaluator]:
-    for key in ("data", "recipe"):
-        if getattr(config, key):
-            raise ConfigError(f"{key} is given, but evaluator 'tabular' trains nothing. Remove it.")
-    check_options((), config.space.options, "space")
-    known = [name for name in keyword_names(_table) if name not in ("space", "fidelity")]
+    base = _own_space(config) if is_own(config.space.type) else None
+    if base is None:
+        check_options((), config.space.options, "space")
+    known = [name for name in keyword_names(_table) if name not in ("space", "base", "fidelity")]
     check_options(known, config.evaluator.options, "evaluator")
     if "accuracy" not in config.evaluator.options:
         raise ConfigError("evaluator 'tabular' needs accuracy: the table's column to search by.")
-    return _table(config.space.type, config.fidelity, **typed(_table, config.evaluator.options, "evaluator"))
+    return _table(config.space.type, base, config.fidelity, **typed(_table, config.evaluator.options, "evaluator"))
 
 
 def _table(
     space: str,
+    base: SearchSpace | None,
     fidelity: Fidelity,
     *,
     accuracy: str,
@@ -98,8 +102,26 @@ def _table(
     seconds: str | None = None,
     extra: tuple[str, ...] = (),
 ) -> tuple[SearchSpace, Evaluator]:
-    table = read_table(find_table(space, path), space)
+    table = read_table(find_table(space, path), space, base)
     return table.space, TabularEvaluator(table, {fidelity.epochs: accuracy}, seconds=seconds, extra=tuple(extra))
+
+
+def _own_parts(config: SearchConfig) -> tuple[SearchSpace, Evaluator]:
+    """A user's own evaluator, made with the space and the options that the config gives it."""
+    kind = find_class(config.evaluator.type, {"training": "", "tabular": ""}, object, "evaluator.type")
+    for name in ("evaluate", "fingerprint"):
+        if not hasattr(kind, name):
+            raise ConfigError(f"evaluator.type is {config.evaluator.type!r}, whose class has no {name!r}.")
+    check_options([name for name in keyword_names(kind) if name != "space"], config.evaluator.options, "evaluator")
+    space = _own_space(config)
+    build: Any = kind
+    return space, build(space, **typed(kind, config.evaluator.options, "evaluator"))
+
+
+def _own_space(config: SearchConfig) -> SearchSpace:
+    kind = space_class(config.space.type)
+    check_options(keyword_names(kind), config.space.options, "space")
+    return kind(**typed(kind, config.space.options, "space"))
 
 
 def check_config(config: SearchConfig) -> None:
@@ -112,14 +134,14 @@ def check_config(config: SearchConfig) -> None:
     for block in config.comparison.blocks if config.comparison is not None else ():
         if block not in BLOCKS:
             raise ConfigError(f"comparison.blocks names {block!r}.{nearest(block, BLOCKS)}")
-    if config.evaluator.type == "tabular":
-        if config.final is not None:
-            raise ConfigError("final is given, but evaluator 'tabular' trains nothing. Set final=None.")
-        if config.strategy.options.get("cheap_epochs") is not None:
-            raise ConfigError(
-                "strategy.cheap_epochs is given, but evaluator 'tabular' has one column and thus one fidelity. Set "
-                "strategy.cheap_epochs=None."
-            )
+    kind = config.evaluator.type
+    if kind != "training" and config.final is not None:
+        raise ConfigError(f"final is given, but evaluator {kind!r} trains no networks of ours. Set final=None.")
+    if kind == "tabular" and config.strategy.options.get("cheap_epochs") is not None:
+        raise ConfigError(
+            "strategy.cheap_epochs is given, but evaluator 'tabular' has one column and thus one fidelity. Set "
+            "strategy.cheap_epochs=None."
+        )
 
 
 def check_space(config: SearchConfig, space: SearchSpace) -> None:
@@ -127,7 +149,7 @@ def check_space(config: SearchConfig, space: SearchSpace) -> None:
 
     Raises:
         ConfigError: latencies are limited, and it has no networks to measure.
-        BudgetError: no candidate can be within the limits, latencies aside.
+        LimitsError: no candidate can be within the limits, latencies aside.
     """
     if config.limits.max_latency is not None and not isinstance(space, GEMNetSpace):
         raise ConfigError(
@@ -145,8 +167,8 @@ def check_strategy(config: SearchConfig, space: SearchSpace, evaluator: Evaluato
     """
     options = config.strategy.options
     cost = options.get("cost")
-    if cost is not None and cost not in evaluator.metrics:
-        known = nearest(str(cost), evaluator.metrics)
+    if cost is not None and cost not in getattr(evaluator, "metrics", ()):
+        known = nearest(str(cost), getattr(evaluator, "metrics", ()))
         raise ConfigError(f"strategy.cost is {cost!r}, but the evaluator measures no such thing.{known}")
     encoder = options.get("encoder", {})
     if config.strategy.type == "nasgem" and encoder is not None:
@@ -161,7 +183,7 @@ def prepare_latency(config: SearchConfig, space: SearchSpace, saved: Path, monit
     """Lets a space estimate latencies, where the config limits them: by prices saved before, else by measuring now.
 
     Raises:
-        BudgetError: no candidate can be within the limit.
+        LimitsError: no candidate can be within the limit.
         LatencyError: the device isn't there, or the saved prices can't be read.
     """
     if config.limits.max_latency is None:
@@ -188,7 +210,7 @@ def build_strategy(config: SearchConfig, space: SearchSpace, evaluator: Evaluato
 
     Raises:
         ConfigError, StrategyError: an option or a value that can't be.
-        BudgetError: the score charges MACs, which the space does not know.
+        LimitsError: the score charges MACs, which the space does not know.
     """
     if config.score.weight and space.macs(space.sample(1, np.random.default_rng(0))) is None:
         config.score(0.0, None)
@@ -201,18 +223,19 @@ def build_strategy(config: SearchConfig, space: SearchSpace, evaluator: Evaluato
         **given,
         fidelity=config.fidelity,
         score=config.score,
-        budget=config.limits,
+        limits=config.limits,
         **config.strategy.options,
     )
 
 
 def build_executor(config: SearchConfig, evaluator: Evaluator, worker_log: Path | None) -> Executor:
     """The workers of a config; they start with the first call."""
-    count, gpus = crew(config.workers)
+    count, gpus = workers_of(config.workers)
     if count == 0 or (config.workers.count is None and config.evaluator.type == "tabular"):
         return SerialExecutor(lambda: evaluator)
     build = partial(_evaluator_in_worker, config.to_dict())
-    return LocalExecutor(build, count, config.workers.threads, gpus, worker_log)
+    kind: Any = find_class(config.workers.type, EXECUTORS, Executor, "workers.type")
+    return kind(build, count, config.workers.threads, gpus, worker_log)
 
 
 def _evaluator_in_worker(config: Mapping[str, Any]) -> Evaluator:

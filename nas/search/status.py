@@ -11,7 +11,7 @@ from gemnet.folder_lock import Holder, holder_of, seems_alive
 from nas.evaluation.ledger import Ledger, SearchRecord
 from nas.evaluation.records import Evaluation
 from nas.evaluation.score import EfficiencyScore
-from nas.executors.options import crew
+from nas.executors.options import workers_of
 from nas.search.config import read_config
 from nas.search.ending import duration
 from nas.search.folder import LEDGER, read_identity
@@ -104,7 +104,7 @@ def status_of_folder(folder: Path) -> Status:
             "driver": driver,
             "driven": driver is not None and seems_alive(folder),
             "finished": (folder / "summary.json").is_file() and found.evaluated >= wanted,
-            "workers": crew(config.workers)[0],
+            "workers": workers_of(config.workers)[0],
         }
     )
 

@@ -2,34 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from gemnet.errors import nearest
+from gemnet.strict import find_class
 from nas.spaces.base import Candidate, CandidateBatch, SearchSpace, SpaceError
-from nas.spaces.gemnet import GEMNetSpace
-from nas.spaces.nasbench101 import NASBench101
-from nas.spaces.nasbench201 import NASBench201
 
-__all__ = ["SPACES", "Candidate", "CandidateBatch", "SearchSpace", "SpaceError", "make_space"]
+__all__ = ["SPACES", "Candidate", "CandidateBatch", "SearchSpace", "SpaceError", "is_own", "make_space", "space_class"]
 
-SPACES: dict[str, Callable[..., SearchSpace]] = {
-    "gemnet": GEMNetSpace,
-    "nasbench101": NASBench101,
-    "nasbench201": NASBench201,
+SPACES = {
+    "gemnet": "nas.spaces.gemnet.GEMNetSpace",
+    "nasbench101": "nas.spaces.nasbench101.NASBench101",
+    "nasbench201": "nas.spaces.nasbench201.NASBench201",
 }
+
+
+def space_class(name: str) -> type[SearchSpace]:
+    """The class of a space: a key of `SPACES`, or the dotted path of one's own, such as ``mypackage.MySpace``.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    return find_class(name, SPACES, SearchSpace, "space.type")  # type: ignore[type-abstract]
+
+
+def is_own(name: str) -> bool:
+    """Whether a name is the dotted path of somebody's own class, and neither one of ours nor a table's file."""
+    parts = name.split(".")
+    return len(parts) > 1 and parts[-1] not in ("csv", "parquet") and all(part.isidentifier() for part in parts)
 
 
 def make_space(name: str, **options: Any) -> SearchSpace:
     """A search space by its name.
 
     Args:
-        name: a key of `SPACES`.
+        name: as of `space_class`.
         options: the space's own settings.
 
     Raises:
         SpaceError: no space of that name.
     """
-    if name not in SPACES:
+    if name not in SPACES and not is_own(name):
         raise SpaceError(f"Unknown search space {name!r}.{nearest(name, SPACES)}")
-    return SPACES[name](**options)
+    return space_class(name)(**options)

@@ -11,12 +11,12 @@ from gemnet.errors import GemnetError
 from nas.spaces.base import CandidateBatch, SearchSpace
 
 
-class BudgetError(GemnetError):
+class LimitsError(GemnetError):
     """Limits that can't be met, or contradict each other."""
 
 
 @dataclass(frozen=True)
-class Budget:
+class Limits:
     """Hard limits: what exceeds one is never proposed.
 
     Args:
@@ -25,7 +25,7 @@ class Budget:
         max_latency: most milliseconds an image may take, or None; on what, says the config's ``latency``.
 
     Raises:
-        BudgetError: a limit that is not positive.
+        LimitsError: a limit that is not positive.
     """
 
     max_macs: float | None = None
@@ -36,7 +36,7 @@ class Budget:
         for name in ("max_macs", "max_params", "max_latency"):
             value = getattr(self, name)
             if value is not None and not value > 0:
-                raise BudgetError(f"{name} is a positive number, got {value}.")
+                raise LimitsError(f"{name} is a positive number, got {value}.")
 
 
 SAMPLES, KEPT, ROUNDS = 4_000, 400, 12
@@ -50,11 +50,11 @@ _SHOWN = {
 """How a limit and a figure are shown."""
 
 
-def figures(space: SearchSpace, limits: Budget, batch: CandidateBatch) -> dict[str, NDArray[np.float64]]:
+def figures(space: SearchSpace, limits: Limits, batch: CandidateBatch) -> dict[str, NDArray[np.float64]]:
     """What is limited of each candidate, by the limit's name; each (n,).
 
     Raises:
-        BudgetError: a limit on a figure the space doesn't have.
+        LimitsError: a limit on a figure the space doesn't have.
     """
     known = {"max_macs": space.macs, "max_params": space.params, "max_latency": space.latency}
     found = {}
@@ -64,18 +64,18 @@ def figures(space: SearchSpace, limits: Budget, batch: CandidateBatch) -> dict[s
             continue
         values = measure(batch)
         if values is None:
-            raise BudgetError(
+            raise LimitsError(
                 f"{name}={limit:g} is set, but search space {space.name!r} knows no {name[4:]}. Remove the limit."
             )
         found[name] = values
     return found
 
 
-def admits(space: SearchSpace, limits: Budget, batch: CandidateBatch) -> NDArray[np.bool_]:
+def admits(space: SearchSpace, limits: Limits, batch: CandidateBatch) -> NDArray[np.bool_]:
     """Which candidates of a batch are within the limits; bool (n,).
 
     Raises:
-        BudgetError: a limit on a figure the space doesn't have.
+        LimitsError: a limit on a figure the space doesn't have.
     """
     inside = np.ones(len(batch), dtype=np.bool_)
     for name, values in figures(space, limits, batch).items():
@@ -88,9 +88,9 @@ def describe(found: dict[str, NDArray[np.float64]], row: int = 0) -> str:
     return " and ".join(_SHOWN[name][1].format(values[row]) for name, values in found.items())
 
 
-def check_limits(space: SearchSpace, limits: Budget) -> None:
-    """Raises `BudgetError`, with the cheapest candidate found, where no candidate meets the limits."""
-    if limits == Budget():
+def check_limits(space: SearchSpace, limits: Limits) -> None:
+    """Raises `LimitsError`, with the cheapest candidate found, where no candidate meets the limits."""
+    if limits == Limits():
         return
     everything = space.all()
     if everything is not None:
@@ -106,17 +106,17 @@ def check_limits(space: SearchSpace, limits: Budget) -> None:
     if len(excess) and excess[0] <= 1:
         return
     if not len(excess):
-        raise BudgetError(f"Space {space.name!r} is empty.")
+        raise LimitsError(f"Space {space.name!r} is empty.")
     found = figures(space, limits, batch.take([0]))
     wanted = " and ".join(f"{name} = {_SHOWN[name][0].format(getattr(limits, name))}" for name in found)
     broken = " and ".join(name for name, values in found.items() if values[0] > getattr(limits, name))
-    raise BudgetError(
+    raise LimitsError(
         f"No cell of space {space.name!r} meets {wanted}: the one that comes nearest has {describe(found)}. "
         f"Raise {broken}, or choose a smaller space (for 'gemnet': size, stage_widths, choices.width)."
     )
 
 
-def _cheapest(space: SearchSpace, limits: Budget, batch: CandidateBatch) -> tuple[CandidateBatch, NDArray[np.float64]]:
+def _cheapest(space: SearchSpace, limits: Limits, batch: CandidateBatch) -> tuple[CandidateBatch, NDArray[np.float64]]:
     """The candidates nearest to the limits, nearest first, and by what factor each exceeds them."""
     excess: NDArray[np.float64] = np.zeros(len(batch))
     for name, values in figures(space, limits, batch).items():

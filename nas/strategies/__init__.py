@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import import_module
 from typing import Any
 
 from gemnet.errors import nearest
-from gemnet.strict import keyword_names, typed
+from gemnet.strict import find_class, keyword_names, typed
 from nas.evaluation.records import Fidelity
 from nas.evaluation.score import EfficiencyScore
+from nas.spaces import is_own
 from nas.spaces.base import SearchSpace
-from nas.spaces.limits import Budget
+from nas.spaces.limits import Limits
 from nas.strategies.base import Strategy
 from nas.strategies.history import HistoryStrategy, StrategyError
 
-# Module and class of each strategy; a module is imported when its strategy is made, so that random search needs no
-# torch.
+# A module is imported when its strategy is made, so that random search needs no torch.
 STRATEGIES = {
-    "random": ("nas.strategies.random", "RandomSearch"),
-    "local_search": ("nas.strategies.local_search", "LocalSearch"),
-    "evolution": ("nas.strategies.evolution", "RegularizedEvolution"),
-    "bananas": ("nas.strategies.bananas", "Bananas"),
-    "wl_gp": ("nas.strategies.wl_gp", "WLGaussianProcess"),
-    "structural": ("nas.strategies.structural", "StructuralSearch"),
-    "nasgem": ("nas.strategies.nasgem", "Nasgem"),
+    "random": "nas.strategies.random.RandomSearch",
+    "local_search": "nas.strategies.local_search.LocalSearch",
+    "evolution": "nas.strategies.evolution.RegularizedEvolution",
+    "bananas": "nas.strategies.bananas.Bananas",
+    "wl_gp": "nas.strategies.wl_gp.WLGaussianProcess",
+    "structural": "nas.strategies.structural.StructuralSearch",
+    "nasgem": "nas.strategies.nasgem.Nasgem",
 }
 
-GIVEN = ("space", "seed", "fidelity", "score", "budget", "measure")
+GIVEN = ("space", "seed", "fidelity", "score", "limits", "measure")
 """Arguments of strategies that come from the other parts of a search and are no options of a config."""
 
 __all__ = [
@@ -57,28 +56,28 @@ def make_strategy(
     *,
     fidelity: Fidelity,
     score: EfficiencyScore | None = None,
-    budget: Budget | None = None,
+    limits: Limits | None = None,
     **options: Any,
 ) -> HistoryStrategy:
     """Builds a strategy by name.
 
     Args:
-        name: one of `STRATEGIES`.
+        name: one of `STRATEGIES`, or the dotted path of one's own subclass of `HistoryStrategy`.
         space: where to search.
         seed: with the number of a proposal, the key of all randomness.
         fidelity: how thoroughly proposals are to be evaluated.
         score: what is maximised; None is the accuracy.
-        budget: hard limits.
+        limits: hard limits.
         options: the strategy's own, see `strategy_options`; and ``measure``, see `nas.strategies.nasgem.Nasgem`.
 
     Raises:
         StrategyError: unknown strategy or option, or a number out of range.
         ConfigError: a value of a wrong type.
-        BudgetError: limits no candidate meets.
+        LimitsError: limits no candidate meets.
     """
     own = {option: value for option, value in options.items() if option not in GIVEN}
     options |= check_options(name, own)
-    return _class(name)(space, seed, fidelity=fidelity, score=score, budget=budget, **options)
+    return _class(name)(space, seed, fidelity=fidelity, score=score, limits=limits, **options)
 
 
 def check_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,7 +95,7 @@ def check_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _class(name: str) -> type[HistoryStrategy]:
-    if name not in STRATEGIES:
+    """One of ours, or one's own by its dotted path: it takes what `HistoryStrategy` takes."""
+    if name not in STRATEGIES and not is_own(name):
         raise StrategyError(f"Unknown strategy {name!r}.{nearest(name, STRATEGIES)}")
-    module, kind = STRATEGIES[name]
-    return getattr(import_module(module), kind)
+    return find_class(name, STRATEGIES, HistoryStrategy, "strategy.type")  # type: ignore[type-abstract]

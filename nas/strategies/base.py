@@ -29,7 +29,7 @@ class Strategy(ABC):
     def ask(self, n: int, pending: Sequence[Proposal] = ()) -> list[Proposal]:
         """At most ``n`` new proposals, numbered from (told + pending) on; none is one told or pending.
 
-        Fewer than ``n`` (or none) are returned only where the space has no more candidates within the budget.
+        Fewer than ``n`` (or none) are returned only where the space has no more candidates within the limits.
         """
 
     @abstractmethod

@@ -13,11 +13,11 @@ from nas.evaluation.records import Evaluation, Fidelity, Proposal
 from nas.evaluation.score import EfficiencyScore
 from nas.predictors.pool import Pool, enumerated_pool
 from nas.spaces.base import Candidate, CandidateBatch, SearchSpace
-from nas.spaces.limits import Budget, BudgetError, admits
+from nas.spaces.limits import Limits, LimitsError, admits
 from nas.strategies.base import Strategy
 
-DRAWS_PER_ROUND = 64  # candidates drawn at once when looking for one that is new and within the budget
-DRAW_ROUNDS = 200  # then the space is taken to be exhausted, or the budget to admit nothing
+DRAWS_PER_ROUND = 64  # candidates drawn at once when looking for one that is new and within the limits
+DRAW_ROUNDS = 200  # then the space is taken to be exhausted, or the limits to admit nothing
 
 
 class StrategyError(GemnetError):
@@ -44,11 +44,11 @@ class HistoryStrategy(Strategy):
         fidelity: how thoroughly proposals are to be evaluated; evaluations at another fidelity are not learnt from,
             and their candidates may be proposed again.
         score: what is maximised.
-        budget: hard limits; what exceeds them is never proposed.
+        limits: hard limits; what exceeds them is never proposed.
         initial: number of random proposals at the start.
 
     Raises:
-        BudgetError: the space can be listed and no candidate is within the limits.
+        LimitsError: the space can be listed and no candidate is within the limits.
         StrategyError: ``initial`` below 1.
     """
 
@@ -59,19 +59,19 @@ class HistoryStrategy(Strategy):
         *,
         fidelity: Fidelity,
         score: EfficiencyScore | None = None,
-        budget: Budget | None = None,
+        limits: Limits | None = None,
         initial: int = 10,
     ) -> None:
         self.space = space
         self.seed = seed
         self.fidelity = fidelity
         self.score = score or EfficiencyScore()
-        self.budget = budget or Budget()
+        self.limits = limits or Limits()
         self.initial = initial
         check_least(self, initial=1)
-        self.pool: Pool | None = enumerated_pool(space, self.budget)
+        self.pool: Pool | None = enumerated_pool(space, self.limits)
         if self.pool is not None and not len(self.pool):
-            raise BudgetError(f"No candidate of space {space.name!r} is within the limits {self.budget}. Raise them.")
+            raise LimitsError(f"No candidate of space {space.name!r} is within the limits {self.limits}. Raise them.")
         self.told = 0
         self.candidates: list[Candidate] = []
         self.numbers: list[int] = []
@@ -106,7 +106,7 @@ class HistoryStrategy(Strategy):
     def propose(
         self, n: int, rng: np.random.Generator, taken: set[Hashable], pending: Sequence[Candidate]
     ) -> list[Candidate]:
-        """At most ``n`` candidates within the budget whose keys are not in ``taken``."""
+        """At most ``n`` candidates within the limits whose keys are not in ``taken``."""
 
     def key(self, candidate: Candidate) -> Hashable:
         """Equal for candidates that are the same network."""
@@ -117,15 +117,15 @@ class HistoryStrategy(Strategy):
         return candidate.key()
 
     def is_new(self, candidate: Candidate, taken: set[Hashable]) -> bool:
-        """Whether a candidate may be proposed: not taken, within the budget, in the pool where there is one."""
+        """Whether a candidate may be proposed: not taken, within the limits, in the pool where there is one."""
         if self.pool is not None:
             index = self.pool.index(candidate)
             return index is not None and index not in taken
         return candidate.key() not in taken
 
     def admitted(self, batch: CandidateBatch) -> CandidateBatch:
-        """The candidates of a batch that are within the budget."""
-        return batch.take(np.flatnonzero(admits(self.space, self.budget, batch)))
+        """The candidates of a batch that are within the limits."""
+        return batch.take(np.flatnonzero(admits(self.space, self.limits, batch)))
 
     def draw(self, n: int, rng: np.random.Generator, taken: set[Hashable]) -> list[Candidate]:
         """Random candidates, none of them taken and no two the same; fewer than ``n`` where there are no more."""
@@ -145,9 +145,9 @@ class HistoryStrategy(Strategy):
                     if len(found) == n:
                         return found
         if n and not found and not self.candidates and not taken:
-            raise BudgetError(
+            raise LimitsError(
                 f"None of {DRAW_ROUNDS * max(DRAWS_PER_ROUND, n)} random candidates of space {self.space.name!r} is "
-                f"within the limits {self.budget}. Raise them."
+                f"within the limits {self.limits}. Raise them."
             )
         return found
 

@@ -96,7 +96,7 @@ class ModelStrategy(HistoryStrategy):
         best = np.argsort(-self.scores(), kind="stable")[:PARENTS]
         parents = self.space.pack([self.candidates[row] for row in best])
         seen = self.space.pack([*self.candidates, *pending])
-        return sampled_pool(self.space, self.budget, self.pool_size or POOL_SIZE, parents, seen, rng)
+        return sampled_pool(self.space, self.limits, self.pool_size or POOL_SIZE, parents, seen, rng)
 
 
 def best_first(values: NDArray[np.float64], free: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.intp]:

@@ -39,8 +39,8 @@ class Nasgem(ModelStrategy):
 
     Args:
         space, seed, options: see `ModelStrategy`.
-        beta: how many standard deviations of hope a candidate is credited with. None for 2 where the space can be
-            listed, and 0.5 elsewhere: of the largest of 20,000 fresh candidates' hopes most are about cells unlike any
+        beta: deviations of the upper confidence bound that ranks candidates. None for 2 where the space can be
+            listed, and 0.5 elsewhere: of the largest of 20,000 fresh candidates' bounds most are of cells unlike any
             that was evaluated, and in a space without end they never run out (docs/method.md).
         boosters: boosted forests beside the predictor's Gaussian process. They rank a little better and
             take most of the time.

@@ -1,6 +1,6 @@
 """How well does a short training rank cells, and what does it cost?
 
-Random cells within the budget are trained with two seeds at a search's fidelity, and once several times as long.
+Random cells within the limits are trained with two seeds at a search's fidelity, and once several times as long.
 Kendall's tau between the seeds says how much of the ranking is noise; tau against the longer training, how much of it
 will last. A fidelity is chosen by these per second spent, never by the accuracies themselves.
 """
@@ -25,11 +25,11 @@ from nas.executors.jobs import Jobs
 from nas.search.config import SearchConfig
 from nas.search.parts import build_executor, build_parts
 from nas.spaces.base import Candidate, SearchSpace
-from nas.spaces.limits import Budget, BudgetError, admits
+from nas.spaces.limits import Limits, LimitsError, admits
 from nas.studies.csv_log import CsvLog, columns_of, records
 
 SAMPLES, ROUNDS = 2_000, 25
-"""Candidates drawn at a time, and how often at most, to find some within the budget."""
+"""Candidates drawn at a time, and how often at most, to find some within the limits."""
 FAILED = -1.0
 """What a failed training counts as in a ranking: less than any other."""
 
@@ -93,22 +93,22 @@ class FidelityReport:
     longer_seconds: float
 
 
-def draw_cells(space: SearchSpace, budget: Budget, n: int, seed: int) -> list[Candidate]:
-    """``n`` random candidates within the budget, no two alike; fewer are the first of more.
+def draw_cells(space: SearchSpace, limits: Limits, n: int, seed: int) -> list[Candidate]:
+    """``n`` random candidates within the limits, no two alike; fewer are the first of more.
 
     Raises:
-        BudgetError: too few of 50,000 samples are within it.
+        LimitsError: too few of 50,000 samples are within it.
     """
     rng = np.random.default_rng(seed)
     found: dict[Any, Candidate] = {}
     for _ in range(ROUNDS):
         batch = space.sample(SAMPLES, rng)
-        for index in np.flatnonzero(admits(space, budget, batch)).tolist():
+        for index in np.flatnonzero(admits(space, limits, batch)).tolist():
             candidate = space.unpack(batch, index)
             found.setdefault(candidate.key(), candidate)
             if len(found) == n:
                 return list(found.values())
-    raise BudgetError(
+    raise LimitsError(
         f"Only {len(found)} of {SAMPLES * ROUNDS} samples are within the limits, {n} are needed. Raise the limits."
     )
 

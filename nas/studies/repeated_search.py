@@ -21,8 +21,8 @@ from gemnet.strict import Component, ConfigError
 from nas.executors.monitor import Monitor
 from nas.search.config import SearchConfig, read_config
 from nas.search.folder import read_identity
+from nas.search.main import run_search
 from nas.search.rivals import FOUND, RANDOM_CELLS
-from nas.search.run import run_search
 from nas.studies.statistics import Interval, paired_difference
 
 RESULTS, SUMMARY = "seeds.json", "summary.json"
@@ -86,7 +86,7 @@ def repeat_search(config: SearchConfig, folder: Path, seeds: int, monitor: Monit
 
     Raises:
         ConfigError: the config compares nothing: no final training, no random cells or no blocks.
-        GemnetError: as `nas.search.run.run_search`.
+        GemnetError: as `nas.search.main.run_search`.
     """
     comparison = config.comparison
     if config.final is None or comparison is None or not comparison.random_cells or not comparison.blocks:

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from gemnet.cell_graph import FIRST_OP_CODE, INPUT_CODE, OUTPUT_CODE, CellGraph, GraphBatch
 from gemnet.errors import GraphError, nearest
 from gemnet.strict_json import JsonError, parse_json
-from nas.spaces.base import CandidateBatch, SearchSpace, SpaceError
+from nas.spaces.base import Candidate, CandidateBatch, SearchSpace, SpaceError
 from nas.spaces.nasbench101 import MAX_EDGES, MAX_VERTICES, NASBench101
 from nas.spaces.nasbench101 import VOCABULARY as VOCABULARY_101
 from nas.spaces.nasbench201 import NASBench201, cell_from_arch
@@ -70,13 +70,15 @@ def find_table(space: str, path: str | Path | None = None) -> Path:
     return place
 
 
-def read_table(path: str | Path, name: str | None = None) -> Table:
+def read_table(path: str | Path, name: str | None = None, base: SearchSpace | None = None) -> Table:
     """Reads and checks a table.
 
     Args:
         path: a ``.parquet`` or ``.csv`` file with a graph in one of the three forms (module docstring) and at least
             one column of numbers.
         name: what messages call it; None takes the file's name.
+        base: the space that cells in column ``graph`` come from, where there is one: it knows their operations' meaning
+            and costs.
 
     Raises:
         TableError: no such file, another format, no graph or no metric column, an invalid cell (with its row), a cell
@@ -118,8 +120,8 @@ def read_table(path: str | Path, name: str | None = None) -> Table:
             for key, values in metrics.items()
         }
     else:
-        batch = _own(name, columns["graph"])
-        space = TableSpace(name, batch, macs=metrics.get("macs"), params=metrics.get("params"))
+        batch = _own(name, columns["graph"], base)
+        space = TableSpace(name, batch, base, macs=metrics.get("macs"), params=metrics.get("params"))
         check_distinct(name, space, batch)
     return Table(name, space, batch, metrics, digest, texts)
 
@@ -215,12 +217,14 @@ def _nasbench101(name: str, sizes: NDArray, bits: NDArray, ops: NDArray) -> Cand
     return CandidateBatch(graphs, np.zeros((n, 0), dtype=np.int16))
 
 
-def _own(name: str, texts: NDArray) -> CandidateBatch:
+def _own(name: str, texts: NDArray, base: SearchSpace | None) -> CandidateBatch:
     cells = []
     for row, text in enumerate(texts):
         try:
             cells.append(CellGraph.from_json(parse_json(text) if isinstance(text, str | bytes) else text))
-        except (GraphError, JsonError) as error:
+            if base is not None:
+                base.check(Candidate(cells[-1]))
+        except (GraphError, SpaceError, JsonError) as error:
             raise TableError(f"Row {row} of table {name!r}, column 'graph': {error}") from None
-    vocabulary = sorted({op for cell in cells for op in cell.ops})
+    vocabulary = base.vocabulary if base is not None else sorted({op for cell in cells for op in cell.ops})
     return CandidateBatch(GraphBatch.from_graphs(cells, vocabulary), np.zeros((len(cells), 0), dtype=np.int16))

@@ -110,7 +110,7 @@ def _begin(*_: Any, **__: Any) -> Any:
 
 
 FRONTIERS = [
-    "nas.search.run.open_work_folder",
+    "nas.search.main.open_work_folder",
     "nas.studies.ranking.build_executor",
     "nas.studies.comparison.run.run_comparison",
     "nas.studies.comparison.run.estimate",

@@ -43,7 +43,7 @@ from nas.predictors.pool import Pool, enumerated_pool
 from nas.predictors.scores import ScorePredictor
 from nas.spaces.base import Candidate
 from nas.spaces.gemnet import GEMNetSpace
-from nas.spaces.limits import Budget
+from nas.spaces.limits import Limits
 from nas.spaces.nasbench201 import cell_from_arch
 from nas.studies.tabular.sources import open_table
 
@@ -78,7 +78,7 @@ def signals_of(network: nn.Module, images: torch.Tensor) -> dict[str, float]:
 def of_table(proxies: Path) -> tuple[Pool, Values, dict[str, Values]]:
     """NAS-Bench-201's cells that have signals, their accuracies, the signals."""
     table, found = open_table("nasbench201", None), pd.read_parquet(proxies)
-    pool = enumerated_pool(table.space, Budget())
+    pool = enumerated_pool(table.space, Limits())
     assert pool is not None
     rows = np.array([pool.index(Candidate(cell_from_arch(arch), ())) for arch in found["arch_str"]])
     costs = ("flops", "params")  # what the predictor knows anyway

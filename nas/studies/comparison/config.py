@@ -41,7 +41,7 @@ class ComparisonConfig:
 
     Args:
         data: the images; all figures are on their development part until the test images are opened.
-        networks: what is compared; types and options are in `nas.studies.comparison.roster`.
+        networks: what is compared; types and options are in `nas.studies.comparison.networks`.
         reference: name of the network all others are compared with, and whose MACs or time they are fitted to.
         epochs: of a training that counts.
         lrs: peak learning rates to choose from; of a single one nothing is chosen.

@@ -26,9 +26,9 @@ from gemnet.training.loop import TrainingData, at_fidelity, measure, train
 from nas.executors import Call, Executor, LocalExecutor, SerialExecutor
 from nas.executors.jobs import Jobs
 from nas.executors.monitor import Monitor
-from nas.executors.options import crew
+from nas.executors.options import workers_of
 from nas.studies.comparison.config import ComparisonConfig
-from nas.studies.comparison.roster import Entry, build_roster
+from nas.studies.comparison.networks import Entry, networks_compared
 from nas.studies.comparison.trainings import (
     CHOICE,
     TEST,
@@ -136,13 +136,13 @@ def run_comparison(config: ComparisonConfig, folder: ComparisonFolder, final: bo
     """
     monitor.log_to(folder.log)
     trainer = make_trainer(config)
-    roster = build_roster(config, trainer.shape, folder.times)
+    compared = networks_compared(config, trainer.shape, folder.times)
     table = Trainings(folder.table)
-    _write_down(config, roster, trainer, folder)
+    _write_down(config, compared, trainer, folder)
     with make_executor(config, trainer, folder) as executor:
         work = _Work(config, trainer, table, folder, monitor, executor, refuse=final)
-        work.do(CHOICE, short_runs(config, roster), rest=len(roster) * len(config.seeds))
-        chosen, given_up = choose(config, roster, table, trainer.fingerprint)
+        work.do(CHOICE, short_runs(config, compared), rest=len(compared) * len(config.seeds))
+        chosen, given_up = choose(config, compared, table, trainer.fingerprint)
         jobs = trainings(config, chosen)
         work.do(TRAINING, jobs)
     if final:
@@ -166,12 +166,12 @@ def comparison_so_far(config: ComparisonConfig, path: Path) -> Comparison:
     """
     trainer = make_trainer(config)
     table = Trainings(path / "trainings.csv")
-    roster = [
+    compared = [
         entry
-        for entry in build_roster(config, trainer.shape, path / TIMES)
+        for entry in networks_compared(config, trainer.shape, path / TIMES)
         if all(row_key(job, trainer.fingerprint) in table.rows for job in short_runs(config, [entry]))
     ]
-    chosen, given_up = choose(config, roster, table, trainer.fingerprint)
+    chosen, given_up = choose(config, compared, table, trainer.fingerprint)
     found = _contenders(chosen, trainings(config, chosen), table, trainer.fingerprint)
     begun = tuple(one for one in found if one.accuracies)
     if not begun or begun[0].network.name != config.reference:
@@ -184,19 +184,19 @@ def comparison_so_far(config: ComparisonConfig, path: Path) -> Comparison:
 
 def make_executor(config: ComparisonConfig, trainer: ComparisonTrainer, folder: ComparisonFolder) -> Executor:
     """The processes that train; they start with the first training."""
-    count, gpus = crew(config.workers)
+    count, gpus = workers_of(config.workers)
     if count == 0:
         return SerialExecutor(lambda: trainer)
     build_trainer = partial(ComparisonTrainer, trainer.data, trainer.recipe, trainer.threads, trainer.device)
     return LocalExecutor(build_trainer, count, config.workers.threads, gpus, folder.worker_log)
 
 
-def short_runs(config: ComparisonConfig, roster: Sequence[Entry]) -> list[Job]:
+def short_runs(config: ComparisonConfig, compared: Sequence[Entry]) -> list[Job]:
     """The runs by which learning rates and forms are chosen; none for an entry with nothing to choose."""
     options = config.choice
     return [
         Job(network, CHOICE, lr, options.seed, options.epochs, options.subset)
-        for entry in roster
+        for entry in compared
         if len(entry.forms) * len(config.lrs) > 1
         for network in entry.forms
         for lr in config.lrs
@@ -204,7 +204,7 @@ def short_runs(config: ComparisonConfig, roster: Sequence[Entry]) -> list[Job]:
 
 
 def choose(
-    config: ComparisonConfig, roster: Sequence[Entry], table: Trainings, fingerprint: str
+    config: ComparisonConfig, compared: Sequence[Entry], table: Trainings, fingerprint: str
 ) -> tuple[list[tuple[Network, float]], tuple[str, ...]]:
     """Form and learning rate of the best short run of each entry; of equally good ones the smaller rate.
 
@@ -215,7 +215,7 @@ def choose(
         ComparisonError: every run of the reference failed.
     """
     chosen, given_up = [], []
-    for entry in roster:
+    for entry in compared:
         runs = short_runs(config, [entry])
         if not runs:
             chosen.append((entry.forms[0], config.lrs[0]))
@@ -373,11 +373,11 @@ def _contenders(
 
 
 def _write_down(
-    config: ComparisonConfig, roster: Sequence[Entry], trainer: ComparisonTrainer, folder: ComparisonFolder
+    config: ComparisonConfig, compared: Sequence[Entry], trainer: ComparisonTrainer, folder: ComparisonFolder
 ) -> None:
     """What is compared, for whoever finds the folder: settings, commit, costs, genomes."""
     networks = []
-    for entry in roster:
+    for entry in compared:
         for network in entry.forms:
             about: dict[str, Any] = {
                 "name": network.name,
@@ -424,11 +424,11 @@ def estimate(config: ComparisonConfig) -> list[Estimate]:
     """
     trainer = make_trainer(config)
     data, shape = trainer.images, trainer.shape
-    roster = build_roster(config, shape)
+    compared = networks_compared(config, shape)
     batch = min(config.recipe.batch_size, len(data.train))
     steps: TrainingData = replace(data, train=data.train[: batch * TIMED_STEPS], dev=data.dev[:1])
     found = []
-    for entry in roster:
+    for entry in compared:
         for network in entry.forms:
             with limited_threads(trainer.threads):
                 model = build(network.source, shape, seed=0)

@@ -11,7 +11,7 @@ from gemnet.sources import TimmSource, build
 from gemnet.zoo.results import Result, ZooError, read_rows
 from gemnet.zoo.rows import images_of
 from nas.studies.comparison.config import load_comparison
-from nas.studies.comparison.roster import build_roster
+from nas.studies.comparison.networks import networks_compared
 
 
 def build_row(result: Result, repository: Path) -> tuple[nn.Module, int]:
@@ -25,7 +25,7 @@ def build_row(result: Result, repository: Path) -> tuple[nn.Module, int]:
     if "comparison" in Path(result.config).parts:
         config = load_comparison(repository / result.config)
         row = read_rows(result.figures, repository)[0]
-        for entry in build_roster(config, images):
+        for entry in networks_compared(config, images):
             for network in entry.forms:
                 if (network.name, network.form) == (row.get("network"), row.get("form", "")):
                     return build(network.source, images, seed=0), images.channels

@@ -29,7 +29,7 @@ from gemnet.strict import first_difference
 from gemnet.strict_json import parse_json
 from gemnet.training.runner import find_runner_config, latest_checkpoint, load_runner_config
 from nas.executors.monitor import Monitor
-from nas.executors.options import crew
+from nas.executors.options import workers_of
 from nas.studies.comparison.run import ComparisonFolder
 from nas.studies.comparison.trainings import ComparisonError
 from nas.studies.detectors.config import Backbone, DetectorComparisonConfig, find_weights
@@ -135,10 +135,10 @@ def run_detector_comparison(
             f"{len(waiting)} of {len(jobs)} trainings are not done yet. Run the same command without --final first, "
             "look at the development figures, and open the test images when nothing will be changed."
         )
-    with _Crew(config) as crew:
-        crew.do(_train, waiting, len(jobs), DEV, monitor)
+    with _Workers(config) as workers:
+        workers.do(_train, waiting, len(jobs), DEV, monitor)
         if final:
-            crew.do(_test, [job for job in jobs if not job.figures(TEST).is_file()], len(jobs), TEST, monitor)
+            workers.do(_test, [job for job in jobs if not job.figures(TEST).is_file()], len(jobs), TEST, monitor)
     costs = _costs(jobs, folder, monitor)
     return DetectorComparison(
         config,
@@ -202,11 +202,11 @@ def _claim(job: Job) -> None:
     write_json(note, wanted)
 
 
-class _Crew:
+class _Workers:
     """As many processes at a time as the config says, each with its GPU where there are GPUs."""
 
     def __init__(self, config: DetectorComparisonConfig) -> None:
-        count, gpus = crew(config.workers)
+        count, gpus = workers_of(config.workers)
         count = max(count, 1)
         self.metric = config.metric
         self.threads = config.workers.threads
@@ -217,7 +217,7 @@ class _Crew:
         self._children: set[subprocess.Popen[bytes]] = set()
         self._lock = threading.Lock()
 
-    def __enter__(self) -> _Crew:
+    def __enter__(self) -> _Workers:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -280,38 +280,38 @@ class _Crew:
             raise ComparisonError(f"{reason} ({log})")
 
 
-def _train(crew: _Crew, job: Job) -> None:
+def _train(workers: _Workers, job: Job) -> None:
     """Trains to the end. The figures are those after the last epoch, of all alike, and not the best on the way."""
-    crew.call("train", job, work_dir=str(job.folder), resume=latest_checkpoint(job.folder) is not None)
+    workers.call("train", job, work_dir=str(job.folder), resume=latest_checkpoint(job.folder) is not None)
     measured = [(step, figures) for step, figures in curves(job) if "loss" not in figures]
     if not measured:
         raise ComparisonError(f"{job.file}: the training measured nothing. Give it a val_dataloader and val_evaluator.")
     epoch, figures = measured[-1]
     if epoch < job.epochs:  # killed between its last checkpoint and its last validation: a resumed one ends at once
-        figures = _measure(crew, job, job.folder / "measured")  # not where the curves are read from
-    _check_metric(crew, job, figures)
+        figures = _measure(workers, job, job.folder / "measured")  # not where the curves are read from
+    _check_metric(workers, job, figures)
     write_json(job.figures(DEV), figures)
 
 
-def _check_metric(crew: _Crew, job: Job, figures: Mapping[str, float]) -> None:
-    if crew.metric not in figures:
-        raise ComparisonError(f"metric is {crew.metric!r}, but {job.file} measures {', '.join(sorted(figures))}.")
+def _check_metric(workers: _Workers, job: Job, figures: Mapping[str, float]) -> None:
+    if workers.metric not in figures:
+        raise ComparisonError(f"metric is {workers.metric!r}, but {job.file} measures {', '.join(sorted(figures))}.")
 
 
-def _test(crew: _Crew, job: Job) -> None:
+def _test(workers: _Workers, job: Job) -> None:
     """Measures the last checkpoint on the official test images."""
-    figures = _measure(crew, job, job.folder, final=True)
-    _check_metric(crew, job, figures)
+    figures = _measure(workers, job, job.folder, final=True)
+    _check_metric(workers, job, figures)
     write_json(job.figures(TEST), figures)
 
 
-def _measure(crew: _Crew, job: Job, folder: Path, final: bool = False) -> Mapping[str, float]:
+def _measure(workers: _Workers, job: Job, folder: Path, final: bool = False) -> Mapping[str, float]:
     """The last checkpoint's figures on the development images or, if ``final``, on the official test images."""
     checkpoint = latest_checkpoint(job.folder)
     if checkpoint is None:
         raise ComparisonError(f"{job.folder} holds no checkpoint. Delete it to have the training done again.")
     draft = job.folder / "figures.draft"
-    crew.call("test", job, checkpoint=checkpoint, work_dir=str(folder), final=final, out=str(draft))
+    workers.call("test", job, checkpoint=checkpoint, work_dir=str(folder), final=final, out=str(draft))
     figures = _read(draft)
     draft.unlink()
     return figures

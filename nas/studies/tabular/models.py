@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array, vstack
 from sklearn.ensemble import ExtraTreesRegressor
 
+from gemnet.strict import ConfigError, find_class, keyword_names
 from nas.encoder import EncoderConfig
 from nas.predictors.features import FeatureTable, macro_table, structural_table
 from nas.predictors.forest import tree_predictions
@@ -150,3 +151,34 @@ ABLATIONS: dict[str, Ablation] = {
 }
 """What each part is worth."""
 MODELS |= {name: ablation.model for name, ablation in ABLATIONS.items() if ablation.model is not None}
+
+
+def find_model(name: str) -> Model:
+    """A predictor by its name in `MODELS`, or one's own by its dotted path: a class with scikit-learn's ``fit(X, y)``
+    and ``predict(X)``, such as ``sklearn.ensemble.RandomForestRegressor``.
+
+    It is made without arguments, but for ``random_state`` where it takes that, and sees structural features, macro
+    choices, costs and operation counts, (n, d) float32. What it predicts is (n,), or a pair of these: mean and
+    deviation.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name in MODELS:
+        return MODELS[name]
+    kind: Any = find_class(name, dict.fromkeys(MODELS, ""), object, "predictor")
+    for method in ("fit", "predict"):
+        if not hasattr(kind, method):
+            raise ConfigError(f"predictor is {name!r}, whose class has no method {method!r}.")
+    return partial(_own, kind)
+
+
+def _own(
+    kind: Any, observed: Pool, values: Floats, pool: Pool, rows: NDArray[np.intp], seed: int
+) -> tuple[Floats, Floats | None]:
+    parts = Parts(encoder=None)
+    model = kind(random_state=seed) if "random_state" in keyword_names(kind) else kind()
+    model.fit(features(observed, parts).values, values)
+    predicted = model.predict(features(pool, parts).values[rows])
+    mean, deviation = predicted if isinstance(predicted, tuple) else (predicted, None)
+    return np.asarray(mean, dtype=np.float64), None if deviation is None else np.asarray(deviation, dtype=np.float64)

@@ -22,9 +22,10 @@ from scipy.stats import kendalltau, norm
 from gemnet.errors import nearest
 from gemnet.files import write_csv
 from nas.predictors.pool import enumerated_pool
-from nas.spaces.limits import Budget
+from nas.spaces import is_own
+from nas.spaces.limits import Limits
 from nas.studies.statistics import Interval, mean_interval, paired_difference
-from nas.studies.tabular.models import MODELS
+from nas.studies.tabular.models import MODELS, find_model
 from nas.studies.tabular.plots import plot_tau
 from nas.studies.tabular.runs import BenchmarkError, Row, RunsFile, run_all
 from nas.studies.tabular.sources import DEFAULT_SIZES, DEFAULT_TARGET, metrics_of, open_table
@@ -79,11 +80,11 @@ def run_predictor(table: Table, task: PredictorTask) -> dict[str, object]:
     uncertainty). The prediction is normal.
     """
     values = table.metric(task.metric)
-    pool = enumerated_pool(table.space, Budget())
+    pool = enumerated_pool(table.space, Limits())
     assert pool is not None
     train, test = split(table, task.size, task.seed)
     started = time.process_time()
-    mean, deviation = MODELS[task.predictor](pool.take(train), values[train], pool, test, task.seed)
+    mean, deviation = find_model(task.predictor)(pool.take(train), values[train], pool, test, task.seed)
     seconds = time.process_time() - started
     tau = float(kendalltau(mean, values[test]).statistic)
     coverage = nll = ""
@@ -100,8 +101,9 @@ def check_predictor_tasks(table: Table, tasks: Sequence[PredictorTask]) -> None:
     """Raises where a task can't be run: unknown metric or predictor, more training cells than there are."""
     for task in tasks:
         table.metric(task.metric)
-        if task.predictor not in MODELS:
+        if task.predictor not in MODELS and not is_own(task.predictor):
             raise BenchmarkError(f"Unknown predictor {task.predictor!r}.{nearest(task.predictor, MODELS)}")
+        find_model(task.predictor)
         most = len(table) if table.name == "nasbench201" else len(table) - 2
         if not 2 <= task.size <= most:
             raise BenchmarkError(

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from nas.spaces import is_own, make_space
 from nas.studies.tabular.runs import BenchmarkError
 from nas.tables.read import HW_FILE, find_table, read_table
 from nas.tables.table import Table
@@ -23,12 +24,17 @@ DEFAULT_TARGET = {"nasbench201": "c10_test_200ep_mean", "nasbench101": "108ep_va
 
 
 def open_table(space: str | None, path: str | None) -> Table:
-    """The table of a space, or a user's own.
+    """The table of a space, or a user's own; ``space`` may be the dotted path of the space that its cells come from.
 
     Raises:
+        BenchmarkError: neither is named, or both.
         TableError: it is missing or not right.
     """
-    return read_table(find_table(space or "", path), space if path is None else None)
+    own = make_space(space) if space is not None and is_own(space) else None
+    if (path is None) == (space is None) and own is None:
+        given = "neither" if path is None else f"both --space {space} and --table {path}"
+        raise BenchmarkError(f"A table is named by --space or by --table, got {given}.")
+    return read_table(find_table(space or "", path), space if path is None else None, own)
 
 
 def open_hardware_table(path: str | None) -> Table:

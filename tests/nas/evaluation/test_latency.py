@@ -15,7 +15,7 @@ from gemnet.templates import template
 from nas.evaluation.latency import LatencyError, LatencyModel, LatencyOptions, device_name, fit, fit_to_space, measure
 from nas.evaluation.records import Fidelity
 from nas.spaces.gemnet import GEMNetSpace
-from nas.spaces.limits import Budget, BudgetError, admits, check_limits
+from nas.spaces.limits import Limits, LimitsError, admits, check_limits
 from nas.strategies import make_strategy
 
 PRICES = np.array([2e-8, 3e-8, 0.02, 0.3])
@@ -132,7 +132,7 @@ def test_half_of_the_networks_measured_are_random_and_half_lie_near_the_limit(mo
 
     monkeypatch.setattr("nas.evaluation.latency.measure", timed)
     told: list[float] = []
-    model = fit_to_space(space, Budget(max_latency=3.0), LatencyOptions(networks=48), told.append)
+    model = fit_to_space(space, Limits(max_latency=3.0), LatencyOptions(networks=48), told.append)
     assert told == measured
     assert len(measured) == model.networks == 48
     assert np.std(measured[:24]) > 1
@@ -146,12 +146,12 @@ def test_half_of_the_networks_measured_are_random_and_half_lie_near_the_limit(mo
 
 
 def test_what_is_slower_than_the_limit_is_never_proposed() -> None:
-    space, limits = GEMNetSpace(), Budget(max_latency=4.0)
-    with pytest.raises(BudgetError, match="max_latency=4 is set, but search space 'gemnet' knows no latency"):
+    space, limits = GEMNetSpace(), Limits(max_latency=4.0)
+    with pytest.raises(LimitsError, match="max_latency=4 is set, but search space 'gemnet' knows no latency"):
         check_limits(space, limits)
     space.latency_model = true_latency
     check_limits(space, limits)
-    strategy = make_strategy("random", space, 0, fidelity=Fidelity(1), budget=limits)
+    strategy = make_strategy("random", space, 0, fidelity=Fidelity(1), limits=limits)
     batch = space.pack([proposal.candidate for proposal in strategy.ask(40)])
     assert true_latency(space.costs(batch)).max() <= 4.0
     assert admits(space, limits, batch).all()
@@ -163,9 +163,9 @@ def test_a_limit_below_every_candidate_says_how_near_one_comes() -> None:
     space = GEMNetSpace()
     space.latency_model = true_latency
     with pytest.raises(
-        BudgetError, match=r"max_latency = 0\.1 ms: the one that comes nearest has an estimated latency"
+        LimitsError, match=r"max_latency = 0\.1 ms: the one that comes nearest has an estimated latency"
     ):
-        check_limits(space, Budget(max_latency=0.1))
+        check_limits(space, Limits(max_latency=0.1))
 
 
 def test_the_model_is_plain_json(costs, tmp_path) -> None:

@@ -13,8 +13,8 @@ from nas.evaluation.ledger import Ledger
 from nas.evaluation.records import Evaluation, Proposal
 from nas.search.begin import BeginningError, first_candidates, fitting
 from nas.search.config import SearchConfig, read_config
+from nas.search.main import run_search
 from nas.search.parts import build_parts
-from nas.search.run import run_search
 from nas.spaces.base import Candidate
 
 MACRO = {"width": 1.0, "inner_ratio": 2, "se_ratio": 0.0, "activation": "relu"}

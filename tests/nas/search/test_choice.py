@@ -16,9 +16,9 @@ from gemnet.cell_graph import CellGraph
 from nas.evaluation.records import Evaluation, Proposal
 from nas.evaluation.tabular import TabularEvaluator
 from nas.search.config import read_config
+from nas.search.main import run_search
 from nas.search.result import SearchError, SearchResult
-from nas.search.run import run_search
-from nas.spaces.limits import BudgetError
+from nas.spaces.limits import LimitsError
 
 CELLS = [CellGraph(ops, frozenset({(0, 1), (1, 2), (2, 3)})) for ops in product("abcd", repeat=2)]
 ACCURACIES = [50.0 + (7 * k) % len(CELLS) for k in range(len(CELLS))]  # all different, 50 to 65
@@ -164,7 +164,7 @@ def test_a_limit_admits_what_is_equal_to_it_and_nothing_above(tmp_path, monkeypa
 
 
 def test_a_limit_below_the_cheapest_is_refused(tmp_path, monkeypatch) -> None:
-    with pytest.raises(BudgetError, match="Raise max_macs"):
+    with pytest.raises(LimitsError, match="Raise max_macs"):
         Run(tmp_path, monkeypatch)(limits={"max_macs": MACS[0] - 1})
     assert not (tmp_path / "work").exists()
 

@@ -13,12 +13,12 @@ from gemnet.machine import idle_cores
 from gemnet.strict import ConfigError
 from nas.executors import LocalExecutor, SerialExecutor, options
 from nas.executors.monitor import Monitor
-from nas.executors.options import WorkerOptions, crew
+from nas.executors.options import WorkerOptions, workers_of
 from nas.search.config import read_config
 from nas.search.explore import prepare_strategy
 from nas.search.parts import build_executor, build_parts, build_strategy, check_config
 from nas.spaces.gemnet import GEMNetSpace
-from nas.spaces.limits import BudgetError
+from nas.spaces.limits import LimitsError
 from nas.spaces.nasbench201 import NASBench201, arch_from_cell
 from nas.strategies.evolution import RegularizedEvolution
 
@@ -110,8 +110,8 @@ def test_workers_get_the_gpus_that_this_process_was_given(given, names, monkeypa
     if given is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    assert crew(WorkerOptions()) == (2, names)
-    assert crew(WorkerOptions(count=0)) == (0, names)
+    assert workers_of(WorkerOptions()) == (2, names)
+    assert workers_of(WorkerOptions(count=0)) == (0, names)
 
 
 @pytest.mark.parametrize(
@@ -210,5 +210,5 @@ def test_a_score_that_charges_macs_needs_some(tmp_path) -> None:
             "score": {"weight": 1.0, "target_macs": 1e6},
         }
     )
-    with pytest.raises(BudgetError, match="charges MACs but the space or table has none"):
+    with pytest.raises(LimitsError, match="charges MACs but the space or table has none"):
         build_strategy(config, *build_parts(config))

@@ -40,7 +40,7 @@ def rows(table: Path) -> list[dict[str, str]]:
 
 
 def test_a_resumed_search_goes_on_as_the_old_version_would_have(work: Path) -> None:
-    command = ["search.py", "--work-dir", "work", "--resume", "--budget", "35"]
+    command = ["search.py", "--work-dir", "work", "--resume", "--evaluations", "35"]
     assert search_command.main(command) == 0
     assert export_command.main(["work", "--ledger", "again.csv"]) == 0
     assert rows(Path("again.csv")) == rows(BEFORE / "whole.csv")

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from nas.spaces.gemnet import GEMNetSpace
-from nas.spaces.limits import Budget, BudgetError, admits, check_limits
+from nas.spaces.limits import Limits, LimitsError, admits, check_limits
 from nas.spaces.nasbench201 import NASBench201
 
 
 def test_limits_that_some_candidate_meets_pass() -> None:
-    check_limits(GEMNetSpace(), Budget())
-    check_limits(GEMNetSpace(), Budget(max_macs=10e6, max_params=1e5))
+    check_limits(GEMNetSpace(), Limits())
+    check_limits(GEMNetSpace(), Limits(max_macs=10e6, max_params=1e5))
 
 
 def test_rare_candidates_are_found_by_walking_downhill(monkeypatch) -> None:
@@ -21,20 +21,20 @@ def test_rare_candidates_are_found_by_walking_downhill(monkeypatch) -> None:
     drawn = space.macs(space.sample(8, np.random.default_rng(0)))
     cheapest = float(space.macs(space.sample(4000, np.random.default_rng(0))).min())
     assert drawn.min() > 1.2 * cheapest
-    check_limits(space, Budget(max_macs=1.2 * cheapest))
+    check_limits(space, Limits(max_macs=1.2 * cheapest))
 
 
 @pytest.mark.parametrize(
     ("limits", "words"),
     [
-        (Budget(max_macs=1e3), "max_macs = 1,000: the one that comes nearest has"),
-        (Budget(max_params=50), "Raise max_params, or"),
-        (Budget(max_macs=10e6, max_params=50), "Raise max_params, or"),
-        (Budget(max_macs=10, max_params=50), "Raise max_macs and max_params, or"),
+        (Limits(max_macs=1e3), "max_macs = 1,000: the one that comes nearest has"),
+        (Limits(max_params=50), "Raise max_params, or"),
+        (Limits(max_macs=10e6, max_params=50), "Raise max_params, or"),
+        (Limits(max_macs=10, max_params=50), "Raise max_macs and max_params, or"),
     ],
 )
 def test_limits_that_none_meets_are_an_error_that_says_how_near_one_comes(limits, words) -> None:
-    with pytest.raises(BudgetError) as caught:
+    with pytest.raises(LimitsError) as caught:
         check_limits(GEMNetSpace(), limits)
     assert words in str(caught.value)
 
@@ -43,35 +43,35 @@ def test_a_candidate_is_admitted_that_is_within_every_limit() -> None:
     space = GEMNetSpace()
     batch = space.sample(300, np.random.default_rng(0))
     macs, params = space.macs(batch), space.params(batch)
-    limits = Budget(max_macs=float(np.median(macs)), max_params=float(np.median(params)))
+    limits = Limits(max_macs=float(np.median(macs)), max_params=float(np.median(params)))
     expected = (macs <= limits.max_macs) & (params <= limits.max_params)
     assert 0 < expected.sum() < 150
     np.testing.assert_array_equal(admits(space, limits, batch), expected)
-    assert admits(space, Budget(), batch).all()
+    assert admits(space, Limits(), batch).all()
 
 
 def test_a_limit_on_what_a_space_does_not_know_is_refused() -> None:
     space = NASBench201()
-    with pytest.raises(BudgetError, match="max_latency=5 is set, but search space 'nasbench201' knows no latency"):
-        admits(space, Budget(max_latency=5), space.all())
+    with pytest.raises(LimitsError, match="max_latency=5 is set, but search space 'nasbench201' knows no latency"):
+        admits(space, Limits(max_latency=5), space.all())
 
 
 def test_spaces_that_can_be_listed_are_searched_through() -> None:
     space = NASBench201()
     cheapest = float(space.macs(space.all()).min())
-    check_limits(space, Budget(max_macs=cheapest))
-    with pytest.raises(BudgetError, match=f"nearest has {cheapest:,.0f} MACs"):
-        check_limits(space, Budget(max_macs=cheapest - 1))
+    check_limits(space, Limits(max_macs=cheapest))
+    with pytest.raises(LimitsError, match=f"nearest has {cheapest:,.0f} MACs"):
+        check_limits(space, Limits(max_macs=cheapest - 1))
 
 
 def test_what_is_equal_to_a_limit_is_within_it() -> None:
     space = GEMNetSpace()
     batch = space.sample(50, np.random.default_rng(1))
     macs, params = space.macs(batch), space.params(batch)
-    for limits in (Budget(max_macs=float(macs[7])), Budget(max_params=float(params[7]))):
+    for limits in (Limits(max_macs=float(macs[7])), Limits(max_params=float(params[7]))):
         assert admits(space, limits, batch)[7]
-    assert not admits(space, Budget(max_macs=float(macs[7]) - 1), batch)[7]
-    assert not admits(space, Budget(max_params=float(params[7]) - 1), batch)[7]
+    assert not admits(space, Limits(max_macs=float(macs[7]) - 1), batch)[7]
+    assert not admits(space, Limits(max_params=float(params[7]) - 1), batch)[7]
 
 
 def test_latency_is_limited_where_a_space_estimates_it() -> None:
@@ -79,4 +79,4 @@ def test_latency_is_limited_where_a_space_estimates_it() -> None:
     batch = space.sample(50, np.random.default_rng(1))
     space.latency_model = lambda costs: costs[:, 0] / 1e6
     latency = space.latency(batch)
-    np.testing.assert_array_equal(admits(space, Budget(max_latency=float(latency[3])), batch), latency <= latency[3])
+    np.testing.assert_array_equal(admits(space, Limits(max_latency=float(latency[3])), batch), latency <= latency[3])

@@ -12,7 +12,7 @@ from nas.evaluation.records import Evaluation, Fidelity, Proposal
 from nas.evaluation.score import EfficiencyScore
 from nas.spaces.base import SearchSpace
 from nas.spaces.gemnet import GEMNetSpace
-from nas.spaces.limits import Budget, BudgetError
+from nas.spaces.limits import Limits, LimitsError
 from nas.spaces.nasbench101 import NASBench101
 from nas.spaces.nasbench201 import NASBench201
 from nas.strategies import STRATEGIES, HistoryStrategy, StrategyError, make_strategy, strategy_options
@@ -147,16 +147,16 @@ def test_all_evaluations_failed(name: str) -> None:
 
 
 def test_nothing_over_the_budget_is_proposed(name: str) -> None:
-    budget = Budget(max_params=0.4e6)
-    done = run(build(name, budget=budget), 25)
+    budget = Limits(max_params=0.4e6)
+    done = run(build(name, limits=budget), 25)
     params = NB201.params(NB201.pack([e.proposal.candidate for e in done]))
     assert len(done) == 25
     assert params.max() <= 0.4e6
 
 
 def test_budget_that_no_cell_meets_is_refused(name: str) -> None:
-    with pytest.raises(BudgetError, match="max_params"):
-        build(name, budget=Budget(max_params=10.0)).ask(1)
+    with pytest.raises(LimitsError, match="max_params"):
+        build(name, limits=Limits(max_params=10.0)).ask(1)
 
 
 def test_small_space_is_searched_to_its_end(name: str) -> None:
@@ -190,8 +190,8 @@ def test_score_charges_macs(name: str) -> None:
 
 def test_space_that_cannot_be_listed(name: str, gemnet_space: GEMNetSpace) -> None:
     options = {"pool_size": 300} if name in ("nasgem", "structural", "wl_gp") else {}
-    budget = Budget(max_macs=float(np.median(gemnet_space.macs(gemnet_space.sample(200, np.random.default_rng(1))))))
-    done = run(build(name, gemnet_space, budget=budget, **options), 20)
+    budget = Limits(max_macs=float(np.median(gemnet_space.macs(gemnet_space.sample(200, np.random.default_rng(1))))))
+    done = run(build(name, gemnet_space, limits=budget, **options), 20)
     candidates = [e.proposal.candidate for e in done]
     assert len({candidate.key() for candidate in candidates}) == 20
     assert gemnet_space.macs(gemnet_space.pack(candidates)).max() <= budget.max_macs

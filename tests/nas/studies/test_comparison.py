@@ -43,10 +43,10 @@ from nas.studies.comparison import run as run_module
 from nas.studies.comparison import trainings as trainings_module
 from nas.studies.comparison.config import load_comparison, read_comparison
 from nas.studies.comparison.controls import ControlError, random_cells, rewire, rewired_cells
+from nas.studies.comparison.networks import networks_compared
 from nas.studies.comparison.peers import BEST_NASBENCH201_CELL, MobileNetSource, PeerError, Target, mobilenet, smallest
 from nas.studies.comparison.picture import draw_comparison
 from nas.studies.comparison.report import as_csv, lines, markdown
-from nas.studies.comparison.roster import build_roster
 from nas.studies.comparison.run import (
     Comparison,
     ComparisonFolder,
@@ -411,14 +411,14 @@ class TestChoice:
                 {"type": "nasbench201", "forms": [{"cells": 1}, {"cells": 2}]},
             ],
         )
-        roster = build_roster(settings, DIGITS)
+        compared = networks_compared(settings, DIGITS)
         table = Trainings(tmp_path / "t.csv")
-        jobs = short_runs(settings, roster)
+        jobs = short_runs(settings, compared)
         for job, accuracy in zip(jobs, accuracies, strict=True):
             row = make_row(job, row_key(job, "f"), accuracy=accuracy, loss=0.0, seconds=1.0, images_per_second=1.0,
                            reason="no", weights="")  # fmt: skip
             table.add(row)
-        chosen, given_up = choose(settings, roster, Trainings(tmp_path / "t.csv"), "f")
+        chosen, given_up = choose(settings, compared, Trainings(tmp_path / "t.csv"), "f")
         return [(network.title, lr) for network, lr in chosen], given_up
 
     def test_best_rate_and_form_and_of_equals_the_smaller_rate(self, genome_file, tmp_path):
@@ -437,7 +437,7 @@ class TestChoice:
 
     def test_nothing_to_choose_takes_no_runs(self, genome_file):
         settings = config(genome_file, lrs=[0.1])
-        assert short_runs(settings, build_roster(settings, DIGITS)) == []
+        assert short_runs(settings, networks_compared(settings, DIGITS)) == []
 
 
 class TestReport:
@@ -549,7 +549,7 @@ class TestMistakes:
     def test_in_a_network(self, genome_file, network, words):
         settings = config(genome_file, networks=[{"type": "gemnet", "genome": genome_file}, network])
         with pytest.raises((ConfigError, NetworkError, PeerError), match=words):
-            build_roster(settings, DIGITS)
+            networks_compared(settings, DIGITS)
 
     def test_a_network_without_anything_that_is_counted(self, tmp_path, monkeypatch, genome_file):
         (tmp_path / "odd_nets.py").write_text(
@@ -565,20 +565,20 @@ class TestMistakes:
         odd = {"type": "python", "build": "odd_nets:Odd", "name": "odd"}
         settings = config(genome_file, networks=[{"type": "gemnet", "genome": genome_file}, odd])
         with pytest.raises(NetworkError, match="'odd' has no MACs to compare it by"):
-            build_roster(settings, DIGITS)
+            networks_compared(settings, DIGITS)
 
     def test_no_reference(self, genome_file):
         with pytest.raises(ConfigError, match=r"reference is 'gemnet_a'.* There are: small, nasbench201"):
-            build_roster(config(genome_file, reference="gemnet_a"), DIGITS)
+            networks_compared(config(genome_file, reference="gemnet_a"), DIGITS)
 
     def test_fitted_reference(self, genome_file):
         with pytest.raises(ConfigError, match="itself fitted to the reference"):
-            build_roster(config(genome_file, reference="nasbench201"), DIGITS)
+            networks_compared(config(genome_file, reference="nasbench201"), DIGITS)
 
     def test_controls_need_a_genome(self):
         networks = [{"type": "timm", "arch": "resnet10t"}, {"type": "rewired"}]
         with pytest.raises(ConfigError, match="made from the reference's genome"):
-            build_roster(config("", reference="resnet10t", networks=networks), DIGITS)
+            networks_compared(config("", reference="resnet10t", networks=networks), DIGITS)
 
     def test_table_of_something_else(self, tmp_path):
         (tmp_path / "t.csv").write_text("a,b\n1,2\n")
@@ -674,11 +674,11 @@ def test_shipped_comparisons_make_sense(name, monkeypatch):
     monkeypatch.setenv("GEMNET_DATA", "data")
     settings = load_comparison(find_config(name, "comparison"))
     images = Images(96 if name == "imagenette96" else 32, 3, 10)
-    roster = build_roster(settings, images)
-    reference = roster[0].forms[0]
-    assert roster[0].name == settings.reference
-    assert len(roster) == {"cifar10": 5, "imagenette96": 5, "controls_cifar10": 18}[name]
-    for entry in roster[1:]:
+    compared = networks_compared(settings, images)
+    reference = compared[0].forms[0]
+    assert compared[0].name == settings.reference
+    assert len(compared) == {"cifar10": 5, "imagenette96": 5, "controls_cifar10": 18}[name]
+    for entry in compared[1:]:
         for network in entry.forms:
             if network.group:
                 assert network.macs == pytest.approx(reference.macs, rel=0.02)

@@ -12,8 +12,8 @@ from gemnet.errors import GemnetError
 from gemnet.sources import GenomeSource, Images, Network, count_macs, describe
 from gemnet.strict import ConfigError
 from nas.studies.comparison.config import read_comparison
+from nas.studies.comparison.networks import networks_compared
 from nas.studies.comparison.peers import Target, repvgg_network, resnet_network, timm_family
-from nas.studies.comparison.roster import build_roster
 from nas.studies.comparison.timing import FitOptions, Stopwatch
 
 IMAGES = Images(32, 3, 10)
@@ -65,26 +65,26 @@ def settings(**changes: object) -> dict:
 
 def test_a_comparison_that_goes_on_has_the_peers_it_began_with(tmp_path: Path, measured: list[str]) -> None:
     times = tmp_path / "times.json"
-    first = build_roster(read_comparison(settings()), IMAGES, times)
+    first = networks_compared(read_comparison(settings()), IMAGES, times)
     assert [2 <= entry.forms[0].time < 2.3 for entry in first] == [False, True]
     assert first[0].forms[0].time == 1
     count = len(measured)
     assert len(set(measured)) == count
-    again = build_roster(read_comparison(settings()), IMAGES, times)
+    again = networks_compared(read_comparison(settings()), IMAGES, times)
     assert [entry.forms[0].fingerprint for entry in again] == [entry.forms[0].fingerprint for entry in first]
     assert len(measured) == count
-    build_roster(read_comparison(settings(fit={"by": "time", "batch_sizes": [1, 8]})), IMAGES, times)
+    networks_compared(read_comparison(settings(fit={"by": "time", "batch_sizes": [1, 8]})), IMAGES, times)
     assert len(measured) > count, "other settings are other times"
 
 
 def test_a_ratio_is_of_what_peers_are_fitted_by(measured: list[str]) -> None:
     with pytest.raises(ConfigError, match="macs_ratio"):
-        build_roster(
+        networks_compared(
             read_comparison(settings(networks=[settings()["networks"][0], {"type": "lcnet", "macs_ratio": 2.0}])),
             IMAGES,
         )
     with pytest.raises(ConfigError, match="time_ratio"):
-        build_roster(read_comparison(settings(fit={})), IMAGES)
+        networks_compared(read_comparison(settings(fit={})), IMAGES)
     with pytest.raises(ConfigError, match="'macs' or 'time'"):
         read_comparison(settings(fit={"by": "miles"}))
 

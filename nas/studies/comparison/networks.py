@@ -59,7 +59,7 @@ class Entry:
     forms: tuple[Network, ...]
 
 
-def build_roster(config: ComparisonConfig, images: Images, times: Path | None = None) -> tuple[Entry, ...]:
+def networks_compared(config: ComparisonConfig, images: Images, times: Path | None = None) -> tuple[Entry, ...]:
     """All entries of a comparison, the reference first.
 
     Args:

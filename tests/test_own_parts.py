@@ -1,0 +1,95 @@
+"""The example of docs/own.md: parts of one's own work in searches, benchmarks and from Python."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``mine.py`` and ``search.py`` as the page has them, a script, and a table of all chains of three operations."""
+    folder = tmp_path_factory.mktemp("own")
+    blocks = re.findall(r"```python\n(.*?)```", (REPOSITORY / "docs" / "own.md").read_text(encoding="utf-8"), re.S)
+    for name, text in zip(("mine.py", "search.py", "script.py"), blocks, strict=True):
+        (folder / name).write_text(text, encoding="utf-8")
+    worth = {"conv3x3": 2.0, "conv5x5": 3.0, "pool": 0.5}
+    with open(folder / "chains.csv", "w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["graph", "accuracy"])
+        for ops in itertools.product(worth, repeat=3):
+            graph = {"ops": list(ops), "edges": [[0, 1], [1, 2], [2, 3], [3, 4]]}
+            table.writerow([json.dumps(graph), sum(worth[op] * (k + 1) for k, op in enumerate(ops))])
+    return folder
+
+
+def run(folder: Path, *line: str) -> str:
+    done = subprocess.run(
+        [sys.executable, *line], cwd=folder, env=_environment(folder), capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    import os
+
+    return {**os.environ, "PYTHONPATH": str(REPOSITORY), "GEMNET_CACHE": str(folder / "cache")}
+
+
+def test_parts_of_ones_own_search(folder: Path) -> None:
+    accuracy, *ops = run(folder, "script.py").split(" ", 1)
+    assert float(accuracy) == 50 + 3.5 * 10  # the best of all chains: four times the dearest convolution
+    assert ops == ["('conv5x5', 'conv5x5', 'conv5x5', 'conv5x5')\n"]
+    assert (folder / "work_dirs" / "chains" / "summary.json").is_file()
+
+
+def test_parts_of_ones_own_are_compared_on_a_table(folder: Path) -> None:
+    tool = str(REPOSITORY / "tools" / "benchmark.py")
+    table = ["--space", "mine.Chains", "--table", "chains.csv", "--workers", "1", "--seeds", "2", "--work-dir", "bench"]
+    run(folder, tool, "search", *table, "--metrics", "accuracy", "--strategies", "mine.NearTheBest", "random",
+        "--queries", "20", "--initial", "5")  # fmt: skip
+    run(folder, tool, "predictors", *table, "--metric", "accuracy", "--predictors", "mine.Mean", "--train-sizes", "15")
+    written = "".join(path.read_text(encoding="utf-8") for path in (folder / "bench").glob("*.csv"))
+    assert "mine.NearTheBest" in written
+    assert "mine.Mean" in written
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("space.type=mine.Chain", "space.type is 'mine.Chain', which can't be imported"),
+        ("space.type=mine.Worth", "no class derived from nas.spaces.base.SearchSpace"),
+        ("space.lenght=4", "Did you mean 'space.length'"),
+        ("evaluator.type=mine.Mean", "has no 'evaluate'"),
+        ("evaluator.convolution=much", "evaluator.convolution is a number"),
+    ],
+)
+def test_a_part_that_does_not_fit_is_named(folder: Path, change: str, message: str) -> None:
+    done = subprocess.run(
+        [
+            sys.executable,
+            str(REPOSITORY / "tools" / "search.py"),
+            "search.py",
+            "--work-dir",
+            "no",
+            "--cfg-options",
+            change,
+        ],
+        cwd=folder,
+        env=_environment(folder),
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 2
+    assert message in done.stderr
