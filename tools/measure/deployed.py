@@ -27,9 +27,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from gemnet.deploy.onnx_form import to_onnx
+
 import gemnet
 from gemnet.classics import mobileone, repvgg
-from gemnet.deploy.onnx_form import to_onnx
 from gemnet.network import GEMNet
 from nas.spaces.gemnet import GEMNetSpace
 
