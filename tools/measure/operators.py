@@ -20,9 +20,8 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from gemnet.deploy.onnx_form import run, session, to_onnx
-
 from gemnet.operations import parse_operation
+from gemnet.runtimes.onnx_form import run, session, to_onnx
 
 IN_A_ROW = 4
 BASE = "conv1x1_bn_act"

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gemnet.deploy.export import for_inference
-from gemnet.deploy.onnx_form import run, session, to_onnx
 
 from gemnet.errors import GemnetError
 from gemnet.files import write_json
 from gemnet.machine import processor_name
+from gemnet.runtimes.export import for_inference
+from gemnet.runtimes.onnx_form import run, session, to_onnx
 from gemnet.sources import Images, Network, Source, build, describe
 from gemnet.strict import ConfigError
 
