@@ -37,6 +37,9 @@ from nas.strategies import make_strategy, strategy_options
 from nas.strategies.base import Strategy
 from nas.tables.read import find_table, read_table
 
+LARGE = 96
+"""Side in pixels from which images get networks of form ``imagenet``, where a config does not say which form."""
+
 
 def build_parts(config: SearchConfig) -> tuple[SearchSpace, Evaluator]:
     """Space and evaluator of a config.
@@ -68,7 +71,8 @@ def _training_parts(config: SearchConfig) -> tuple[SearchSpace, Evaluator]:
     data = make(DataSpec, config.data, "data")
     recipe = make(Recipe, config.recipe, "recipe")
     images = load_data(data)
-    options = {"input_size": images.resolution, **typed(kind, config.space.options, "space")}
+    own = {"form": "imagenet" if images.resolution >= LARGE else "cifar"} if "form" in keyword_names(kind) else {}
+    options = {"input_size": images.resolution, **own, **typed(kind, config.space.options, "space")}
     space = kind(**options, num_classes=len(images.classes), in_chans=images.channels)
     evaluator = TrainingEvaluator(
         data,

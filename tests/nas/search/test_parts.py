@@ -212,3 +212,11 @@ def test_a_score_that_charges_macs_needs_some(tmp_path) -> None:
     )
     with pytest.raises(LimitsError, match="charges MACs but the space or table has none"):
         build_strategy(config, *build_parts(config))
+
+
+@pytest.mark.parametrize(("side", "levels"), [(32, 3), (96, 4)])
+def test_large_images_get_networks_for_large_images_where_a_config_names_no_form(side, levels) -> None:
+    data = {"source": "digits", "resolution": side}
+    parts = {"space": {"type": "gemnet"}, "strategy": {"type": "random"}, "evaluator": {"type": "training"}}
+    space, _ = build_parts(read_config({**parts, "fidelity": {"epochs": 1}, "data": data}))
+    assert len(space.template.widths) == levels
