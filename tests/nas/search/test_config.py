@@ -6,6 +6,8 @@ import pytest
 
 from gemnet.strict import ConfigError, check_options, first_difference, keyword_names
 from nas.search.config import find_config, load_config, read_config
+from nas.spaces.base import Candidate
+from nas.spaces.gemnet import GEMNetSpace
 
 SMALL = {
     "space": {"type": "gemnet"},
@@ -86,6 +88,17 @@ def test_configs_are_found_by_path_and_by_name(tmp_path, monkeypatch) -> None:
     assert find_config("default") == find_config("configs/search/default.py") == find_config("default.py") == here
     (tmp_path / "own.py").write_text("")
     assert find_config("own.py").name == "own.py"
+
+
+@pytest.mark.parametrize("name", ["gemnet_a_cifar", "gemnet_a_fast"])
+def test_every_candidate_that_a_config_begins_with_is_one_of_its_space(name: str) -> None:
+    config = load_config(find_config(name))
+    space = GEMNetSpace(**config.space.options)
+    candidates = [Candidate.from_json(data) for data in config.search.first]
+    assert len(candidates) == 16
+    for candidate in candidates:
+        space.check(candidate)
+        space.genome(candidate)
 
 
 def test_options_of_a_component_are_checked_through_its_bases() -> None:
