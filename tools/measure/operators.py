@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,7 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from gemnet.operations import parse_operation
-from gemnet.runtimes.onnx_form import run, session, to_onnx
+from gemnet.runtimes.latency import Call, Runtime, in_turns
 
 IN_A_ROW = 4
 BASE = "conv1x1_bn_act"
@@ -51,25 +50,16 @@ def main() -> None:
     for text in options.maps:
         channels, side = (int(part) for part in text.split("x"))
         names = [BASE, *(name for name in options.operations if name != BASE)]
-        images = np.random.default_rng(0).standard_normal((1, channels, side, side), dtype=np.float32)
-        sessions = [_session(name, channels, side) for name in names]
-        seconds = np.empty((options.rounds, len(names)))
-        for turn in range(-2, options.rounds):  # the first turns warm up
-            for place, each in enumerate(sessions):
-                run(each, images)
-                started = time.process_time()
-                run(each, images)
-                seconds[turn, place] = time.process_time() - started
+        ratios = in_turns([_call(name, channels, side) for name in names], options.rounds).ratios()
         macs = np.array([parse_operation(name).cost(channels, channels, (side, side)).macs for name in names])
-        ratios = np.median(seconds / seconds[:, :1], axis=0)
         for name, ratio, own in zip(names, ratios, macs / macs[0], strict=True):
             print(f"{text:>8} {name:22} {ratio:6.2f} {own / ratio:12.2f}", flush=True)
 
 
-def _session(name: str, channels: int, side: int) -> object:
+def _call(name: str, channels: int, side: int) -> Call:
     operation = parse_operation(name)
     layers = nn.Sequential(*(operation.build(channels, channels) for _ in range(IN_A_ROW))).eval()
-    return session(to_onnx(reparameterize_model(layers), (1, channels, side, side)).SerializeToString())
+    return Runtime().call(reparameterize_model(layers), (1, channels, side, side))
 
 
 if __name__ == "__main__":

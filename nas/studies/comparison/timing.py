@@ -1,30 +1,27 @@
 """How long networks take, as multiples of the reference's time: deployed, in onnxruntime, measured in turns.
 
 A time says something only beside another one of the same machine and minute, so what is kept is a ratio: of the CPU
-time of two calls that follow one another, the median over many pairs.
+time of two calls in one turn, the median over turns.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from gemnet.errors import GemnetError
 from gemnet.files import write_json
-from gemnet.machine import processor_name
 from gemnet.runtimes.export import for_inference
-from gemnet.runtimes.onnx_form import run, session, to_onnx
+from gemnet.runtimes.latency import Call, Runtime, in_turns
 from gemnet.sources import Images, Network, Source, build, describe
 from gemnet.strict import ConfigError
 
-PAIRS = {1: 40, 8: 15, 64: 7}
-"""Pairs of calls by the number of images at a time, up to which."""
+ROUNDS = {1: 25, 8: 9, 64: 5}
+"""Turns by the number of images at a time, up to which."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +62,8 @@ class Stopwatch:
         self.reference, self.images, self.options, self.file = reference, images, options, file
         self._settings = {"reference": reference.fingerprint, "images": asdict(images), **asdict(options)}
         self._ratios: dict[str, float] = {reference.fingerprint: 1.0}
-        self._sessions: list[Any] | None = None
+        self._runtime = Runtime()
+        self._calls: list[Call] | None = None
         if file is not None and file.exists():
             try:
                 known = json.loads(file.read_text(encoding="utf-8"))
@@ -90,38 +88,21 @@ class Stopwatch:
         if network.fingerprint not in self._ratios:
             self._ratios[network.fingerprint] = self._measure(network)
             if self.file is not None:
-                about = {"settings": self._settings, "processor": processor_name(), "ratios": self._ratios}
+                about = {"settings": self._settings, "runtime": self._runtime.name, "ratios": self._ratios}
                 write_json(self.file, about)
         return self._ratios[network.fingerprint]
 
     def _measure(self, network: Network) -> float:
-        if self._sessions is None:
-            self._sessions = self._prepare(self.reference.source)
-        ratios = [
-            _ratio(own, its, np.zeros(self._shape(batch), np.float32))
-            for own, its, batch in zip(
-                self._prepare(network.source), self._sessions, self.options.batch_sizes, strict=True
-            )
-        ]
-        return round(math.exp(float(np.mean(np.log(ratios)))), 4)
+        if self._calls is None:
+            self._calls = self._prepare(self.reference.source)
+        logs = []
+        for own, its, batch in zip(self._prepare(network.source), self._calls, self.options.batch_sizes, strict=True):
+            rounds = next((n for most, n in ROUNDS.items() if batch <= most), 3)
+            logs.append(math.log(in_turns([its, own], rounds).ratios()[1]))
+        return round(math.exp(float(np.mean(logs))), 4)
 
-    def _shape(self, batch: int) -> tuple[int, int, int, int]:
-        return batch, self.images.channels, self.images.side, self.images.side
-
-    def _prepare(self, source: Source) -> list[Any]:
-        """A session for each number of images at a time."""
+    def _prepare(self, source: Source) -> list[Call]:
+        """A call for each number of images at a time."""
         model = for_inference(build(source, self.images, seed=0).eval())
-        return [session(to_onnx(model, self._shape(batch)).SerializeToString()) for batch in self.options.batch_sizes]
-
-
-def _ratio(own: Any, reference: Any, images: Any) -> float:
-    """CPU time of ``own`` divided by that of ``reference``."""
-    pairs = next((n for most, n in PAIRS.items() if len(images) <= most), 3)
-    seconds = np.empty((pairs, 2))
-    for turn in range(-2, pairs):  # the first turns warm up
-        for place, each in enumerate((own, reference)):
-            run(each, images)  # brings its weights back into the caches
-            started = time.process_time()
-            run(each, images)
-            seconds[turn, place] = time.process_time() - started
-    return float(np.median(seconds[:, 0] / seconds[:, 1]))
+        channels, side = self.images.channels, self.images.side
+        return [self._runtime.call(model, (batch, channels, side, side)) for batch in self.options.batch_sizes]
