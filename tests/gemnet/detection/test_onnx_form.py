@@ -1,0 +1,102 @@
+"""A whole detector as ONNX: what onnxruntime finds is what MMDetection finds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import gemnet.detection  # noqa: F401
+
+pytest.importorskip("mmdet", reason="MMDetection is not installed: pip install '.[detection]'")
+pytest.importorskip("onnxscript", reason="ONNX is not installed: pip install '.[export]'")
+pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install '.[export]'")
+
+import onnxruntime
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from mmdet.utils import register_all_modules
+from mmengine.config import Config
+from mmengine.model import revert_sync_batchnorm
+
+from gemnet.detection.channels import fill_channels
+from gemnet.detection.onnx_form import OnnxError, export_onnx
+
+register_all_modules()
+
+CONFIGS = Path(__file__).parents[3] / "configs"
+SIDE = 64
+
+
+def picture() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (3, SIDE, SIDE)).astype(np.float32)
+
+
+def detector(name: str) -> Any:
+    """With random weights whose scores differ, as those of a trained one do."""
+    config = Config.fromfile(CONFIGS / f"{name}.py").model
+    config.backbone.arch = "gemnet_a"
+    dense = "bbox_head" in config
+    if dense:
+        config.bbox_head.num_classes = 3
+        config.test_cfg.update(score_thr=0.3, nms_pre=100_000)
+    fill_channels(config)
+    torch.manual_seed(0)
+    model = revert_sync_batchnorm(MODELS.build(config)).eval()
+    if dense:
+        with torch.no_grad():
+            given = {"inputs": [torch.from_numpy(picture()[::-1].copy())], "data_samples": [DetDataSample()]}
+            images = model.data_preprocessor(given)["inputs"]
+            outputs = model.bbox_head(model.extract_feat(images))
+            for key, value in model.bbox_head.named_parameters():
+                layer, _, part = key.partition(".")
+                kind, width, middle = {
+                    "retina_cls": (0, 2.0, -1.0),
+                    "rtm_cls": (0, 2.0, -1.0),
+                    "retina_reg": (1, 0.3, 0.0),
+                    "rtm_reg": (1, 0.3, 1.5),  # distances to the sides
+                }.get(layer, (0, 0.0, 0.0))
+                if width and part.endswith("weight"):
+                    value.mul_(width / torch.cat([level.flatten() for level in outputs[kind]]).std())
+                elif width:
+                    value.fill_(middle)
+    return model
+
+
+def session(path: Path) -> Any:
+    return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+
+@pytest.mark.parametrize(
+    "name", ["retinanet_gemnet_coco320", pytest.param("rtmdet_tiny_gemnet", marks=pytest.mark.slow)]
+)
+def test_onnxruntime_finds_what_mmdetection_finds(name: str, tmp_path: Path) -> None:
+    model = detector(name)
+    export_onnx(model, tmp_path / "whole.onnx", (SIDE, SIDE))
+    export_onnx(model, tmp_path / "raw.onnx", (SIDE, SIDE), nms=False)
+    image = picture()
+    sample = DetDataSample(metainfo={"img_shape": (SIDE, SIDE), "ori_shape": (SIDE, SIDE), "scale_factor": (1.0, 1.0)})
+    with torch.no_grad():  # MMDetection loads BGR
+        found = model.test_step({"inputs": [torch.from_numpy(image[::-1].copy())], "data_samples": [sample]})[0]
+    wanted = found.pred_instances
+    assert len(wanted) > 10
+    boxes, scores, labels = session(tmp_path / "whole.onnx").run(None, {"images": image[None]})
+    np.testing.assert_allclose(scores, wanted.scores.numpy(), atol=1e-4)
+    assert labels.tolist() == wanted.labels.tolist()
+    np.testing.assert_allclose(boxes, wanted.bboxes.numpy(), atol=1e-2)
+
+    raw_boxes, raw_scores = session(tmp_path / "raw.onnx").run(None, {"images": image[None]})
+    assert raw_boxes.shape[:2] == raw_scores.shape[:2]
+    assert raw_scores.shape[2] == 3
+    best = raw_scores[0].max()
+    assert best == pytest.approx(float(scores[0]), abs=1e-5)
+
+
+def test_what_can_not_be_written_is_said(tmp_path: Path) -> None:
+    with pytest.raises(OnnxError, match="FasterRCNN is no one-stage detector"):
+        export_onnx(detector("faster_rcnn_gemnet_coco320"), tmp_path / "a.onnx", (SIDE, SIDE))
+    with pytest.raises(OnnxError, match="multiples of 32"):
+        export_onnx(detector("retinanet_gemnet_coco320"), tmp_path / "a.onnx", (SIDE, 50))
