@@ -27,11 +27,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from gemnet.deploy.onnx_form import to_onnx
-
 import gemnet
 from gemnet.classics import mobileone, repvgg
 from gemnet.network import GEMNet
+from gemnet.runtimes.onnx_form import to_onnx
 from nas.spaces.gemnet import GEMNetSpace
 
 PUBLISHED = ["gemnet_a_cifar", "gemnet_b_cifar", "gemnet_c_cifar", "gemnet_a", "gemnet_b", "gemnet_c"]
