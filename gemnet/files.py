@@ -1,4 +1,4 @@
-"""Files written through a neighbouring one, so that a crash leaves the old file or the new one."""
+"""Files are written and replaced in one step: a crash leaves the old one or the new one."""
 
 from __future__ import annotations
 
@@ -23,15 +23,22 @@ def read_json(path: Path) -> dict[str, Any]:
     return data if isinstance(data, dict) else {}
 
 
-def write_json(path: Path, data: Any) -> None:
-    """Writes JSON through a neighbouring file, so that a crash leaves the old file or the new one."""
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A draft beside a file, which takes its place when the block ends: a crash leaves the old file or the new one."""
     draft = path.with_name(f"{path.name}.{os.getpid()}.draft")
-    with open(draft, "w", encoding="utf-8") as file:
-        json.dump(data, file, indent=2)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(draft, path)
+    try:
+        yield draft
+        with open(draft, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Writes JSON in one step."""
+    write_text(path, json.dumps(data, indent=2) + "\n")
 
 
 @contextmanager
@@ -51,18 +58,15 @@ def taken_back(folder: Path) -> Iterator[None]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a file through a neighbour, so that a crash leaves no half of it."""
-    draft = path.with_name(f"{path.name}.{os.getpid()}.draft")
-    draft.write_text(text, encoding="utf-8")
-    os.replace(draft, path)
+    """Writes a text in one step."""
+    with replacing(path) as draft:
+        draft.write_text(text, encoding="utf-8")
 
 
 def write_csv(path: Path, rows: Sequence[dict[str, object]]) -> None:
-    """Writes rows with their keys as header, in one piece."""
+    """Writes rows with their keys as header, in one step; makes the folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    half = path.with_suffix(".part")
-    with half.open("w", newline="") as file:
+    with replacing(path) as draft, draft.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    half.replace(path)

@@ -28,6 +28,7 @@ from timm.layers import make_divisible
 
 from gemnet.cell_graph import CellGraph
 from gemnet.errors import GemnetError, GenomeError, nearest
+from gemnet.files import write_text
 from gemnet.operations import ACTIVATIONS, Step, parse_operation
 from gemnet.strict_json import parse_json
 
@@ -408,11 +409,8 @@ class Genome:
         return _compact_json(self.to_dict()) + "\n"
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the JSON form; through a neighbour file, so that a crash leaves no half genome."""
-        target = Path(path)
-        draft = target.with_name(target.name + f".{os.getpid()}.draft")
-        draft.write_text(self.to_json(), encoding="utf-8")
-        os.replace(draft, target)
+        """Writes the JSON form in one step."""
+        write_text(Path(path), self.to_json())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Genome:

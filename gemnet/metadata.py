@@ -23,6 +23,7 @@ from torch import Tensor
 
 from gemnet.checkpoint import KEY, CheckpointError, load_checkpoint
 from gemnet.errors import GemnetError
+from gemnet.files import replacing
 from gemnet.genome import MAX_CLASSES, MAX_INPUT_SIZE, Genome
 from gemnet.strict_json import JsonError, parse_json, read_json
 
@@ -200,7 +201,7 @@ def metadata_of(checkpoint: Mapping[str, Any], source: str | os.PathLike[str]) -
 
 
 def save_weights(path: Path, state: Mapping[str, Tensor], metadata: Metadata) -> None:
-    """Writes weights with their metadata as safetensors; through a neighbour, so that a crash leaves no half file.
+    """Writes weights with their metadata as safetensors, in one step.
 
     Args:
         path: the file.
@@ -208,11 +209,9 @@ def save_weights(path: Path, state: Mapping[str, Tensor], metadata: Metadata) ->
         metadata: what they say about themselves.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f"{path.name}.{os.getpid()}.draft")
-    save_file(
-        {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}, draft, metadata.to_texts()
-    )
-    os.replace(draft, path)
+    tensors = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
+    with replacing(path) as draft:
+        save_file(tensors, draft, metadata.to_texts())
 
 
 def _of_folder(folder: Path) -> Metadata:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gemnet.errors import GemnetError
+from gemnet.files import write_text
 from nas.commands.entry import command
 from nas.commands.options import options_action
 
@@ -141,8 +142,8 @@ def _detectors(data: Mapping[str, Any]) -> Compare:
 
 
 def _write_tables(path: Path, markdown: str, rows: str, picture: str) -> str:
-    (path / "table.md").write_text(markdown, encoding="utf-8")
-    (path / "table.csv").write_text(rows, encoding="utf-8")
+    write_text(path / "table.md", markdown)
+    write_text(path / "table.csv", rows)
     return f"{markdown}\n{path / 'table.md'}, {path / 'table.csv'}, {path / picture}"
 
 

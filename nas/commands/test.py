@@ -6,6 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
+from gemnet.files import write_text
 from nas.commands.console import show_confusion
 from nas.commands.entry import command
 from nas.commands.options import check_output, options_action
@@ -42,7 +43,7 @@ def main(program: str, arguments: list[str]) -> int:
             torch.distributed.destroy_process_group()
     if options.out:
         Path(options.out).parent.mkdir(parents=True, exist_ok=True)
-        Path(options.out).write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+        write_text(Path(options.out), json.dumps(figures, indent=1) + "\n")
     print(("test images: " if options.final else "development images: ") + json.dumps(figures))
     return 0
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from gemnet.cache import cache_root, make_cache_folder
+from gemnet.files import replacing, write_text
 from gemnet.weights import verify_sha256
 from nas.encoder.model import GraphNetwork
 from nas.encoder.training import Encoder, EncoderConfig, Progress, config_key, train_encoder
@@ -96,7 +96,7 @@ def package_encoder(space: SearchSpace, config: EncoderConfig, progress: Progres
     os.replace(draft, path)
     index = {key: entry for key, entry in _index().items() if entry["version"] == ENCODER_VERSION}
     index[encoder_key(space, config)] = {"file": path.name, "sha256": digest, "version": ENCODER_VERSION}
-    (PACKAGED / "index.json").write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+    write_text(PACKAGED / "index.json", json.dumps(index, indent=1) + "\n")
     for file in PACKAGED.glob("*.safetensors"):
         if file.name not in {entry["file"] for entry in index.values()}:
             file.unlink()
@@ -104,12 +104,10 @@ def package_encoder(space: SearchSpace, config: EncoderConfig, progress: Progres
 
 
 def save_encoder(path: Path, encoder: Encoder) -> None:
-    """Writes an encoder's weights as safetensors, its report in the metadata; aside first, then moved in one step."""
+    """Writes an encoder's weights as safetensors, its report in the metadata."""
     arrays = {name: tensor.numpy() for name, tensor in encoder.network.state_dict().items()}
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        draft = Path(folder) / path.name
+    with replacing(path) as draft:
         save_file(arrays, draft, metadata={"report": json.dumps(encoder.report)})
-        os.replace(draft, path)
 
 
 def _index() -> dict[str, dict[str, str | int]]:

@@ -1,4 +1,8 @@
-"""Random forests on structural features."""
+"""Extremely randomised trees on structural features.
+
+Kadlecova et al., "Surprisingly Strong Performance Prediction with Neural Graph Features", ICML 2024 (GRAF): counts,
+degrees and path lengths of operation subsets, and a forest on top.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,39 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.ensemble import ExtraTreesRegressor
 
+from nas.predictors.features import FeatureTable, macro_table, structural_table
+from nas.predictors.pool import Pool
+from nas.predictors.targets import normal_scores
 
-def tree_predictions(forest: ExtraTreesRegressor, features: NDArray[np.float32]) -> NDArray[np.float64]:
-    """What each tree of a forest predicts; (trees, n)."""
-    return np.stack([tree.tree_.predict(features)[:, 0] for tree in forest.estimators_])
+
+class StructuralForest:
+    """Learns the normal scores of candidates from their structure, macro choices and costs.
+
+    Args:
+        trees: size of the forest.
+        seed: of the trees.
+    """
+
+    def __init__(self, trees: int, seed: int) -> None:
+        self._forest = ExtraTreesRegressor(trees, max_features=0.5, random_state=seed)
+
+    def fit(self, observed: Pool, scores: NDArray[np.float64]) -> StructuralForest:
+        """Learns from candidates and their scores, (n,)."""
+        self._forest.fit(_features(observed), normal_scores(scores))
+        return self
+
+    def predict(
+        self, pool: Pool, rows: NDArray[np.intp] | slice = slice(None)
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Mean and standard deviation of the trees' predictions for the candidates at ``rows``, each (n,)."""
+        table = _features(pool)[rows]
+        each = np.stack([tree.tree_.predict(table)[:, 0] for tree in self._forest.estimators_])
+        return each.mean(axis=0), each.std(axis=0)
+
+
+def _features(pool: Pool) -> NDArray[np.float32]:
+    tables = [
+        pool.table("structure", lambda batch: structural_table(pool.space, batch)),
+        pool.table("macro", lambda batch: macro_table(pool.space, batch)),
+    ]
+    return FeatureTable.join(tables).values

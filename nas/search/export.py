@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gemnet.errors import GemnetError
+from gemnet.files import write_text
 from gemnet.fitting import fit_width
 from gemnet.genome import Genome
 from gemnet.metadata import Metadata, save_weights
@@ -182,8 +183,8 @@ def export(source: str | os.PathLike[str], name: str, folder: Path, ema: bool = 
         if state is not None and made.weights is not None:
             save_weights(made.weights, state, about)
         module = MODULE if state is not None else MODULE_WITHOUT_WEIGHTS
-        made.module.write_text(module.format(**values), encoding="utf-8")
-        made.detector.write_text(DETECTOR.format(**values), encoding="utf-8")
+        write_text(made.module, module.format(**values))
+        write_text(made.detector, DETECTOR.format(**values))
     except OSError as error:
         raise ExportError(f"{folder} can't be written ({error.strerror}). Choose another --out.") from None
     return made

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm, rankdata
 
 from nas.predictors.pool import Pool, sampled_pool
 from nas.spaces.base import Candidate, SearchSpace
@@ -103,8 +102,3 @@ def best_first(values: NDArray[np.float64], free: NDArray[np.bool_], rng: np.ran
     """Free rows by falling value; ties, such as functionally equal candidates, in random order."""
     rows = rng.permutation(np.flatnonzero(free))
     return rows[np.argsort(-values[rows], kind="stable")]
-
-
-def normal_scores(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Values replaced by the standard normal quantiles of their ranks: outliers at the bottom stop mattering."""
-    return norm.ppf((rankdata(values) - 0.5) / len(values))

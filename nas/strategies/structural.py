@@ -1,8 +1,4 @@
-"""Extremely randomised trees on structural features.
-
-Kadlecova et al., "Surprisingly Strong Performance Prediction with Neural Graph Features", ICML 2024 (GRAF): counts,
-degrees and path lengths of operation subsets, and a forest on top.
-"""
+"""Search by extremely randomised trees on structural features; see `nas.predictors.forest`."""
 
 from __future__ import annotations
 
@@ -10,15 +6,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.ensemble import ExtraTreesRegressor
 
-from nas.predictors.features import FeatureTable, macro_table, structural_table
-from nas.predictors.forest import tree_predictions
+from nas.predictors.forest import StructuralForest
 from nas.predictors.pool import Pool
 from nas.spaces.base import SearchSpace
 from nas.strategies.acquisition import upper_confidence
 from nas.strategies.history import check_least
-from nas.strategies.model import ModelStrategy, best_first, normal_scores
+from nas.strategies.model import ModelStrategy, best_first
 
 
 class StructuralSearch(ModelStrategy):
@@ -45,16 +39,6 @@ class StructuralSearch(ModelStrategy):
         n: int,
         rng: np.random.Generator,
     ) -> NDArray[np.intp]:
-        forest = ExtraTreesRegressor(self.trees, max_features=0.5, random_state=int(rng.integers(2**31)))
-        forest.fit(self._features(observed), normal_scores(scores))
-        predictions = tree_predictions(forest, self._features(pool))
-        values = upper_confidence(predictions.mean(axis=0), predictions.std(axis=0), self.beta)
+        forest = StructuralForest(self.trees, int(rng.integers(2**31))).fit(observed, scores)
+        values = upper_confidence(*forest.predict(pool), self.beta)
         return best_first(values, free, rng)
-
-    def _features(self, pool: Pool) -> NDArray[np.float32]:
-        space = pool.space
-        tables = [
-            pool.table("structure", lambda batch: structural_table(space, batch)),
-            pool.table("macro", lambda batch: macro_table(space, batch)),
-        ]
-        return FeatureTable.join(tables).values

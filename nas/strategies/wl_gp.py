@@ -16,10 +16,11 @@ from scipy.sparse import csr_array, vstack
 from nas.encoder.inputs import without_zero_ops
 from nas.graphs.wl import WLVocabulary
 from nas.predictors.pool import Pool
+from nas.predictors.targets import normal_scores
 from nas.predictors.wl_process import factors, fit_rows, unit_rows, wl_rows
 from nas.spaces.base import SearchSpace
 from nas.strategies.acquisition import expected_improvement
-from nas.strategies.model import ModelStrategy, best_first, normal_scores
+from nas.strategies.model import ModelStrategy, best_first
 
 REFIT_GROWTH = 1.2  # the marginal likelihood is maximised anew when a fifth more is known
 

@@ -11,17 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array, vstack
-from sklearn.ensemble import ExtraTreesRegressor
 
 from gemnet.strict import ConfigError, find_class, keyword_names
 from nas.encoder import EncoderConfig
-from nas.predictors.features import FeatureTable, macro_table, structural_table
-from nas.predictors.forest import tree_predictions
+from nas.predictors.forest import StructuralForest
 from nas.predictors.nasgem_features import Parts, features
 from nas.predictors.pool import Pool
 from nas.predictors.scores import ScorePredictor
+from nas.predictors.targets import normal_scores
 from nas.predictors.wl_process import fit_rows, wl_rows
-from nas.strategies.model import normal_scores
 
 Floats = NDArray[np.float64]
 # (observed cells, their values, pool, rows of the pool to predict, seed) -> mean and deviation (or None), in the
@@ -51,16 +49,7 @@ def structural(
 ) -> tuple[Floats, Floats | None]:
     """Extra-trees on structural features (GRAF). Their spread is no deviation of an evaluation, so none is given."""
 
-    def table(cells: Pool) -> NDArray[np.float32]:
-        parts = [
-            cells.table("structure", lambda batch: structural_table(cells.space, batch)),
-            cells.table("macro", lambda batch: macro_table(cells.space, batch)),
-        ]
-        return FeatureTable.join(parts).values
-
-    forest = ExtraTreesRegressor(300, max_features=0.5, random_state=seed)
-    forest.fit(table(observed), normal_scores(values))
-    return tree_predictions(forest, table(pool)[rows]).mean(axis=0), None
+    return StructuralForest(300, seed).fit(observed, values).predict(pool, rows)[0], None
 
 
 def wl_process(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from nas.predictors.scores import ScorePredictor
+from nas.predictors.targets import normal_scores
 from nas.spaces.nasbench201 import NASBench201
 from nas.strategies.acquisition import (
     expected_hypervolume_gain,
@@ -14,7 +15,7 @@ from nas.strategies.acquisition import (
     independent_thompson,
     upper_confidence,
 )
-from nas.strategies.model import best_first, normal_scores
+from nas.strategies.model import best_first
 from nas.strategies.nasgem import Nasgem
 
 RNG = np.random.default_rng(0)
