@@ -177,11 +177,11 @@ def refusal(error: BaseException, place: str) -> LedgerError:
     """What a database refused while it was in use, as one sentence that says what to do."""
     text = reason(error)
     low = text.lower()
-    if "full" in low or "no space" in low:
-        mend = "Make room on its disk, then go on with --resume"
+    if "full" in low or "no space" in low or "disk i/o" in low:
+        mend = "Look whether its disk is full, make room, then go on with --resume"
     elif "readonly" in low or "read-only" in low or "permission" in low:
         mend = "Make it writable, then go on with --resume"
-    elif any(words in low for words in ("malformed", "not a database", "disk i/o")):
+    elif any(words in low for words in ("malformed", "not a database")):
         mend = "The file is damaged: put a copy of it back (sqlite3 ledger.db .recover saves what can be read)"
     else:
         mend = "When it works again, go on with --resume"

@@ -97,7 +97,7 @@ def command_line(draw, command: str) -> list[str]:
     lead, parser = draw(st.sampled_from(lines.parsers(command)))
     arguments = [*lead, *(draw(st.sampled_from(BASES[command])) if not lead else [])]
     options = lines.options_of(parser)
-    chosen = draw(st.lists(st.sampled_from(options), min_size=1, max_size=3, unique=True))
+    chosen = draw(st.lists(st.sampled_from(options), min_size=1, max_size=3, unique=True)) if options else []
     for option in chosen:
         if option.kind == "none":
             values = []
