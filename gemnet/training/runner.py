@@ -276,6 +276,7 @@ def build_for_training(runner: Runner) -> None:
         runner.scale_lr(runner.optim_wrapper, runner.auto_scale_lr)
         runner.auto_scale_lr = None  # done: once is enough
         if runner.param_schedulers is not None:
+            shorten_warmup(runner.param_schedulers, runner.max_iters)
             runner.param_schedulers = runner.build_param_scheduler(runner.param_schedulers)
         if runner._val_loop is not None:
             runner._val_loop = runner.build_val_loop(runner._val_loop)
@@ -298,6 +299,19 @@ def _train_loop(runner: Runner) -> Any:
     if isinstance(smaller.get("batch_sampler"), dict):
         smaller["batch_sampler"]["drop_last"] = False
     return runner.build_train_loop(settings)
+
+
+def shorten_warmup(schedulers: Any, iterations: int) -> None:
+    """Lets a warm-up that is given in iterations take a tenth of the training at most: a small data set has few.
+
+    Args:
+        schedulers: those of a config, changed in place; what is no list of configs is left alone.
+        iterations: of the whole training.
+    """
+    most = max(1, iterations // 10)
+    for each in schedulers if isinstance(schedulers, list) else ():
+        if isinstance(each, dict) and each.get("type") == "LinearLR" and each.get("by_epoch") is False:
+            each["end"] = min(each.get("end", most), most)
 
 
 def fill_in(config: Config, trained: Mapping[str, Any] | None = None, final: bool = False) -> None:
