@@ -22,14 +22,11 @@ from torch import nn
 from gemnet.errors import GemnetError
 from gemnet.metadata import Metadata
 from gemnet.network import GEMNet
-from gemnet.runtimes.onnx_graph import Graph, graph_of
+from gemnet.runtimes.onnx_graph import AXES, INPUT, OPSET, OUTPUT, graph_of, model_of
 from gemnet.runtimes.packages import require
 
-OPSET, IR = 18, 9
-INPUT, OUTPUT = "images", "logits"
 DIMENSIONS = ("batch", "size")
 """What may stay open in an exported file."""
-AXES = {0: "batch", 2: "height", 3: "width"}
 
 
 class OnnxError(GemnetError):
@@ -72,7 +69,7 @@ def to_onnx(model: nn.Module, shape: tuple[int, int, int, int], dynamic: Sequenc
     """
     require("onnx")
     if isinstance(model, GEMNet) and (graph := graph_of(model)) is not None:
-        return _proto(graph, shape, dynamic, model.num_classes)
+        return model_of(graph, shape, dynamic)
     require("onnxscript")
     program = traced(model, shape, dynamic)
     loud = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript")]
@@ -105,28 +102,6 @@ def to_onnx(model: nn.Module, shape: tuple[int, int, int, int], dynamic: Sequenc
     del proto.graph.value_info[:]  # they speak of open dimensions by the names that these had before
     _pool_globally(proto)
     return proto
-
-
-def _proto(graph: Graph, shape: tuple[int, int, int, int], dynamic: Sequence[str], num_classes: int) -> Any:
-    from onnx import TensorProto, helper
-
-    images: list[int | str] = list(shape)
-    for axis in _open_axes(dynamic):
-        images[axis] = AXES[axis]
-    made = helper.make_graph(
-        graph.nodes,
-        "gemnet",
-        [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, images)],
-        [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, [images[0], num_classes])],
-        graph.constants,
-    )
-    return helper.make_model(
-        made, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR, producer_name="gemnet"
-    )
-
-
-def _open_axes(dynamic: Sequence[str]) -> list[int]:
-    return [axis for axis, name in AXES.items() if name in dynamic or (axis and "size" in dynamic)]
 
 
 def _pool_globally(proto: Any) -> None:

@@ -6,6 +6,7 @@ what every operator is written as. Sizes stay open by themselves: no operator he
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,18 @@ import torch
 from timm.layers import SelectAdaptivePool2d, SqueezeExcite
 from torch import nn
 
-from gemnet.deploy.program import INPUT, Program
+from gemnet.deploy.program import INPUT as START
+from gemnet.deploy.program import Program
 from gemnet.network import GEMNet
 
 SIMPLE = {nn.ReLU: "Relu", nn.Hardswish: "HardSwish", nn.Hardsigmoid: "HardSigmoid", nn.Sigmoid: "Sigmoid"}
+
+
+OPSET, IR = 18, 9
+"""Versions of ONNX's operators and of its files."""
+INPUT, OUTPUT = "images", "logits"
+AXES = {0: "batch", 2: "height", 3: "width"}
+"""Names of the dimensions that may stay open."""
 
 
 class UnknownModule(Exception):
@@ -33,7 +42,7 @@ class Graph:
     def __init__(self, in_chans: int) -> None:
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
-        self.channels = {"images": in_chans}
+        self.channels = {INPUT: in_chans}
 
     def add(self, kind: str, *reads: str, channels: int | None = None, **attributes: Any) -> str:
         """A node; returns the name of what it writes, which has the channels of what it reads first or ``channels``."""
@@ -122,7 +131,7 @@ class Graph:
 
     def program(self, program: Program, x: str) -> str:
         """A deployed cell or run of layers."""
-        values = {INPUT: x}
+        values = {START: x}
         for step in program.instructions:
             read = [values[key] for key in step.reads]
             if step.module:
@@ -154,13 +163,46 @@ def graph_of(model: GEMNet) -> Graph | None:
     if not isinstance(model.classifier, nn.Linear):
         return None
     try:
-        x = "images"
+        x = INPUT
         for part in (model.stem, model.stages, model.head):
             x = graph.module(part, x)
     except UnknownModule:
         return None
     pooled = graph.add("Flatten", graph.add("GlobalAveragePool", x), axis=1)
     weight, bias = graph.constant(model.classifier.weight), graph.constant(model.classifier.bias)
-    graph.add("Gemm", pooled, weight, bias, transB=1)
-    graph.nodes[-1].output[0] = "logits"
+    graph.add("Gemm", pooled, weight, bias, channels=model.num_classes, transB=1)
     return graph
+
+
+def model_of(graph: Graph, shape: tuple[int, int, int, int], dynamic: Sequence[str] = ()) -> Any:
+    """A graph as ``onnx.ModelProto``, whose output is what its last node writes.
+
+    Args:
+        graph: reads ``images``.
+        shape: of the images.
+        dynamic: ``batch``, ``size``, both or nothing: what stays open.
+    """
+    from onnx import TensorProto, helper
+
+    last = graph.nodes[-1]
+    channels = graph.channels[last.output[0]]
+    last.output[0] = OUTPUT
+    images: list[int | str] = list(shape)
+    for axis in open_axes(dynamic):
+        images[axis] = AXES[axis]
+    written = [images[0], channels] if last.op_type == "Gemm" else None
+    made = helper.make_graph(
+        graph.nodes,
+        "gemnet",
+        [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, images)],
+        [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, written)],
+        graph.constants,
+    )
+    return helper.make_model(
+        made, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR, producer_name="gemnet"
+    )
+
+
+def open_axes(dynamic: Sequence[str]) -> list[int]:
+    """Axes of the images that stay open."""
+    return [axis for axis, name in AXES.items() if name in dynamic or (axis and "size" in dynamic)]

@@ -23,6 +23,8 @@ EXAMPLES = """\
 examples
   how long networks take, as deployed: names of timm, genomes, work folders or files:
     {program} latency mobilenetv2_100 gemnet_a work_dirs/cifar10 mynet.onnx --threads 1
+  how well a table of layers estimates latencies of networks that were never run:
+    {program} estimates --networks 64
   seven strategies, 200 queries, 10 seeds each, on NAS-Bench-201's three data sets:
     {program} search --space nasbench201 --seeds 10
   two strategies on one metric, with an option changed:
@@ -209,6 +211,34 @@ def _latency(options: argparse.Namespace) -> None:
     console.print(f"Wrote {csv} and {csv.with_suffix('.png')}")
 
 
+def _estimates(options: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from gemnet.files import write_csv
+    from gemnet.runtimes.latency import Runtime
+    from nas.studies.estimates import study_estimates
+
+    console = Console(soft_wrap=True)
+    with console.status("") as status:
+        found = study_estimates(
+            options.networks, Runtime(options.backend, options.threads), options.batch, options.seed, status.update
+        )
+    console.print(
+        f"{found.device}: {found.networks} networks take {found.fastest:.3g} to {found.slowest:.3g} ms an image"
+    )
+    console.print(f"{found.measured} layers measured in {found.seconds:.0f} s; the table holds {found.known}")
+    console.print("relative error on networks that were not fitted to: half within, nine of ten within")
+    for name, (half, nine) in (
+        ("a table of layers, kinds weighed", found.by_table),
+        ("the table's plain sum", found.by_sum),
+        ("three prices (MACs, traffic, passes)", found.by_prices),
+    ):
+        console.print(f"  {name:<38} {half:>6.1%} {nine:>6.1%}")
+    csv = Path(options.work_dir) / "estimates.csv"
+    write_csv(csv, [vars(found)])
+    console.print(f"Wrote {csv}")
+
+
 def _convert(options: argparse.Namespace) -> None:
     from nas.tables.official import convert
 
@@ -327,6 +357,23 @@ def _parser(program: str) -> argparse.ArgumentParser:
         "--work-dir", metavar="D", default="work_dirs/latency", help="for latency.csv and .png (default %(default)s)"
     )
     latency.set_defaults(run=_latency)
+
+    estimates = commands.add_parser(
+        "estimates", help="how well latencies are estimated without running a network", allow_abbrev=False
+    )
+    estimates.add_argument(
+        "--networks", metavar="N", type=positive, default=64, help="random ones, at least 16 (default %(default)s)"
+    )
+    estimates.add_argument("--backend", metavar="B", default="onnxruntime", help="or openvino (default %(default)s)")
+    estimates.add_argument("--threads", metavar="N", type=positive, default=1, help="default %(default)s")
+    estimates.add_argument(
+        "--batch", metavar="N", type=positive, default=1, help="images at a time (default %(default)s)"
+    )
+    estimates.add_argument("--seed", metavar="N", type=int, default=0, help="of the networks (default %(default)s)")
+    estimates.add_argument(
+        "--work-dir", metavar="D", default="work_dirs/estimates", help="for estimates.csv (default %(default)s)"
+    )
+    estimates.set_defaults(run=_estimates)
 
     convert = commands.add_parser("convert", help="make a table from a benchmark's official file", allow_abbrev=False)
     convert.add_argument("kind", choices=["nasbench201", "nasbench101"])

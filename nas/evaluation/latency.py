@@ -117,31 +117,56 @@ def fit(costs: NDArray[Any], milliseconds: NDArray[np.float64], device: str) -> 
     if n < 2 * FOLDS:
         raise LatencyError(f"latency.networks is at least {2 * FOLDS}, so that prices can be tried out; got {n}.")
 
-    def prices(rows: NDArray[Any]) -> NDArray[np.float64]:
-        weights = 1 / milliseconds[rows]
-        counts = _counts(costs[rows]) * weights[:, None]
-        scale = counts.max(axis=0)  # millions of multiply-adds beside tens of passes
-        return nnls(counts / scale, np.ones(len(rows)))[0] / scale
-
-    fold = np.random.default_rng(0).permutation(n) % FOLDS
-    shares = np.empty(n)  # of the measured milliseconds, the estimate
-    for number in range(FOLDS):
-        out = np.flatnonzero(fold == number)
-        shares[out] = _counts(costs[out]) @ prices(np.flatnonzero(fold != number)) / milliseconds[out]
-    # A relative error has what was measured in its denominator, and is smallest for estimates that are too low: of
-    # networks off by a fifth, by a tenth. So all are raised until as many are too high.
-    raised = 1 / np.median(shares)
-    errors = np.abs(raised * shares - 1)
-    macs, traffic, passes, constant = (raised * prices(np.arange(n))).tolist()
+    priced = fit_prices(_counts(costs), milliseconds)
+    macs, traffic, passes, constant = priced.prices.tolist()
     return LatencyModel(
         (macs, traffic, passes, constant),
-        float(np.median(errors)),
-        float(np.quantile(errors, 0.9)),
+        float(np.median(priced.errors)),
+        float(np.quantile(priced.errors, 0.9)),
         float(milliseconds.min()),
         float(milliseconds.max()),
         n,
         device,
     )
+
+
+@dataclass(frozen=True)
+class Priced:
+    """Prices of what is counted of networks.
+
+    Args:
+        prices: of each count, none below zero; (counts,).
+        errors: relative, of each network by prices that were fitted to others; (n,).
+    """
+
+    prices: NDArray[np.float64]
+    errors: NDArray[np.float64]
+
+
+def fit_prices(counts: NDArray[Any], milliseconds: NDArray[np.float64]) -> Priced:
+    """Prices by which counts sum up to milliseconds, fitted so that relative errors count.
+
+    Args:
+        counts: of the networks, (n, counts).
+        milliseconds: of an image, (n,).
+    """
+    n = len(milliseconds)
+
+    def prices(rows: NDArray[Any]) -> NDArray[np.float64]:
+        weighed = counts[rows] / milliseconds[rows, None]
+        scale = np.maximum(weighed.max(axis=0), 1e-300)  # millions of multiply-adds beside tens of passes
+        found: NDArray[np.float64] = nnls(weighed / scale, np.ones(len(rows)))[0] / scale
+        return found
+
+    fold = np.random.default_rng(0).permutation(n) % FOLDS
+    shares = np.empty(n)  # of the measured milliseconds, the estimate
+    for number in range(FOLDS):
+        out = np.flatnonzero(fold == number)
+        shares[out] = counts[out] @ prices(np.flatnonzero(fold != number)) / milliseconds[out]
+    # A relative error has what was measured in its denominator, and is smallest for estimates that are too low: of
+    # networks off by a fifth, by a tenth. So all are raised until as many are too high.
+    raised = 1 / np.median(shares)
+    return Priced(raised * prices(np.arange(n)), np.abs(raised * shares - 1))
 
 
 def fit_to_space(
