@@ -30,15 +30,11 @@ def genome() -> Genome:
 
 def test_the_layers_of_a_genome_have_its_multiply_adds(genome: Genome) -> None:
     layers = layers_of(genome)
-    found = sum(
-        layer.kernel**2
-        * layer.in_channels
-        // layer.groups
-        * layer.out_channels
-        * np.prod(layer.size)
-        // layer.stride**2
-        for layer in convolutions
-    )
+    found = 0
+    for layer in layers:
+        if layer.kind == "conv":
+            weights = layer.kernel**2 * (layer.in_channels // layer.groups) * layer.out_channels
+            found += weights * layer.size[0] * layer.size[1] // layer.stride**2
     squeezes = sum(2 * layer.in_channels * layer.groups for layer in layers if layer.kind == "se")
     classifier = genome.num_features * genome.num_classes
     assert found + squeezes + classifier == macs(genome)
