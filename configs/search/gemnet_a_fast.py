@@ -4,8 +4,8 @@ MACs are no limit here, time is. What is fast on a processor was measured (docs/
 multiples of 16, ReLU where maps are large, wide depthwise windows on small ones, few passes. So the space has hand-made
 cells for early stages, windows up to 7x7 with and without activation, groups of 16, and depthwise windows before the
 expansion; the search begins with the blocks of MobileNetV2, V4, ConvNeXt, PP-LCNet and ResNet, and with gemnet_a's
-cell made of one window. About two and a half core hours a hundred candidates; stopped, the same command goes on.
-Milliseconds are of a machine, so the limit comes with the command: half of what the first line says of gemnet_a there,
+cell made of one window. A candidate takes two to four minutes of a core; stopped, the same command goes on.
+Milliseconds are of a machine, so the limit comes with the command: half of what the first one says of gemnet_a there,
 and somewhat more where estimates err (a candidate of `first` that is estimated beyond the limit is refused by name).
 
     python tools/benchmark.py latency gemnet_a --size 96
