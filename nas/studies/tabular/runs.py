@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -14,6 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from gemnet.errors import GemnetError
 from gemnet.machine import one_thread
+from nas.executors import Call, Executor, LocalExecutor, SerialExecutor
+from nas.executors.jobs import Jobs
 from nas.studies.csv_log import CsvLog
 from nas.tables.table import Table
 
@@ -143,40 +144,36 @@ def finish(
         else:
             on_result(task)
 
-    def done(task: T, result: Mapping[str, object]) -> None:
-        file.add({**task.key(table), **result})
-        on_result(task)
-
-    if workers == 1:
-        one_thread()
-        for task in open_:
-            done(task, run(table, task))
-    elif open_:
-        # Fresh processes: a fork of one that has used torch's threads can hang.
-        with ProcessPoolExecutor(
-            min(workers, len(open_)),
-            mp_context=get_context("spawn"),
-            initializer=_prepare,
-            initargs=(make_table, arguments),
-        ) as pool:
-            futures = {pool.submit(_work, run, task): task for task in open_}
-            try:
-                for future in as_completed(futures):
-                    done(futures[future], future.result())
-            finally:
-                for future in futures:
-                    future.cancel()
+    if open_:
+        if workers == 1:
+            one_thread()
+            executor: Executor = SerialExecutor(lambda: _Runs(table, run))
+        else:
+            executor = LocalExecutor(partial(_runs, make_table, arguments, run), min(workers, len(open_)))
+        with executor:
+            for outcome in Jobs(executor, [Call(number, "run", (task,)) for number, task in enumerate(open_)]):
+                if outcome.failure:
+                    raise BenchmarkError(f"A run failed: {outcome.failure}. Those that are done are kept.")
+                task = open_[outcome.call.number]
+                file.add({**task.key(table), **outcome.value})
+                on_result(task)
     rows = [file.find(task.key(table)) for task in tasks]
     return [row for row in rows if row is not None]
 
 
-_TABLE: list[Table] = []  # of a worker process: read once, used by all its runs
+class _Runs:
+    """What a worker does: runs, one after the other, on a table that it has read once."""
+
+    def __init__(self, table: Table, run: Callable[[Table, Any], Mapping[str, object]]) -> None:
+        self.table, self._run = table, run
+
+    def run(self, task: Task) -> Mapping[str, object]:
+        """One run's values."""
+        return self._run(self.table, task)
 
 
-def _prepare(make_table: Callable[..., Table], arguments: tuple[Any, ...]) -> None:
+def _runs(
+    make_table: Callable[..., Table], arguments: tuple[Any, ...], run: Callable[[Table, Any], Mapping[str, object]]
+) -> _Runs:
     one_thread()
-    _TABLE[:] = [make_table(*arguments)]
-
-
-def _work(run: Callable[[Table, T], Mapping[str, object]], task: T) -> Mapping[str, object]:
-    return run(_TABLE[0], task)
+    return _Runs(make_table(*arguments), run)
