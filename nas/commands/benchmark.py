@@ -193,7 +193,8 @@ def _latency(options: argparse.Namespace) -> None:
     )
     table = Table(title=title, title_justify="left")
     for heading in ("network", "size", "M MACs", "wall ms", "ratio", "CPU ms", "ratio", "peak MiB"):
-        table.add_column(heading, justify="left" if heading == "network" else "right")
+        left = heading == "network"
+        table.add_column(heading, justify="left" if left else "right", overflow="fold" if left else "ellipsis")
     for row in rows:
         table.add_row(
             row.network,
