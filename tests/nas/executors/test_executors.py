@@ -207,8 +207,12 @@ def test_workers_that_cannot_start_are_an_error(build, words) -> None:
 
 
 def test_a_worker_that_is_stopped_before_it_is_ready_is_replaced(tmp_path) -> None:
-    with LocalExecutor(partial(Wedged, str(tmp_path / "marker")), workers=1, start_limit=15) as made:
+    marker = tmp_path / "marker"
+    with LocalExecutor(partial(Wedged, str(marker)), workers=1) as made:
         made.submit(Call(0, "square", (3,)))
+        while not marker.exists():  # it is made just before the worker stops
+            made.wait(timeout=0.05)
+        made._crew[0].deadline = time.monotonic() + 0.5  # the time is up
         assert [outcome.value for outcome in drain(made)] == [9]
 
 
