@@ -6,6 +6,7 @@ import argparse
 import shlex
 from pathlib import Path
 
+from gemnet.files import taken_back
 from gemnet.macs import macs
 from gemnet.quoting import printable
 from nas.commands.entry import command
@@ -170,7 +171,8 @@ def _module(options: argparse.Namespace) -> None:
 
     folder = Path(options.out or Path("exported") / options.name)
     check_output(folder / "__init__.py")
-    made = export(options.source, options.name, folder, options.ema)
+    with taken_back(folder):
+        made = export(options.source, options.name, folder, options.ema)
     shown = shlex.quote(str(folder))
     build = f"timm.create_model('{made.name}'" + (", pretrained=True)" if made.weights is not None else ")")
     print(f"Wrote {shown}: {', '.join(sorted(item.name for item in folder.iterdir()))}")

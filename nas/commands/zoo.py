@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gemnet.errors import GemnetError, nearest
+from gemnet.files import taken_back
 from nas.commands.entry import command
 from nas.commands.options import check_output
 
@@ -205,7 +206,8 @@ def _folder(options: argparse.Namespace) -> int:
     card = options.zoo / f"{source}.md"
     out = Path(options.out or Path("exported") / (Path(source).stem if Path(source).exists() else source))
     check_output(out / "config.json")
-    made = write_folder(source, out, card if card.is_file() else None, options.ema)
+    with taken_back(out):
+        made = write_folder(source, out, card if card.is_file() else None, options.ema)
     print(f"Wrote {made}: {', '.join(sorted(item.name for item in made.iterdir()))}")
     print(f"After import gemnet: timm.create_model('local-dir:{made}', pretrained=True)")
     return 0
