@@ -139,7 +139,7 @@ def check_config(config: SearchConfig) -> None:
         if block not in BLOCKS:
             raise ConfigError(f"comparison.blocks names {block!r}.{nearest(block, BLOCKS)}")
     kind = config.evaluator.type
-    if kind != "training" and config.final is not None:
+    if (kind == "tabular" or is_own(kind)) and config.final is not None:
         raise ConfigError(f"final is given, but evaluator {kind!r} trains no networks of ours. Set final=None.")
     if kind == "tabular" and config.strategy.options.get("cheap_epochs") is not None:
         raise ConfigError(
