@@ -226,7 +226,7 @@ def measure(genomes: Sequence[Genome], options: LatencyOptions, side: int, in_ch
 
     They are measured in turns, so that what else happens on the machine hits all of them. Of the turns the fast ones
     count (`QUANTILE`), and on one CPU thread not the clock but the time that the processor spent: on a busy machine two
-    such measurements differ by 8 % or less for nine of ten networks, where medians by the clock differ by 30.
+    such measurements differ by 8 % or less for nine of ten networks, where medians of CPU time differ by 31.
 
     Args:
         genomes: the networks.
