@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
+from gemnet.quoting import printable
 from gemnet.training.confusion import Confusion
 from nas.executors.monitor import Monitor
 from nas.search.ending import duration
@@ -43,6 +44,7 @@ class ConsoleMonitor(Monitor):
         self._logger.addHandler(self._handler)
 
     def note(self, text: str) -> None:
+        text = printable(text)
         self._logger.info(text)
         self.console.print(text, highlight=False, markup=False)
 
@@ -65,6 +67,7 @@ class ConsoleMonitor(Monitor):
             self.console.print(f"{phase}: {total - done} to do", highlight=False, markup=False)
 
     def step(self, text: str, best: str = "", left: str = "") -> None:
+        text, best = printable(text), printable(best)
         self._done += 1
         self._new += 1
         self._logger.info("%s %d/%d: %s%s", self._phase, self._done, self._total, text, f"; {best}" if best else "")

@@ -8,6 +8,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from gemnet.quoting import printable
 from nas.search.config import SearchConfig
 from nas.search.folder import REPORT
 from nas.search.next_commands import next_commands
@@ -29,7 +30,7 @@ def print_ending(console: Console, config: SearchConfig, result: SearchResult, i
     """
 
     def say(text: str = "") -> None:
-        console.print(text, highlight=False, markup=False)
+        console.print(printable(text), highlight=False, markup=False)
 
     chosen, folder = result.chosen, result.folder
     candidate = chosen.found.proposal.candidate
