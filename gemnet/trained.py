@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from argparse import Namespace
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -162,6 +163,8 @@ def _of_genome(path: Path, ema: bool) -> TrainedNetwork:
 def _of_weights(path: Path, ema: bool) -> TrainedNetwork:
     checkpoint = load_checkpoint(path)
     about = metadata_of(checkpoint, path)
+    if about.genome is None and not about.arch and not about.fingerprint:
+        about = _of_timm(checkpoint, about)
     if about.genome is None and not about.arch:
         for beside in _genomes_beside(path):
             genome = Genome.load(beside)
@@ -174,6 +177,27 @@ def _of_weights(path: Path, ema: bool) -> TrainedNetwork:
         heads += [value for key, value in weights.items() if key == "classifier.weight"]
         about = about.replace(num_classes=int(heads[0].shape[0]) if heads and heads[0].ndim else 0)
     return TrainedNetwork(about, path, ema)
+
+
+def _of_timm(checkpoint: Mapping[str, Any], about: Metadata) -> Metadata:
+    """What a checkpoint of timm's own train.py says: a name under ``arch``, and how it was called under ``args``."""
+    # They know of each other: a name may be registered with weights from a file.
+    from gemnet.models import genome_for, registered_names
+
+    arch = checkpoint.get("arch")
+    if not isinstance(arch, str) or arch not in registered_names():
+        return about
+    args = checkpoint.get("args")
+    given = vars(args) if isinstance(args, Namespace) else {}
+    known: dict[str, Any] = {"genome": genome_for(arch)}
+    size = given.get("img_size") or (given.get("input_size") or (None,))[-1]
+    if isinstance(size, int):
+        known["input_size"] = size
+    if isinstance(given.get("in_chans"), int):
+        known["in_chans"] = given["in_chans"]
+    if given.get("mean") and given.get("std"):
+        known |= {key: tuple(map(float, given[key])) for key in ("mean", "std")}
+    return about.replace(**known)
 
 
 def _genomes_beside(path: Path) -> Iterator[Path]:
