@@ -52,10 +52,11 @@ def build_parts(config: SearchConfig) -> tuple[SearchSpace, Evaluator]:
     kind = config.evaluator.type
     if kind == "training":
         return _training_parts(config)
+    own = None if kind == "tabular" else find_class(kind, {"training": "", "tabular": ""}, object, "evaluator.type")
     for key in ("data", "recipe"):
         if getattr(config, key):
             raise ConfigError(f"{key} is given, but evaluator {kind!r} trains nothing of ours. Remove it.")
-    return _tabular_parts(config) if kind == "tabular" else _own_parts(config)
+    return _tabular_parts(config) if own is None else _own_parts(config, own)
 
 
 def _training_parts(config: SearchConfig) -> tuple[SearchSpace, Evaluator]:
@@ -110,9 +111,8 @@ def _table(
     return table.space, TabularEvaluator(table, {fidelity.epochs: accuracy}, seconds=seconds, extra=tuple(extra))
 
 
-def _own_parts(config: SearchConfig) -> tuple[SearchSpace, Evaluator]:
+def _own_parts(config: SearchConfig, kind: type) -> tuple[SearchSpace, Evaluator]:
     """A user's own evaluator, made with the space and the options that the config gives it."""
-    kind = find_class(config.evaluator.type, {"training": "", "tabular": ""}, object, "evaluator.type")
     for name in ("evaluate", "fingerprint"):
         if not hasattr(kind, name):
             raise ConfigError(f"evaluator.type is {config.evaluator.type!r}, whose class has no {name!r}.")

@@ -145,7 +145,7 @@ def test_a_search_keeps_a_limit_on_latency(milliseconds, tmp_path, capsys) -> No
     assert "32 networks took" in out
     chosen = json.loads((tmp_path / "work" / "summary.json").read_text())["chosen"]
     assert 0.1 < chosen["latency_ms"] <= 2.5
-    assert f"{chosen['latency_ms']:.3g} ms an image, measured on cpu" in out
+    assert f"{chosen['latency_ms']:.3g} ms an image, measured on " in out
     prices = (tmp_path / "work" / "latency.json").read_text()
     code, out, _ = run(capsys, *arguments, "--budget", "8", "--resume")
     assert code == 0
@@ -242,7 +242,7 @@ def test_mistakes_are_said_before_anything_is_measured_or_written(milliseconds, 
         ([*start, "limits.max_macs=1"], "Raise max_macs"),
         ([*start, "fidelity.subset=20"], "fidelity.subset is a share of the training images"),
         ([*start, "fidelity.resolution=0"], "fidelity.resolution is a number of pixels"),
-        ([*nasgem, "strategy.type=nasgem", "strategy.encoder.stepz=3"], "strategy.encoder.step"),
+        ([*nasgem, "strategy.type=nasgem", "strategy.encoder.stepz=3"], "encoder.steps"),
         ([*nasgem, "strategy.type=nasgem", "strategy.signals=-1"], "signals is at least 0, got -1"),
         ([*nasgem, "strategy.type=nasgem", "strategy.cheap_epochs=50"], "cheap_epochs=50"),
         ([*nasgem, "strategy.type=nasgem", "strategy.beta=high"], "nasgem.beta is a number, got 'high'"),
@@ -316,7 +316,7 @@ def test_search_leaves_everything_a_user_needs(finished) -> None:
     for picture in ("cell.png", "search.png"):
         assert (folder / picture).read_bytes().startswith(b"\x89PNG")
     openings = (folder / "test_images.log").read_text().splitlines()
-    assert json.loads(openings[0])["source"] == "digits"
+    assert json.loads(openings[0])["source"] == "digit_scenes"
 
 
 def test_everything_compared_costs_no_more_macs_than_the_found_network(finished) -> None:
@@ -399,7 +399,7 @@ def test_export_gives_a_name_that_timm_builds_with_the_weights(finished, tmp_pat
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["{empty}", "--name", "x"], "no best.json in"),
+        (["{empty}", "--name", "x"], "holds no trained network"),
         (["{absent}", "--name", "x"], "neither a folder nor a file"),
         (["{finished}", "--name", "gemnet_b"], "stands for another network already"),
         (["{finished}", "--name", "1x"], "letters, digits and '_'"),
@@ -444,7 +444,7 @@ def test_bad_exports_end_with_one_message(finished, tmp_path, capsys, arguments,
         (["--max-params", "10"], "max_params = 10: the one that comes nearest has"),
         (["--max-macs", "-5"], "max_macs is a positive number, got -5"),
         (["--max-latency", "0"], "max_latency is a positive number, got 0"),
-        (["--max-latency", "5", "--cfg-options", "latency.device=cudaa"], "latency.device is 'cudaa'"),
+        (["--max-latency", "5", "--cfg-options", "latency.device=cudaa"], "device is 'cudaa'"),
         (["configs/search/nasbench201.py", "--max-latency", "5"], "'nasbench201' has no networks to measure"),
         (["--data", "no/such/images"], "There is no image folder at"),
         (["--data", "digitts"], "Did you mean 'digits'?"),

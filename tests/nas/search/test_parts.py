@@ -117,7 +117,7 @@ def test_workers_get_the_gpus_that_this_process_was_given(given, names, monkeypa
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"space": {"type": "nasbench201"}}, "builds networks of space 'gemnet' only"),
+        ({"space": {"type": "nasbench201"}}, "builds networks of space 'gemnet'"),
         ({"evaluator": {"type": "training", "x": 1}}, "no config key evaluator.x. It takes no options"),
         ({"evaluator": {"type": "tabular", "accuracy": "x"}}, "data is given, but evaluator 'tabular' trains nothing"),
         ({"evaluator": {"type": "tabular"}, "data": {}, "final": {"epochs": 2}}, "final is given, but evaluator"),
