@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORK_DIR ?= work_dirs/default
 
-.PHONY: search test test-slow lint docs setup clean-venv
+.PHONY: search test test-slow test-contracts lint docs setup clean-venv
 
 search: $(VENV)/.core
 	@$(BIN)/python -c "import sys; sys.version_info >= (3, 13) and print('On this Python without GraKeL (its kernels as guides) and MMDetection: they have no wheels for it.')"
@@ -17,6 +17,9 @@ test: $(VENV)/.dev
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow
+
+test-contracts: $(VENV)/.dev
+	$(BIN)/python -m pytest -m contract -n 2
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

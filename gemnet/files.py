@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +26,19 @@ def read_json(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A draft beside a file, which takes its place when the block ends: a crash leaves the old file or the new one."""
+    """A draft that becomes a file when the block ends: a crash leaves the old file or the new one.
+
+    What a link points to is replaced, not the link. A device or a pipe, such as ``/dev/null``, is written to: in its
+    place a file would break the machine.
+    """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        with tempfile.TemporaryDirectory() as scratch:
+            draft = Path(scratch) / path.name
+            yield draft
+            with open(path, "wb") as target:
+                target.write(draft.read_bytes())
+        return
+    path = Path(os.path.realpath(path))
     draft = path.with_name(f"{path.name}.{os.getpid()}.draft")
     try:
         yield draft

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gemnet.errors import GemnetError
 from gemnet.runtimes.latency import Runtime
 from gemnet.runtimes.layer_costs import LayerTable, layers_of
 from nas.evaluation.latency import LatencyOptions, fit_prices, measure
@@ -62,6 +63,8 @@ def study_estimates(
         LatencyError: the runtime can't be used.
     """
     space = GEMNetSpace()
+    if seed < 0:
+        raise GemnetError(f"--seed is at least 0, got {seed}.")
     drawn = space.sample(networks, np.random.default_rng(seed))
     genomes = [space.genome(space.unpack(drawn, row)) for row in range(networks)]
     table = LayerTable(runtime, batch)

@@ -382,6 +382,8 @@ def test_compiled_model_trains_the_same(name: str, genome: gemnet.Genome | None)
 
 
 @one_of_each_form
+@pytest.mark.slow
+@pytest.mark.contract
 def test_traced_and_functionalised_training_is_exact(name: str, genome: gemnet.Genome | None) -> None:
     # What a compiler sees of our operations in place, without a compiler's own rounding.
     model = make(name, genome).train()

@@ -557,6 +557,8 @@ def test_table_search_needs_no_images_and_goes_on_with_a_larger_budget(tmp_path,
     assert "no more than 30 candidates" in out
 
 
+@pytest.mark.slow
+@pytest.mark.contract
 def test_ctrl_c_says_how_to_go_on_and_the_line_works(tmp_path) -> None:
     tool = str(REPOSITORY / "tools" / "search.py")
     options = ["--budget", "1000", "--workers", "1", "--cfg-options", *TINY[:-1], "confirm.top=0", "comparison=None"]

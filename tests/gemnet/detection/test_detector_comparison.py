@@ -76,6 +76,8 @@ def compare(folder: Path, *arguments: str) -> int:
     return command.main([str(folder / "mine.py"), "--work-dir", str(folder / "work"), *arguments])
 
 
+@pytest.mark.slow
+@pytest.mark.contract
 def test_every_detector_is_trained_and_measured_on_every_backbone(done: Path) -> None:
     with open(done / "table.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -108,6 +110,7 @@ def test_a_backbone_starts_from_its_weights(done: Path, folder: Path) -> None:
         assert bool((trained - start).norm() < 0.1 * start.norm()) is near
 
 
+@pytest.mark.slow
 def test_what_is_done_is_not_done_again(done: Path, folder: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in done.glob("*/*.pth")}
     assert len(before) >= 2
@@ -115,6 +118,8 @@ def test_what_is_done_is_not_done_again(done: Path, folder: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in done.glob("*/*.pth")} == before
 
 
+@pytest.mark.slow
+@pytest.mark.contract
 def test_test_images_are_opened_last_and_logged(done: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert compare(folder, "--final") == 0
     with open(done / "table.csv", encoding="utf-8", newline="") as file:
@@ -125,6 +130,8 @@ def test_test_images_are_opened_last_and_logged(done: Path, folder: Path, capsys
     assert "the official test images" in capsys.readouterr().out
 
 
+@pytest.mark.slow
+@pytest.mark.contract
 def test_a_training_killed_before_its_last_validation_is_measured_again(
     done: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -144,6 +151,7 @@ def test_a_training_killed_before_its_last_validation_is_measured_again(
         file.write_text(text)
 
 
+@pytest.mark.slow
 def test_an_edited_config_is_refused_in_the_same_folder(
     done: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -182,6 +190,7 @@ def test_weights_of_another_network_are_refused_before_anything_is_trained(
     assert not list(tmp_path.glob("w/*/*.pth"))
 
 
+@pytest.mark.slow
 def test_a_failed_training_says_why(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = (folder / "own.py").read_text(encoding="utf-8")
     (tmp_path / "own.py").write_text(text.replace("instances.json", "nowhere.json"))

@@ -73,6 +73,8 @@ def session(path: Path) -> Any:
 @pytest.mark.parametrize(
     "name", ["retinanet_gemnet_coco320", pytest.param("rtmdet_tiny_gemnet", marks=pytest.mark.slow)]
 )
+@pytest.mark.slow
+@pytest.mark.contract
 def test_onnxruntime_finds_what_mmdetection_finds(name: str, tmp_path: Path) -> None:
     model = detector(name)
     export_onnx(model, tmp_path / "whole.onnx", (SIDE, SIDE))

@@ -184,6 +184,8 @@ def test_known_results_are_not_evaluated_again_in_confirmations(tmp_path, uninte
     assert heard == [False] * 5 + [True] * 5
 
 
+@pytest.mark.slow
+@pytest.mark.contract
 def test_killed_at_random_moments_and_resumed_equals_uninterrupted(tmp_path, uninterrupted) -> None:
     """kill -9 of the whole program, twice, with two worker processes; then it may finish."""
     moments, log = random.Random(0), tmp_path / "begun.log"
@@ -216,6 +218,7 @@ def test_killed_at_random_moments_and_resumed_equals_uninterrupted(tmp_path, uni
         assert (mine.proposal, mine.status, mine.accuracy) == (theirs.proposal, theirs.status, theirs.accuracy)
 
 
+@pytest.mark.slow
 def test_two_workers_are_almost_twice_as_fast_as_one(tmp_path) -> None:
     """Evaluations that only wait: what is lost here is lost to the loop, to starts of batches and to their ends."""
     seconds = {}

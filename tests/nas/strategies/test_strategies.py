@@ -233,6 +233,7 @@ def test_repeated_evaluations_of_a_candidate_are_averaged() -> None:
 
 # NSGA-II needs several generations of its population of 20 before it is ahead of chance.
 @pytest.mark.parametrize(("name", "rounds"), [("evolution", 40), ("nasgem", 12)])
+@pytest.mark.slow
 def test_two_objectives_spread_along_the_front(name: str, rounds: int) -> None:
     def measured(proposal: Proposal) -> Evaluation:
         cost = float(NB201.params(NB201.pack([proposal.candidate]))[0])

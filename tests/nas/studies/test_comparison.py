@@ -219,6 +219,7 @@ class TestControls:
         with pytest.raises(ControlError, match="too few nodes"):
             rewired_cells(template("cifar", "a").genome(single), CIFAR, 2, 0)
 
+    @pytest.mark.slow
     def test_random_cells_cost_what_the_reference_costs(self):
         space = GEMNetSpace(form="cifar", size="a")
         found = random_cells(space, 6e6, 8, 0)
