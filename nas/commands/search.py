@@ -23,8 +23,8 @@ examples
     {program}
   on CIFAR-10 (an image folder data/cifar10, or downloaded), for two hours' worth of candidates, on four workers:
     {program} configs/search/cifar10.py --evaluations 100 --workers 4
-  on images of your own (photos/train/<class>/*.jpg), for a network of at most 20 million MACs:
-    {program} configs/search/cifar10.py --data photos --max-macs 20e6 --work-dir work_dirs/photos
+  on images of your own (photos/train/<class>/*.jpg), for a network of at most 100 million MACs:
+    {program} configs/search/photos.py --data photos --max-macs 100e6 --work-dir work_dirs/photos
   for a network that takes at most 2 ms for an image on this processor, or half a ms in batches on a GPU:
     {program} configs/search/cifar10.py --max-latency 2
     {program} configs/search/cifar10.py --max-latency 0.5 --cfg-options latency.device=cuda latency.batch_size=64

@@ -38,7 +38,7 @@ def next_commands(config: SearchConfig, result: SearchResult, installed: bool) -
             "search longer from here:",
             f"{search} --work-dir {folder} --resume --evaluations {2 * config.search.evaluations}",
         ),
-        ("search on your own images:", f"{search} configs/search/cifar10.py --data path/to/images"),
+        ("search on your own images:", f"{search} configs/search/photos.py --data path/to/images"),
     ]
 
 
