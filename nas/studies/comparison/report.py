@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gemnet.quoting import markdown_text
 from nas.studies.comparison.run import Comparison, Contender
 from nas.studies.statistics import Interval, mean_interval
 
@@ -144,17 +145,18 @@ def _group_line(group: str, members: Sequence[Contender], reference: Contender) 
 def markdown(comparison: Comparison) -> str:
     """The table as Markdown, with what its columns mean."""
     config, found = comparison.config, lines(comparison)
+    reference = markdown_text(config.reference)
     test = any(line.test is not None for line in found)
     timed = config.fit.by == "time"
     head = ["network", *(["time"] if timed else []), "M MACs", "reference has fewer", "k params", "lr"]
-    head += ["dev top-1", f"{config.reference} leads by"]
+    head += ["dev top-1", f"{reference} leads by"]
     if test:
-        head += ["test top-1", f"{config.reference} leads by"]
+        head += ["test top-1", f"{reference} leads by"]
     text = [f"| {' | '.join(head)} |", "| --- |" + " ---: |" * (len(head) - 1)]
     for line in found:
         own = line is found[0]
         cells = [
-            f"**{line.name}**" if own else line.name,
+            f"**{markdown_text(line.name)}**" if own else markdown_text(line.name),
             *([f"{line.time:.2f}"] if timed else []),
             f"{line.macs / 1e6:.2f}",
             "" if own else f"{line.macs_saved:.0f} %",
@@ -167,7 +169,8 @@ def markdown(comparison: Comparison) -> str:
         text.append(f"| {' | '.join(cells)} |")
     test_note = "; test: the official test images." if test else "; the official test images were not opened."
     notes = [
-        f"{config.data.source}, one recipe, {_plural(config.epochs, 'epoch')}, {_plural(len(config.seeds), 'seed')} "
+        f"{markdown_text(config.data.source)}, one recipe, {_plural(config.epochs, 'epoch')}, "
+        f"{_plural(len(config.seeds), 'seed')} "
         f"({', '.join(str(seed) for seed in config.seeds)}). Top-1 in percent, mean ± standard deviation of one "
         "training. Lead: reference's accuracy less the network's in points, paired by seed, with its 95 % interval "
         f"(t). dev: images set aside from the training images{test_note}"
@@ -175,7 +178,7 @@ def markdown(comparison: Comparison) -> str:
     if timed:
         batches = " and ".join(f"{size}" for size in config.fit.batch_sizes)
         notes.append(
-            f"Time: CPU time of the deployed network in onnxruntime as a multiple of {config.reference}'s, one thread, "
+            f"Time: CPU time of the deployed network in onnxruntime as a multiple of {reference}'s, one thread, "
             f"{batches} images at a time, measured in turns; fitted peers take at least as long."
         )
     if len(config.lrs) > 1:
@@ -188,13 +191,13 @@ def markdown(comparison: Comparison) -> str:
         notes.append(
             "A group's line: mean ± standard deviation over its cells; its lead is that over a further cell of the "
             f"group, as far as the cells make it uncertain. All of a group are paired with the same "
-            f"{_plural(len(config.seeds), 'training')} of {config.reference}, whose own spread is not in the interval."
+            f"{_plural(len(config.seeds), 'training')} of {reference}, whose own spread is not in the interval."
         )
     edge = _at_the_edge(comparison)
     if edge:
-        notes.append(f"At the edge of the learning rates offered: {edge}. A better one may lie beyond.")
+        notes.append(f"At the edge of the learning rates offered: {markdown_text(edge)}. A better one may lie beyond.")
     if comparison.given_up:
-        notes.append(f"Given up, since no short run came to an end: {', '.join(comparison.given_up)}.")
+        notes.append(f"Given up, since no short run came to an end: {markdown_text(', '.join(comparison.given_up))}.")
     return "\n".join(text) + "\n\n" + "\n\n".join(notes) + "\n"
 
 
