@@ -23,11 +23,11 @@ from torch.nn import functional as F
 
 import gemnet.models  # noqa: F401  (registers its networks with timm)
 from gemnet.classification.arrays import ClassificationError
-from gemnet.classification.mixing import Mixing
 from gemnet.errors import nearest
 from gemnet.metadata import Metadata
 from gemnet.registry import MODELS
 from gemnet.training.augmentation import Augmentation
+from gemnet.training.mixing import Mixing
 
 
 @MODELS.register_module()
@@ -42,9 +42,11 @@ class BatchAugmentation(BaseDataPreprocessor):
         crop: padding of random crops, as a share of the side.
         flip: whether images may be mirrored.
         cutout: side of the covered square, as a share of the side.
-        mixup: alpha of mixup; 0 for none. See `gemnet.classification.mixing.Mixing`.
+        mixup: alpha of mixup; 0 for none. See `gemnet.training.mixing.Mixing`.
         cutmix: alpha of CutMix; 0 for none.
         erase: share of the images in which a rectangle becomes noise.
+        scale: least share of the area of a random resized crop, in place of ``crop``; 1 for none.
+        randaugment: magnitude of RandAugment, up to 30; 0 for none.
         seed: draws the augmentation; the tools fill in ``randomness.seed``.
     """
 
@@ -58,12 +60,15 @@ class BatchAugmentation(BaseDataPreprocessor):
         mixup: float = 0.0,
         cutmix: float = 0.0,
         erase: float = 0.0,
+        scale: float = 1.0,
+        randaugment: int = 0,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.mean, self.std = mean, std
         self.fixed = mean is not None
         self.crop, self.flip, self.cutout = crop, flip, cutout
+        self.scale, self.randaugment = scale, randaugment
         self.mixing = Mixing(mixup, cutmix, erase)
         self.num_classes: int | None = None
         self.seed = seed
@@ -83,7 +88,16 @@ class BatchAugmentation(BaseDataPreprocessor):
         if augment is None or augment.device != self.device:
             if self.mean is None or self.std is None:
                 raise ClassificationError("The network names no mean and std. Set them in data_preprocessor.")
-            augment = self._augment = Augmentation(self.mean, self.std, self.crop, self.flip, self.cutout, self.device)
+            augment = self._augment = Augmentation(
+                self.mean,
+                self.std,
+                self.crop,
+                self.flip,
+                self.cutout,
+                self.device,
+                scale=self.scale,
+                randaugment=self.randaugment,
+            )
         if training:
             step = MessageHub.get_current_instance().get_info("iter", 0)
             state = np.random.SeedSequence([self.seed, get_rank(), step]).generate_state(1, np.uint64)

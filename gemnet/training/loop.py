@@ -1,4 +1,4 @@
-"""Short training of a network on images in memory: the recipe, the loop, the measurement.
+"""Training of a network on images in memory: the loop and the measurement.
 
 The same seed gives the same result, bit for bit, on one kind of machine with one number of threads.
 """
@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -17,76 +18,18 @@ from torch.nn import functional as F
 from gemnet.data.datasets import DataSpec, load_train_images, train_dev_split
 from gemnet.data.decoded import CROP_PCT, INTERPOLATION, resize
 from gemnet.data.image_set import ImageSet
-from gemnet.errors import GemnetError
 from gemnet.metadata import Metadata
-from gemnet.training.augmentation import Augmentation, normalised, on_byte_scale
+from gemnet.training.augmentation import Augmentation, drawn_seed, normalised, on_byte_scale
 from gemnet.training.confusion import Confusion
+from gemnet.training.recipe import Recipe, RecipeError, learning_rate, side_of_epoch
 
 LOSS_CHECK_INTERVAL = 20  # steps between looks at the loss: each look makes a GPU wait
 EVALUATION_BATCH, EVALUATION_PIXELS = 500, 500 * 96 * 96
 """Images measured at once: so many, or fewer where they are large, since memory goes with the pixels."""
 
 
-class RecipeError(GemnetError):
-    """A training recipe or fidelity with a value out of range; the message names it."""
-
-
 class TrainingFailed(RuntimeError):
     """A training that came to nothing, with the reason in one sentence: NaN, over its time limit."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a network is trained.
-
-    SGD with Nesterov momentum; the learning rate rises linearly to its peak and falls linearly to zero; decay on
-    weights of convolutions and linear layers only, not on norms, biases and edge weights.
-
-    Args:
-        batch_size: images a step.
-        lr: peak learning rate.
-        warmup: share of the steps during which it rises.
-        momentum: of SGD.
-        weight_decay: on matrices and kernels.
-        label_smoothing: in [0, 1).
-        crop: random crops after padding by this share of the side; 0 for none.
-        flip: whether images may be mirrored (not for digits or letters).
-        cutout: side of a square of the mean colour put over each image, as a share of its side; 0 for none.
-        ema: decay a step of an exponential moving average of the weights, which then is what is measured and kept;
-            None for none.
-
-    Raises:
-        RecipeError: a value out of its range; the message names it.
-    """
-
-    batch_size: int = 128
-    lr: float = 0.2
-    warmup: float = 0.25
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    label_smoothing: float = 0.1
-    crop: float = 0.125
-    flip: bool = True
-    cutout: float = 0.0
-    ema: float | None = None
-
-    def __post_init__(self) -> None:
-        ranges = {
-            "batch_size": (1, 1 << 20),
-            "lr": (1e-8, 100),
-            "warmup": (0, 0.9),
-            "momentum": (0, 0.9999),
-            "weight_decay": (0, 1),
-            "label_smoothing": (0, 0.9),
-            "crop": (0, 0.5),
-            "cutout": (0, 1),
-        }
-        for name, (least, most) in ranges.items():
-            value = getattr(self, name)
-            if not isinstance(value, int | float) or not least <= value <= most:
-                raise RecipeError(f"{name} lies between {least} and {most}, got {value!r}.")
-        if self.ema is not None and not 0 < self.ema < 1:
-            raise RecipeError(f"ema is a decay between 0 and 1, or None for none, got {self.ema!r}.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -305,7 +248,8 @@ def _train(
         epoch_started = time.perf_counter()
         model.train()
         losses = torch.zeros((), device=device)
-        for images, labels in batches(data, batch_size, recipe, generator, device):
+        side = side_of_epoch(data.resolution, recipe.progressive, epoch - 1, epochs)
+        for images, labels in batches(data, batch_size, recipe, generator, device, side):
             rate = learning_rate(recipe, step, total)
             for group in optimizer.param_groups:
                 group["lr"] = rate
@@ -364,30 +308,51 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
     )
 
 
-def learning_rate(recipe: Recipe, step: int, total: int) -> float:
-    """Learning rate of step ``step`` (from 0) of ``total``: up in a line, down in a line."""
-    rise = recipe.warmup * total
-    done = step + 0.5  # the middle of the step: neither the first nor the last is at zero
-    return recipe.lr * (done / rise if done < rise else (total - done) / (total - rise))
-
-
 def batches(
-    data: TrainingData, batch_size: int, recipe: Recipe, generator: torch.Generator, device: torch.device
+    data: TrainingData,
+    batch_size: int,
+    recipe: Recipe,
+    generator: torch.Generator,
+    device: torch.device,
+    side: int | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """One pass over the training images in random order, augmented a batch at a time.
 
+    Args:
+        data: the images.
+        batch_size: images a batch; an incomplete one at the end is left out.
+        recipe: says how they are augmented.
+        generator: all randomness.
+        device: where the work is done.
+        side: of the images that come out; None for the data's.
+
     Yields:
-        Normalised float32 images (batch_size, channels, side, side) in channels_last, and labels (batch_size,).
+        Normalised float32 images (batch_size, channels, side, side) in channels_last, and labels: int64 (batch_size,),
+        or float32 (batch_size, classes) where images are mixed.
     """
-    augment = Augmentation(data.mean, data.std, recipe.crop, recipe.flip, recipe.cutout, device)
+    augment = Augmentation(
+        data.mean,
+        data.std,
+        recipe.crop,
+        recipe.flip,
+        recipe.cutout,
+        device,
+        scale=recipe.scale,
+        randaugment=recipe.randaugment,
+    )
+    mixing = recipe.mixing
     if data.balance == "sampler":
         chances = data.class_weights()[data.labels[data.train]]
         order = data.train[torch.multinomial(chances, len(data.train), replacement=True, generator=generator)]
     else:
         order = data.train[torch.randperm(len(data.train), generator=generator)]
     for index in order.split(batch_size):
-        if len(index) == batch_size:
-            yield augment(data.images[index], generator), data.labels[index].to(device)
+        if len(index) < batch_size:
+            continue
+        images, labels = augment(data.images[index], generator, side), data.labels[index].to(device)
+        if mixing.mixes_labels:
+            images, labels = mixing(images, labels, len(data.classes), np.random.default_rng(drawn_seed(generator)))
+        yield images, labels
 
 
 def evaluation_batch(side: int) -> int:

@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Protocol
 
@@ -22,7 +22,8 @@ from gemnet.machine import limited_threads
 from gemnet.macs import macs as genome_macs
 from gemnet.network import GEMNet
 from gemnet.training.augmentation import normalised, on_byte_scale
-from gemnet.training.loop import Recipe, TrainingData, TrainingFailed, at_fidelity, load_data, train
+from gemnet.training.loop import TrainingData, TrainingFailed, at_fidelity, load_data, train
+from gemnet.training.recipe import Recipe
 from nas.evaluation.records import Evaluation, Fidelity, Proposal
 from nas.evaluation.zero_cost import BATCH, log_input_gradient
 from nas.spaces.base import Candidate
@@ -93,7 +94,7 @@ class TrainingEvaluator:
             "data": self.images.digest,
             "split": [self.data.dev_fraction, self.data.split_seed],
             "network": self.space.surroundings,
-            "recipe": asdict(self.recipe),
+            "recipe": self.recipe.identity(),
             "device": torch.device(self.device).type,
             "threads": self.threads if torch.device(self.device).type == "cpu" else 0,
             "torch": torch.__version__,

@@ -16,7 +16,8 @@ from gemnet.data.datasets import DataSpec
 from gemnet.errors import nearest
 from gemnet.fitting import BLOCKS
 from gemnet.strict import ConfigError, check_options, find_class, keyword_names, make, typed
-from gemnet.training.loop import Recipe, load_data
+from gemnet.training.loop import load_data
+from gemnet.training.recipe import Recipe
 from nas.encoder import EncoderConfig
 from nas.encoder.cache import has_encoder
 from nas.evaluation.latency import LatencyModel, LatencyOptions, fit_to_space

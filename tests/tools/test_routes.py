@@ -26,7 +26,7 @@ from gemnet.metadata import read_metadata
 from gemnet.sources import GenomeSource, Images, describe
 from gemnet.templates import template
 from gemnet.trained import find_trained
-from gemnet.training.loop import Recipe
+from gemnet.training.recipe import Recipe
 from nas.commands import export as export_command
 from nas.commands import test as test_command
 from nas.commands import train as train_command

@@ -9,7 +9,7 @@ from typing import Any
 
 from gemnet.data.datasets import DataSpec
 from gemnet.strict import Component, ConfigError, make, read_file
-from gemnet.training.loop import Recipe
+from gemnet.training.recipe import Recipe
 from nas.executors.options import WorkerOptions
 from nas.studies.comparison.timing import FitOptions
 

@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,8 @@ from gemnet.errors import GemnetError
 from gemnet.machine import limited_threads
 from gemnet.metadata import Metadata, read_metadata, save_weights
 from gemnet.sources import GenomeSource, Images, Network, TimmSource, build
-from gemnet.training.loop import Recipe, TrainingData, TrainingFailed, at_fidelity, load_data, train
+from gemnet.training.loop import TrainingData, TrainingFailed, at_fidelity, load_data, train
+from gemnet.training.recipe import Recipe
 from nas.evaluation.training import EVALUATION_VERSION
 from nas.studies.csv_log import CsvLog, columns_of, records
 
@@ -168,7 +169,7 @@ class ComparisonTrainer:
     @cached_property
     def fingerprint(self) -> str:
         """16 hex digits of everything results depend on besides the job: images, division, recipe, threads, torch."""
-        recipe = {key: value for key, value in asdict(self.recipe).items() if key != "lr"}
+        recipe = {key: value for key, value in self.recipe.identity().items() if key != "lr"}
         parts = {
             "evaluation": EVALUATION_VERSION,
             "data": self.images.digest,
@@ -192,7 +193,7 @@ class ComparisonTrainer:
             says nothing about the network.
         """
         started = time.perf_counter()
-        recipe = Recipe(**{**asdict(self.recipe), "lr": job.lr})
+        recipe = replace(self.recipe, lr=job.lr)
         data = at_fidelity(self.images, subset=job.subset)
         accuracy, loss, speed, reason, weights = math.nan, math.nan, 0.0, "", ""
         with limited_threads(self.threads):

@@ -1,5 +1,6 @@
 """The short training: repeatable, honest about failing, and its augmentation does what it says."""
 
+import hashlib
 import math
 
 import pytest
@@ -9,18 +10,16 @@ from torch import nn
 from gemnet.data.datasets import DataSpec
 from gemnet.training.augmentation import Augmentation
 from gemnet.training.loop import (
-    Recipe,
-    RecipeError,
     TrainingData,
     TrainingFailed,
     at_fidelity,
     batches,
-    learning_rate,
     load_data,
     make_optimizer,
     measure,
     train,
 )
+from gemnet.training.recipe import Recipe, RecipeError, learning_rate, side_of_epoch
 
 RECIPE = Recipe(batch_size=32, lr=0.1, flip=False)
 
@@ -49,6 +48,7 @@ def network(seed=0, dropout=0.0):
             nn.Conv2d(16, 16, 3, stride=2, padding=1),
             nn.BatchNorm2d(16),
             nn.ReLU(),
+            nn.AdaptiveAvgPool2d(4),  # changes nothing at 8x8, lets smaller images through
             nn.Flatten(),
             nn.Linear(256, 10),
         )
@@ -65,7 +65,14 @@ def test_training_learns_digits(digits):
     assert result.images_per_second > 0
 
 
-@pytest.mark.parametrize("recipe", [RECIPE, Recipe(batch_size=32, flip=True, cutout=0.5, ema=0.9)])
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        RECIPE,
+        Recipe(batch_size=32, flip=True, cutout=0.5, ema=0.9),
+        Recipe(batch_size=32, schedule="cosine", scale=0.5, randaugment=9, mixup=0.2, cutmix=1.0, progressive=0.5),
+    ],
+)
 def test_same_seed_gives_the_same_weights_and_another_seed_others(digits, recipe):
     data = at_fidelity(digits, subset=0.3)
     models = [network(dropout=0.2) for _ in range(3)]
@@ -146,6 +153,78 @@ def test_learning_rate_rises_to_its_peak_and_falls_to_zero():
     assert learning_rate(Recipe(lr=0.4, warmup=0), 0, 10) == pytest.approx(0.38)
 
 
+def test_learning_rate_falls_by_half_a_cosine_wave_where_it_is_asked_for():
+    recipe = Recipe(lr=0.4, warmup=0.25, schedule="cosine")
+    rates = [learning_rate(recipe, step, 400) for step in range(400)]
+    assert rates[:100] == [learning_rate(Recipe(lr=0.4, warmup=0.25), step, 400) for step in range(100)]
+    assert rates[100:] == sorted(rates[100:], reverse=True)
+    assert rates[249] == pytest.approx(0.2, rel=0.01)
+    assert rates[-1] < 1e-4
+
+
+def test_default_recipe_trains_as_it_always_did(digits):
+    recipe = Recipe(batch_size=32, cutout=0.25)
+    generator, seen = torch.Generator().manual_seed(0), hashlib.sha256()
+    for images, labels in batches(digits, 32, recipe, generator, torch.device("cpu")):
+        seen.update(images.contiguous().numpy().tobytes() + labels.numpy().tobytes())
+    seen.update(generator.get_state().numpy().tobytes())
+    assert seen.hexdigest()[:16] == "5725fc91e210694a"
+    assert recipe.identity() == {
+        "batch_size": 32,
+        "lr": 0.2,
+        "warmup": 0.25,
+        "momentum": 0.9,
+        "weight_decay": 5e-4,
+        "label_smoothing": 0.1,
+        "crop": 0.125,
+        "flip": True,
+        "cutout": 0.25,
+        "ema": None,
+    }
+
+
+@pytest.mark.parametrize(
+    "option",
+    [{"schedule": "cosine"}, {"scale": 0.3}, {"randaugment": 9}, {"mixup": 0.2}, {"cutmix": 1.0}, {"progressive": 0.5}],
+)
+def test_a_setting_that_is_used_makes_another_recipe(option):
+    assert Recipe(**option).identity() == {**Recipe().identity(), **option}
+
+
+def test_progressive_training_begins_small_and_ends_at_the_whole_side(digits):
+    sides = [side_of_epoch(96, 0.67, epoch, 30) for epoch in range(30)]
+    assert sides[0] == 64
+    assert sides == sorted(sides)
+    assert set(sides[24:]) == {96}
+    assert side_of_epoch(96, 0.67, 0, 1) == 96
+    assert {side_of_epoch(90, 1.0, epoch, 3) for epoch in range(3)} == {90}
+
+    seen = []
+
+    class Watching(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = nn.Linear(1, 10)
+
+        def forward(self, images):
+            seen.append((self.training, images.shape[-1]))
+            return self.head(images.mean((1, 2, 3))[:, None])
+
+    data = at_fidelity(digits, resolution=16, subset=0.1)
+    train(Watching(), data, Recipe(batch_size=32, progressive=0.5), 3, seed=0)
+    learnt = [side for training, side in seen if training]
+    assert learnt == sorted(learnt)
+    assert set(learnt) == {8, 12, 16}
+    assert {side for training, side in seen if not training} == {16}
+
+
+def test_mixed_labels_are_shares_of_the_classes(digits):
+    recipe = Recipe(batch_size=32, mixup=0.4, cutmix=1.0)
+    for _, labels in batches(digits, 32, recipe, torch.Generator().manual_seed(0), torch.device("cpu")):
+        assert labels.shape == (32, 10)
+        assert torch.allclose(labels.sum(1), torch.ones(32))
+
+
 class TestAugmentation:
     mean, std = (0.5, 0.25, 0.75), (0.2, 0.3, 0.4)
 
@@ -205,10 +284,42 @@ class TestAugmentation:
             rows, columns = image.any(1).nonzero(), image.any(0).nonzero()
             assert int(image.sum()) == len(rows) * len(columns)
 
+    def test_resized_crops_are_parts_of_the_image_of_at_least_the_share_asked_for(self):
+        ramp = torch.arange(0, 256, 4, dtype=torch.uint8)  # brightness is the place
+        across = ramp.expand(500, 3, 64, 64)
+        for images in (across, across.transpose(2, 3)):
+            result = self.bytes_of(self.augment(images, scale=0.25))
+            edges = result[:, 0, 31, [0, -1]] if images is across else result[:, 0, [0, -1], 31]
+            left, right = edges.to(torch.float32).unbind(1)
+            extent = (right - left) / 252
+            assert float(extent.min()) > 0.4  # the square root of a quarter, times that of the narrowest aspect
+            assert float(extent.max()) > 0.97
+            assert float(left.max()) > 60
+            assert float(left.min()) < 5
+
+    def test_crops_come_at_the_side_asked_for(self):
+        images = self.images()
+        for options in ({}, {"crop": 0.25}, {"scale": 0.5}, {"randaugment": 9}):
+            augment = Augmentation(self.mean, self.std, **options)
+            assert augment(images, torch.Generator().manual_seed(0), 4).shape == (64, 3, 4, 4)
+
+    @pytest.mark.parametrize("channels", [1, 3])
+    def test_randaugment_changes_images_by_the_generator_alone(self, channels):
+        images = self.images(side=16)[:, :channels]
+        augment = Augmentation(self.mean[:channels], self.std[:channels], randaugment=9)
+        torch.manual_seed(0)
+        before = torch.get_rng_state()
+        results = [augment(images, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)]
+        assert torch.equal(torch.get_rng_state(), before)
+        assert torch.equal(results[0], results[1])
+        assert not torch.equal(results[0], results[2])
+        assert not torch.equal(results[0], augment.normalise(images))
+
     def test_source_images_are_untouched(self):
         images = self.images()
         before = images.clone()
         self.augment(images, crop=0.25, flip=True, cutout=0.5)
+        self.augment(images, scale=0.5, randaugment=20)
         assert torch.equal(images, before)
 
 
@@ -240,6 +351,11 @@ def test_fidelity_takes_nested_shares_and_leaves_the_development_images(digits):
         (lambda data: Recipe(batch_size=0), "batch_size"),
         (lambda data: Recipe(ema=1.5), "ema"),
         (lambda data: Recipe(label_smoothing=1), "label_smoothing"),
+        (lambda data: Recipe(schedule="step"), "schedule"),
+        (lambda data: Recipe(scale=0), "scale"),
+        (lambda data: Recipe(randaugment=31), "randaugment"),
+        (lambda data: Recipe(mixup=-1), "mixup"),
+        (lambda data: Recipe(progressive=0), "progressive"),
         (lambda data: at_fidelity(data, subset=0), "subset"),
         (lambda data: at_fidelity(data, resolution=0), "resolution"),
         (lambda data: train(network(), data, RECIPE, 0, seed=0), "epochs"),

@@ -13,7 +13,8 @@ from gemnet.data.datasets import DataSpec
 from gemnet.data.image_set import DataError
 from gemnet.machine import limited_threads
 from gemnet.network import GEMNet
-from gemnet.training.loop import Recipe, batches, make_optimizer
+from gemnet.training.loop import batches, make_optimizer
+from gemnet.training.recipe import Recipe
 from nas.evaluation import training
 from nas.evaluation.records import Fidelity, FidelityError, Proposal
 from nas.evaluation.training import TrainingEvaluator

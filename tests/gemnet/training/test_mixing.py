@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from gemnet.classification.mixing import Mixing, erase
 from gemnet.errors import GemnetError
+from gemnet.training.mixing import Mixing, erase
 
 CLASSES = 4
 
