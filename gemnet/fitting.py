@@ -1,7 +1,8 @@
-"""Networks to compare a found one with: other cells in the same stem, stages and head, at no more than its MACs."""
+"""Networks to compare a found one with: other cells in the same stem, stages and head, at no more than its cost."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from gemnet.classics import basic_block, bottleneck_block, inverted_residual
@@ -42,20 +43,30 @@ def block_genome(block: str, frame: Genome) -> Genome:
     return frame.replace(cells={"cell": cell}, stages=stages, activation=activation, name=block, origin=title)
 
 
-def fit_width(genome: Genome, max_macs: float, in_chans: int = 3) -> Genome:
-    """The genome with its stages as wide as a limit on MACs allows; stem, head and depths stay.
+def fit_width(
+    genome: Genome, limit: float, in_chans: int = 3, cost: Callable[[Genome], float] | None = None, unit: str = "MACs"
+) -> Genome:
+    """The genome with its stages as wide as a limit on its cost allows; stem, head and depths stay.
 
     All widths are scaled by the largest common factor that fits; then, from the last stage to the first and as long as
     one still fits, each is widened by a step.
 
     Args:
         genome: the network.
-        max_macs: multiply-adds not to be exceeded, at the genome's input size.
+        limit: what it may cost at the most.
         in_chans: channels of the image.
+        cost: of a genome; multiply-adds at its input size by default.
+        unit: of the cost, for people.
 
     Raises:
         BaselineError: it does not fit at any width.
     """
+
+    def price(network: Genome) -> float:
+        return macs(network, in_chans=in_chans) if cost is None else cost(network)
+
+    def figure(value: float) -> str:
+        return f"{value:,.0f}" if value >= 1_000 else f"{value:.3g}"
 
     def at(widths: list[int]) -> Genome:
         stages = tuple(replace(stage, width=w) for stage, w in zip(genome.stages, widths, strict=True))
@@ -65,14 +76,13 @@ def fit_width(genome: Genome, max_macs: float, in_chans: int = 3) -> Genome:
         return [max(WIDTH_STEP, int(stage.width * factor / WIDTH_STEP) * WIDTH_STEP) for stage in genome.stages]
 
     def fits(widths: list[int]) -> bool:
-        return macs(at(widths), in_chans=in_chans) <= max_macs
+        return price(at(widths)) <= limit
 
     widths = scaled(0)
     if not fits(widths):
-        least = macs(at(widths), in_chans=in_chans)
         raise BaselineError(
-            f"{genome.name or 'The network'} needs {least:,} MACs at the least, more than the {max_macs:,.0f} it is to "
-            "be compared at."
+            f"{genome.name or 'The network'} needs {figure(price(at(widths)))} {unit} at the least, more than the "
+            f"{figure(limit)} it is to be compared at."
         )
     low, high = 0.0, 1.0
     while fits(scaled(high)) and high < 64:

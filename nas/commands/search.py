@@ -27,6 +27,8 @@ examples
     {program} configs/search/photos.py --data photos --max-macs 100e6 --work-dir work_dirs/photos
   for a network that takes at most 2 ms for an image on this processor, or half a ms in batches on a GPU:
     {program} configs/search/cifar10.py --max-latency 2
+  for one whose accuracy is weighed against its time, a point for twice the 1 ms:
+    {program} configs/search/cifar10.py --target-latency 1 --cfg-options score.weight=1
     {program} configs/search/cifar10.py --max-latency 0.5 --cfg-options latency.device=cuda latency.batch_size=64
   go on after Ctrl-C, a crash or a power cut (nothing evaluated is lost or done twice):
     {program} configs/search/cifar10.py --evaluations 100 --workers 4 --resume
@@ -114,11 +116,14 @@ def _read(options: argparse.Namespace) -> tuple[Any, Path]:
         ("max_params", "limits.max_params"),
         ("max_latency", "limits.max_latency"),
         ("target_macs", "score.target_macs"),
+        ("target_latency", "score.target_latency"),
         ("storage", "ledger"),
         ("retry_failed", "search.retry_failed"),
     ):
         if getattr(options, name) is not None:
             changes[key] = getattr(options, name)
+    if options.target_latency is not None:
+        changes["score.cost"] = "latency"
     folder = Path(options.work_dir) if options.work_dir else None
     if options.config is None and options.resume and folder is not None and (folder / "search.json").is_file():
         return read_config(_with(read_identity(folder)["config"], changes)), folder
@@ -189,6 +194,12 @@ def _parser(program: str) -> argparse.ArgumentParser:
         "(latency.device, latency.threads, latency.batch_size say otherwise)",
     )
     parser.add_argument("--target-macs", metavar="X", type=float, help="MACs at which the score charges nothing")
+    parser.add_argument(
+        "--target-latency",
+        metavar="MS",
+        type=float,
+        help="milliseconds at which the score charges nothing; it then charges time (score.cost=latency) and not MACs",
+    )
     telling = parser.add_argument_group("without searching")
     telling.add_argument("--status", metavar="PLACE", help="how far the search in a work folder is, or those of a URL")
     telling.add_argument("--list", metavar="URL", help="the searches that share a ledger, one a line")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from gemnet.errors import GemnetError
 from gemnet.strict_json import parse_json
+from nas.evaluation.costs import LATENCY
 from nas.evaluation.records import Evaluation, Fidelity, Proposal
 from nas.spaces.base import Candidate
 
@@ -26,26 +27,35 @@ COLUMNS = (
     "evaluator",
     "candidate",
 )
+FURTHER = ("latency_ms", "metrics")
+"""Columns that tables of older versions do not have."""
 
 
 class TableError(GemnetError):
     """A file that is no table of evaluations; the message names the line."""
 
 
-def write_evaluations(file: Path, evaluations: Iterable[tuple[Evaluation, str]]) -> int:
+def write_evaluations(
+    file: Path,
+    evaluations: Iterable[tuple[Evaluation, str]],
+    estimated: Callable[[Evaluation], float | None] = lambda evaluation: None,
+) -> int:
     """Writes evaluations, each with the fingerprint of what made it, and returns how many there were.
 
     Args:
         file: where to; its folder is made.
         evaluations: in the order of the rows.
+        estimated: milliseconds of an image in a candidate whose evaluator did not measure them. They are for people:
+            they are of one device, and not read again.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     rows = 0
     with file.open("w", newline="", encoding="utf-8") as opened:
         writer = csv.writer(opened, lineterminator="\n")
-        writer.writerow(COLUMNS)
+        writer.writerow((*COLUMNS, *FURTHER))
         for each, evaluator in evaluations:
             proposal, fidelity = each.proposal, each.proposal.fidelity
+            milliseconds = each.metrics.get(LATENCY, estimated(each))
             rows += 1
             writer.writerow(
                 [
@@ -61,6 +71,8 @@ def write_evaluations(file: Path, evaluations: Iterable[tuple[Evaluation, str]])
                     f"{each.seconds:.1f}",
                     evaluator,
                     json.dumps(proposal.candidate.to_json(), separators=(",", ":")),
+                    "" if milliseconds is None else f"{milliseconds:.4g}",
+                    json.dumps(dict(each.metrics), separators=(",", ":")) if each.metrics else "",
                 ]
             )
     return rows
@@ -114,6 +126,7 @@ def _evaluation(row: dict[str, str]) -> tuple[Evaluation, str]:
         number("macs"),
         number("params"),
         float(row["seconds"]),
+        metrics=parse_json(row.get("metrics") or "{}"),
         reason="" if row["status"] == "ok" else "It had failed in the search that its table is of.",
     )
     return evaluation, row["evaluator"]

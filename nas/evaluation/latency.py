@@ -24,6 +24,7 @@ from gemnet.deploy import deploy
 from gemnet.errors import GemnetError
 from gemnet.files import write_json
 from gemnet.genome import Genome
+from gemnet.macs import cost
 from gemnet.network import GEMNet
 from gemnet.runtimes.latency import LatencyError, Runtime, in_turns, usual_backend
 from gemnet.strict import at_least
@@ -70,6 +71,10 @@ class LatencyModel:
             costs: of the networks, (n, 4), columns as in `gemnet.operations.Cost`.
         """
         return _counts(costs) @ np.array(self.prices)
+
+    def of(self, genome: Genome, in_chans: int = 3) -> float:
+        """Milliseconds of an image in any network, at its genome's input size."""
+        return float(self(np.array([cost(genome, in_chans=in_chans)]))[0])
 
     def is_of(self, options: LatencyOptions) -> bool:
         """Whether what would be measured now runs on the device that the prices are of."""
@@ -170,18 +175,23 @@ def fit_prices(counts: NDArray[Any], milliseconds: NDArray[np.float64]) -> Price
 
 
 def fit_to_space(
-    space: GEMNetSpace, limits: Limits, options: LatencyOptions, on_network: OnNetwork | None = None
+    space: GEMNetSpace,
+    limits: Limits,
+    options: LatencyOptions,
+    on_network: OnNetwork | None = None,
+    near: float | None = None,
 ) -> LatencyModel:
     """Measures networks of a space and fits prices to them.
 
-    Half are random ones. The others are those that lie, by the prices of the first half, nearest to the limit: there
-    the search will be.
+    Half are random ones. The others are those that lie, by the prices of the first half, nearest to the limit, or to
+    what the score charges nothing for: there the search will be.
 
     Args:
         space: where from.
         limits: those on MACs and parameters are kept where that leaves enough networks.
         options: what is measured, and how many.
         on_network: called with the milliseconds of each network.
+        near: milliseconds near which the search will be, where there is no limit.
 
     Raises:
         LatencyError: the device isn't there, or too few networks are asked for.
@@ -196,7 +206,7 @@ def fit_to_space(
     half = options.networks // 2
     chosen = np.arange(half)
     measured = _measure_all(space, pool, chosen, options, on_network)
-    target = limits.max_latency or float(np.median(measured))
+    target = limits.max_latency or near or float(np.median(measured))
     distance = np.abs(np.log(fit(costs[chosen], measured, "")(costs) / target))
     distance[chosen] = np.inf
     nearest = np.argsort(distance, kind="stable")[: options.networks - half]
@@ -264,7 +274,7 @@ def _counts(costs: NDArray[Any]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class LatencyOptions:
-    """What ``limits.max_latency`` is a latency of. Without that limit nothing is measured.
+    """What latencies are of, where ``limits.max_latency`` or ``score.cost='latency'`` asks for them.
 
     Args:
         runtime: what runs them: ``onnxruntime``, ``openvino``, ``torch``, ``compile``; None for onnxruntime where it is

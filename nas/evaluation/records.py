@@ -81,6 +81,10 @@ class Evaluation:
     reason: str = ""
     metrics: Mapping[str, float] = field(default_factory=dict)
 
+    def cost(self, name: str) -> float | None:
+        """What the network costs: ``macs``, ``params``, or a metric such as ``latency``; None where it is not known."""
+        return {"macs": self.macs, "params": self.params}.get(name, self.metrics.get(name))
+
 
 class Evaluator(Protocol):
     """Measures candidates. A failed training is a result, never an exception."""

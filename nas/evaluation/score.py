@@ -1,53 +1,90 @@
-"""The efficiency score, and the hard limits beside it."""
+"""The efficiency score: accuracy weighed against what a network costs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gemnet.errors import nearest
+from nas.evaluation.costs import COSTS
+from nas.evaluation.records import Evaluation
 from nas.spaces.limits import LimitsError
 
 
 @dataclass(frozen=True)
 class EfficiencyScore:
-    """Accuracy weighed against MACs.
+    """Accuracy weighed against a cost.
 
-    ``score = accuracy - weight * log2(macs / target_macs)``, in points of accuracy: a network may cost twice the
-    MACs where it is ``weight`` points better. At the target the score is the accuracy itself. The paper gives no
-    formula; this one is ours, chosen because its one number has a unit, and because a logarithm charges 10 to 20 M MACs
-    what it charges 100 to 200 M.
+    ``score = accuracy - weight * log2(cost / target)``, in points of accuracy: a network may cost twice as much where
+    it is ``weight`` points better. At the target the score is the accuracy itself. The paper gives no formula; this one
+    is ours, chosen because its one number has a unit, and because a logarithm charges 10 to 20 M MACs what it charges
+    100 to 200 M.
 
     Args:
-        target_macs: multiply-adds at which nothing is charged or credited; None with weight 0.
-        weight: points of accuracy that a doubling of MACs must bring. 0 ignores MACs.
+        target_macs: multiply-adds at which nothing is charged or credited; needed with that cost and a weight.
+        weight: points of accuracy that a doubling of the cost must bring. 0 ignores it.
+        cost: what is charged: ``macs``, ``params`` or ``latency``, the milliseconds of an image on what the config's
+            ``latency`` says.
+        target_params: parameters at which nothing is charged, likewise.
+        target_latency: milliseconds at which nothing is charged, likewise.
 
     Raises:
-        LimitsError: a negative weight, or a positive one without a positive target.
+        LimitsError: an unknown cost, a negative weight, or a positive one without a positive target.
     """
 
     target_macs: float | None = None
     weight: float = 0.0
+    cost: str = "macs"
+    target_params: float | None = None
+    target_latency: float | None = None
 
     def __post_init__(self) -> None:
+        if self.cost not in COSTS:
+            raise LimitsError(f"score.cost is one of {', '.join(COSTS)}, got {self.cost!r}.{nearest(self.cost, COSTS)}")
         if not self.weight >= 0:
-            raise LimitsError(f"The score's weight is 0 or more points per doubling of MACs, got {self.weight}.")
-        if self.weight and not (self.target_macs and self.target_macs > 0):
+            raise LimitsError(f"The score's weight is 0 or more points per doubling of the cost, got {self.weight}.")
+        if self.weight and not (self.target and self.target > 0):
             raise LimitsError(
-                f"A score with weight {self.weight} needs target_macs > 0, got {self.target_macs}. "
-                "Set target_macs, or weight=0 to ignore MACs."
+                f"A score with weight {self.weight} and cost {self.cost!r} needs target_{self.cost} > 0, got "
+                f"{self.target}. Set target_{self.cost}, or weight=0 to ignore the cost."
             )
 
-    def __call__(self, accuracy: ArrayLike, macs: ArrayLike | None = None) -> NDArray[np.float64]:
+    @property
+    def target(self) -> float | None:
+        """The cost at which nothing is charged or credited."""
+        return cast("float | None", getattr(self, f"target_{self.cost}"))
+
+    @property
+    def charged(self) -> str:
+        """The cost at which networks are compared: what is charged; MACs where nothing is."""
+        return self.cost if self.weight else "macs"
+
+    def __call__(self, accuracy: ArrayLike, cost: ArrayLike | None = None) -> NDArray[np.float64]:
         """Scores, in points of accuracy; shapes broadcast.
 
+        Args:
+            accuracy: in percent.
+            cost: what ``cost`` names.
+
         Raises:
-            LimitsError: the weight is positive and no MACs are given.
+            LimitsError: the weight is positive and no costs are given.
         """
         points = np.asarray(accuracy, dtype=np.float64)
         if not self.weight:
             return points
-        if macs is None or self.target_macs is None:
-            raise LimitsError("The score charges MACs but the space or table has none. Set weight=0.")
-        return points - self.weight * np.log2(np.asarray(macs, dtype=np.float64) / self.target_macs)
+        if cost is None or self.target is None:
+            raise LimitsError(f"The score charges {self.cost}, but the space or table has none. Set score.weight=0.")
+        return points - self.weight * np.log2(np.asarray(cost, dtype=np.float64) / self.target)
+
+    def of(self, evaluation: Evaluation) -> float:
+        """Score of an evaluation; nan where it failed.
+
+        Raises:
+            LimitsError: the weight is positive and the evaluation doesn't say what the network costs.
+        """
+        if evaluation.status != "ok" or evaluation.accuracy is None:
+            return float("nan")
+        return float(self(evaluation.accuracy, evaluation.cost(self.cost)))

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from gemnet.errors import nearest
+from nas.evaluation.costs import LATENCY
 from nas.evaluation.records import Evaluation, Fidelity, Proposal
 from nas.predictors.pool import Pool
 from nas.tables.table import Table, TableError
@@ -22,7 +23,8 @@ class TabularEvaluator:
         columns: which metric is the accuracy at how many epochs; a single entry answers that fidelity only.
         seconds: metric with the time of the longest training in seconds (shorter ones are charged their share), or
             None.
-        extra: further metrics handed out under their own names, such as a latency.
+        latency: metric with the milliseconds of an image, handed out as ``latency``, or None.
+        extra: further metrics handed out under their own names.
 
     Raises:
         TableError: a metric that the table lacks, or that is missing in some rows.
@@ -34,6 +36,7 @@ class TabularEvaluator:
         columns: Mapping[int, str],
         *,
         seconds: str | None = None,
+        latency: str | None = None,
         extra: tuple[str, ...] = (),
     ) -> None:
         if not columns:
@@ -44,9 +47,12 @@ class TabularEvaluator:
         self._values = {epochs: table.metric(name) for epochs, name in columns.items()}
         self._seconds = None if seconds is None else table.metric(seconds)
         self._extra = {name: table.metric(name) for name in extra}
+        if latency is not None:
+            self._extra[LATENCY] = table.metric(latency)
         self._pool = Pool(table.space, table.batch)
         self._macs, self._params = table.space.macs(table.batch), table.space.params(table.batch)
-        key = json.dumps([table.fingerprint, sorted(self.columns.items()), seconds, list(extra)])
+        read = [table.fingerprint, sorted(self.columns.items()), seconds, list(extra)]
+        key = json.dumps(read if latency is None else [*read, latency])
         self._fingerprint = hashlib.sha256(key.encode()).hexdigest()[:16]
 
     @property

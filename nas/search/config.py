@@ -103,7 +103,7 @@ class FinalOptions:
 
 @dataclass(frozen=True)
 class ComparisonOptions:
-    """What the found network is compared with, each trained as it was and fitted to no more than its MACs.
+    """What the found network is compared with, each trained as it was and fitted to no more than it costs.
 
     Args:
         random_cells: random cells of the space.
@@ -136,9 +136,9 @@ class SearchConfig:
         fidelity: how thoroughly.
         data: the images, as `gemnet.data.datasets.DataSpec` (``training`` only).
         recipe: how candidates are trained (``training`` only).
-        score: what is maximised: accuracy, weighed against MACs.
+        score: what is maximised: accuracy, weighed against a cost.
         limits: hard limits on MACs, parameters and latency.
-        latency: what the limit on latency means; None for its defaults.
+        latency: what latencies are of, where they are limited or charged; None for its defaults.
         search: budget, batches and seed.
         time_limit: seconds after which an evaluation is given up; None for none.
         workers: who evaluates.

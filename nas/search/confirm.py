@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from gemnet.files import read_json, write_json
+from nas.evaluation.costs import with_latency
 from nas.evaluation.latency import LatencyOptions, measure
 from nas.evaluation.records import Evaluation, Proposal
 from nas.executors.monitor import Monitor
@@ -44,7 +45,7 @@ def confirm(
     ranked = [evaluations[k] for k in order]
     finalists, latencies = zip(*_finalists(ready, folder, monitor, ranked, max(options.top, 1)), strict=True)
     if options.top == 0:
-        return Chosen(finalists[0], (), ready.score(finalists[0]), latencies[0])
+        return Chosen(finalists[0], (), ready.score(with_latency(finalists[0], latencies[0])), latencies[0])
     fidelity = replace(config.fidelity, epochs=options.epochs or config.fidelity.epochs)
     proposals = [
         Proposal(
@@ -66,7 +67,7 @@ def confirm(
     monitor.end()
     choices = []
     for place, finalist in enumerate(finalists):
-        own = tuple(fresh[place * options.seeds : (place + 1) * options.seeds])
+        own = tuple(with_latency(each, latencies[place]) for each in fresh[place * options.seeds :][: options.seeds])
         values = np.array([ready.score(evaluation) for evaluation in own])
         if np.isfinite(values).all():
             choices.append(Chosen(finalist, own, float(values.mean()), latencies[place]))
@@ -78,15 +79,15 @@ def confirm(
 def _finalists(
     ready: ReadySearch, folder: WorkFolder, monitor: Monitor, ranked: Sequence[Evaluation], count: int
 ) -> list[tuple[Evaluation, float | None]]:
-    """The first ``count`` of ``ranked`` that keep the limit on latency as measured, and what was measured.
+    """The first ``count`` of ``ranked`` that keep a limit on latency as measured, and what was measured.
 
     The search had estimates only. What is measured is written down, workers being idle: another measurement, by the
-    same search resumed, would come to other figures, and perhaps to another network. Without a limit nothing is
-    measured, nor on another device than it began on.
+    same search resumed, would come to other figures, and perhaps to another network. Where latencies are neither
+    limited nor charged nothing is measured, nor on another device than it began on.
     """
-    limit = ready.config.limits.max_latency
-    if limit is None:
+    if ready.latency is None:
         return [(evaluation, None) for evaluation in ranked[:count]]
+    limit = ready.config.limits.max_latency or np.inf
     milliseconds: dict[str, float] = read_json(folder.finalists).get("milliseconds", {})
     kept: list[tuple[Evaluation, float | None]] = []
     for evaluation in ranked:
@@ -96,7 +97,7 @@ def _finalists(
                 kept.append((evaluation, None))
             else:
                 milliseconds[number] = _measured(ready, monitor, evaluation, limit)
-        if milliseconds.get(number, np.inf) <= limit:
+        if number in milliseconds and milliseconds[number] <= limit:
             kept.append((evaluation, milliseconds[number]))
         if len(kept) == count:
             break
@@ -115,10 +116,9 @@ def _measured(ready: ReadySearch, monitor: Monitor, evaluation: Evaluation, limi
     space, options = ready.space, ready.config.latency or LatencyOptions()
     assert isinstance(space, GEMNetSpace)
     genome = space.genome(evaluation.proposal.candidate)
-    latency = np.inf
-    for _ in range(2):  # once more where it fails: a hiccup of the machine hits all turns of one network
-        if latency > limit:
-            latency = min(latency, *measure([genome], options, space.template.input_size, space.in_chans))
+    latency: float = measure([genome], options, space.template.input_size, space.in_chans)[0]
+    if latency > limit:  # once more: a hiccup of the machine hits all turns of one network
+        latency = min(latency, *measure([genome], options, space.template.input_size, space.in_chans))
     if latency > limit:
         monitor.note(
             f"Left out: no. {evaluation.proposal.number}, {figures_of(evaluation)}. As measured an image takes "

@@ -49,16 +49,17 @@ def print_ending(console: Console, config: SearchConfig, result: SearchResult, i
     elif chosen.fresh:
         fresh = [each.accuracy for each in chosen.fresh if each.accuracy is not None]
         say(f"  {chosen.found.accuracy:.2f} % in the search, {spread(fresh)} % with {len(fresh)} fresh seeds")
-    if config.limits.max_latency is not None:
-        limit = f"the limit is {config.limits.max_latency:g} ms an image"
+    if result.device is not None:
+        most = config.limits.max_latency
+        limit = "" if most is None else f"; the limit is {most:g} ms an image"
         if chosen.latency is not None:
-            say(f"  {chosen.latency:.3g} ms an image, measured on {result.device}; {limit}")
+            say(f"  {chosen.latency:.3g} ms an image, measured on {result.device}{limit}")
         else:
-            say(f"  not measured on this machine: by estimates for {result.device} only; {limit}")
+            say(f"  not measured on this machine: by estimates for {result.device} only{limit}")
     if result.rows and config.final is not None:
         say()
         epochs = config.comparison.epochs if config.comparison is not None else None
-        console.print(comparison_table(result.rows, epochs or config.final.epochs))
+        console.print(comparison_table(result.rows, epochs or config.final.epochs, config.score.charged))
     seconds = result.seconds
     evaluated = sum(evaluation.seconds for evaluation in result.evaluations)
     say()
@@ -81,16 +82,18 @@ def print_ending(console: Console, config: SearchConfig, result: SearchResult, i
             say(f"    {command}")
 
 
-def comparison_table(rows: Sequence[Row], epochs: int) -> Table:
+def comparison_table(rows: Sequence[Row], epochs: int, cost: str = "macs") -> Table:
     """A table with a line for each row.
 
     Args:
         rows: the comparison.
         epochs: how long each network was trained.
+        cost: by which networks were fitted to the found one.
     """
+    unit = {"macs": "MACs", "params": "parameters", "latency": "estimated time"}[cost]
     test = any(row.test_accuracies for row in rows)
     table = Table(
-        title=f"Each trained alike ({epochs} epochs), at no more than the found network's MACs",
+        title=f"Each trained alike ({epochs} epochs), at no more than the found network's {unit}",
         caption="top-1 in %, mean ± standard deviation of n trainings; dev: images set aside from the training set",
     )
     table.add_column("network", no_wrap=True)
@@ -103,6 +106,9 @@ def comparison_table(rows: Sequence[Row], epochs: int) -> Table:
         table.add_column("balanced", justify="right", no_wrap=True)
     table.add_column("M MACs", justify="right", no_wrap=True)
     table.add_column("k params", justify="right", no_wrap=True)
+    timed = any(row.milliseconds is not None for row in rows)
+    if timed:
+        table.add_column("ms", justify="right", no_wrap=True)
     for row in rows:
         count = f"{len(row.accuracies)}" + (f" (+{row.failed} failed)" if row.failed else "")
         cells = [row.name, count, spread(row.accuracies)]
@@ -111,6 +117,8 @@ def comparison_table(rows: Sequence[Row], epochs: int) -> Table:
         if balanced:
             cells.append(spread(row.test_balanced or row.balanced))
         cells += [f"{row.macs / 1e6:.2f}", f"{row.params / 1e3:.1f}"]
+        if timed:
+            cells.append("" if row.milliseconds is None else f"{row.milliseconds:.3g}")
         table.add_row(*cells)
     return table
 

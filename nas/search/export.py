@@ -22,7 +22,8 @@ from nas.evaluation.ledger import Ledger
 from nas.evaluation.records import Evaluation
 from nas.evaluation.storage import is_url, place_of
 from nas.search.config import read_config
-from nas.search.folder import LEDGER, read_identity
+from nas.search.estimates import estimated
+from nas.search.folder import ESTIMATES, LEDGER, read_identity
 from nas.search.parts import build_parts
 from nas.spaces.gemnet import GEMNetSpace
 
@@ -289,7 +290,8 @@ def save_ledger(source: str | Path, file: Path) -> int:
     found = _evaluations_of(source)
     if not found:
         raise ExportError(f"There are no evaluations in {place_of(source)}: nothing is written.")
-    return write_evaluations(file, found)
+    place = Path(source)
+    return write_evaluations(file, found, estimated(place / ESTIMATES) if place.is_dir() else lambda evaluation: None)
 
 
 def _evaluations_of(source: str | Path) -> list[tuple[Evaluation, str]]:

@@ -22,6 +22,8 @@ REPORT = "report.html"
 """The page of a search, for people."""
 LATENCY = "latency.json"
 """The file of the prices by which latencies are estimated."""
+ESTIMATES = "estimates.json"
+"""The file of the latencies that candidates were estimated to have."""
 _IDENTITY = "search.json"
 
 
@@ -102,8 +104,13 @@ class WorkFolder:
         return self.path / LATENCY
 
     @property
+    def estimates(self) -> Path:
+        """Latencies that candidates were estimated to have."""
+        return self.path / ESTIMATES
+
+    @property
     def finalists(self) -> Path:
-        """The candidates that kept a limit on latency when they were measured."""
+        """Latencies of the best candidates as they were measured."""
         return self.path / "finalists.json"
 
     @property

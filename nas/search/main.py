@@ -22,6 +22,7 @@ from nas.executors.monitor import Monitor, Stopwatch
 from nas.graphs.effective import effective_cell
 from nas.search.config import SearchConfig
 from nas.search.confirm import confirm
+from nas.search.estimates import Estimates
 from nas.search.explore import explore
 from nas.search.folder import WorkFolder, open_work_folder
 from nas.search.parts import build_executor
@@ -60,9 +61,11 @@ def run_search(
         open_work_folder(path, config, ready.fingerprint, resume) as folder,
         _open_ledger(ready, folder, monitor) as ledger,
         build_executor(config, ready.evaluator, folder.worker_log) as executor,
+        Estimates(ready.space, folder.estimates) as estimates,
     ):
         page = LivePage(folder.report, config, ready.space, stopwatch, command)
-        recorder = Recorder(executor, ledger, ready.fingerprint, stopwatch, config.search.retry_failed)
+        retry = config.search.retry_failed
+        recorder = Recorder(executor, ledger, ready.fingerprint, stopwatch, retry, estimates.complete)
         _say_what_is_not_measured(ready, monitor)
         _say_what_a_candidate_gets(ready, monitor)
         explored = explore(ready, folder, recorder, monitor, page)
@@ -118,7 +121,7 @@ def _say_what_is_not_measured(ready: ReadySearch, monitor: Monitor) -> None:
         monitor.note(f"No figures on test images, only on development images: {ready.missing_test}")
     if ready.latency is not None and not ready.measures_latency:
         monitor.note(
-            f"This is not {ready.latency.device}: max_latency is kept as estimated, and not measured in the end."
+            f"This is not {ready.latency.device}: latencies are those estimated for it, and not measured in the end."
         )
 
 
@@ -177,5 +180,5 @@ def _keep(
         if cell != sampled:
             title = f"as sampled: {len(sampled.ops)} nodes, {len(sampled.edges)} edges"
             draw_cell(sampled, folder.sampled_cell_picture, title)
-        draw_search(evaluations, config.score, folder.search_picture, chosen.found, config.limits.max_macs)
+        draw_search(evaluations, config.score, folder.search_picture, chosen.found, config.limits)
     return genome

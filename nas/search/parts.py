@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from gemnet.training.loop import load_data
 from gemnet.training.recipe import Recipe
 from nas.encoder import EncoderConfig
 from nas.encoder.cache import has_encoder
+from nas.evaluation.costs import LATENCY
 from nas.evaluation.latency import LatencyModel, LatencyOptions, fit_to_space
 from nas.evaluation.networks import NetworkTrainer
 from nas.evaluation.records import Evaluator, Fidelity
@@ -106,10 +107,12 @@ def _table(
     accuracy: str,
     path: str | None = None,
     seconds: str | None = None,
+    latency: str | None = None,
     extra: tuple[str, ...] = (),
 ) -> tuple[SearchSpace, Evaluator]:
     table = read_table(find_table(space, path), space, base)
-    return table.space, TabularEvaluator(table, {fidelity.epochs: accuracy}, seconds=seconds, extra=tuple(extra))
+    columns = {fidelity.epochs: accuracy}
+    return table.space, TabularEvaluator(table, columns, seconds=seconds, latency=latency, extra=tuple(extra))
 
 
 def _own_parts(config: SearchConfig, kind: type) -> tuple[SearchSpace, Evaluator]:
@@ -149,17 +152,38 @@ def check_config(config: SearchConfig) -> None:
         )
 
 
-def check_space(config: SearchConfig, space: SearchSpace) -> None:
-    """Checks that a space has what the config limits.
+def estimates_latency(config: SearchConfig, evaluator: Evaluator) -> bool:
+    """Whether latencies of candidates are needed that the evaluator does not give: they are limited, or charged."""
+    charged = (config.score.weight and config.score.cost == LATENCY) or config.strategy.options.get("cost") == LATENCY
+    return config.limits.max_latency is not None or (bool(charged) and LATENCY not in metrics_of(evaluator))
+
+
+def metrics_of(evaluator: Evaluator) -> Sequence[str]:
+    """Names of what an evaluator measures besides accuracy; somebody's own need not say."""
+    return getattr(evaluator, "metrics", ())
+
+
+def check_space(config: SearchConfig, space: SearchSpace, evaluator: Evaluator) -> None:
+    """Checks that a space has what the config limits and charges.
 
     Raises:
-        ConfigError: latencies are limited, and it has no networks to measure.
-        LimitsError: no candidate can be within the limits, latencies aside.
+        ConfigError: latencies are limited or charged, and it has no networks to measure.
+        LimitsError: no candidate can be within the limits, latencies aside; or the score charges what isn't known.
     """
-    if config.limits.max_latency is not None and not isinstance(space, GEMNetSpace):
+    if estimates_latency(config, evaluator) and not isinstance(space, GEMNetSpace):
+        if config.limits.max_latency is not None:
+            raise ConfigError(
+                f"limits.max_latency is set, but space {space.name!r} has no networks to measure. Remove the limit."
+            )
+        key = "score.cost" if config.score.cost == LATENCY else "strategy.cost"
         raise ConfigError(
-            f"limits.max_latency is set, but space {space.name!r} has no networks to measure. Remove the limit."
+            f"{key} is 'latency', but space {space.name!r} has no networks to measure, and the evaluator gives no "
+            "latency. For a table that has one, name its column: evaluator.latency='...'. Else charge something else."
         )
+    cost = config.score.cost
+    if config.score.weight and cost != LATENCY and cost not in metrics_of(evaluator):
+        known = space.cost(cost, space.sample(1, np.random.default_rng(0)))
+        config.score(0.0, known)
     check_limits(space, replace(config.limits, max_latency=None))  # measuring latencies takes minutes
 
 
@@ -172,8 +196,8 @@ def check_strategy(config: SearchConfig, space: SearchSpace, evaluator: Evaluato
     """
     options = config.strategy.options
     cost = options.get("cost")
-    if cost is not None and cost not in getattr(evaluator, "metrics", ()):
-        known = nearest(str(cost), getattr(evaluator, "metrics", ()))
+    if cost is not None and cost != LATENCY and cost not in metrics_of(evaluator):
+        known = nearest(str(cost), metrics_of(evaluator))
         raise ConfigError(f"strategy.cost is {cost!r}, but the evaluator measures no such thing.{known}")
     encoder = options.get("encoder", {})
     if config.strategy.type == "nasgem" and encoder is not None:
@@ -184,14 +208,16 @@ def check_strategy(config: SearchConfig, space: SearchSpace, evaluator: Evaluato
             make_cache_folder(cache_root())  # it is to keep what will be trained
 
 
-def prepare_latency(config: SearchConfig, space: SearchSpace, saved: Path, monitor: Monitor) -> LatencyModel | None:
-    """Lets a space estimate latencies, where the config limits them: by prices saved before, else by measuring now.
+def prepare_latency(
+    config: SearchConfig, space: SearchSpace, evaluator: Evaluator, saved: Path, monitor: Monitor
+) -> LatencyModel | None:
+    """Lets a space estimate latencies, where the search needs them: by prices saved before, else by measuring now.
 
     Raises:
         LimitsError: no candidate can be within the limit.
         LatencyError: the device isn't there, or the saved prices can't be read.
     """
-    if config.limits.max_latency is None:
+    if not estimates_latency(config, evaluator):
         return None
     assert isinstance(space, GEMNetSpace)  # `check_space` has seen to it
     if saved.is_file():
@@ -199,7 +225,8 @@ def prepare_latency(config: SearchConfig, space: SearchSpace, saved: Path, monit
     else:
         options = config.latency or LatencyOptions()
         monitor.begin("latency", options.networks)
-        model = fit_to_space(space, config.limits, options, lambda each: monitor.step(f"{each:.3g} ms"))
+        near = config.score.target_latency
+        model = fit_to_space(space, config.limits, options, lambda each: monitor.step(f"{each:.3g} ms"), near)
         monitor.end()
         monitor.note(
             f"Latency on {model.device}: {model.networks} networks took {model.fastest:.3g} to {model.slowest:.3g} ms "
@@ -215,10 +242,7 @@ def build_strategy(config: SearchConfig, space: SearchSpace, evaluator: Evaluato
 
     Raises:
         ConfigError, StrategyError: an option or a value that can't be.
-        LimitsError: the score charges MACs, which the space does not know.
     """
-    if config.score.weight and space.macs(space.sample(1, np.random.default_rng(0))) is None:
-        config.score(0.0, None)
     signals = getattr(evaluator, "signals", None)
     given = {} if signals is None or config.strategy.type != "nasgem" else {"measure": signals}
     return make_strategy(

@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 
 from gemnet.cell_graph import INPUT, OUTPUT, CellGraph
 from gemnet.quoting import picture_text
+from nas.evaluation.costs import COSTS
 from nas.evaluation.records import Evaluation
 from nas.evaluation.score import EfficiencyScore
+from nas.spaces.limits import Limits
 
 DOT, BEST, FRONT, FAILED = "#9ecae1", "#08519c", "#d94801", "#cb181d"
 
@@ -25,7 +27,7 @@ def draw_search(
     score: EfficiencyScore,
     path: Path,
     chosen: Evaluation | None = None,
-    max_macs: float | None = None,
+    limits: Limits | None = None,
 ) -> None:
     """Writes the picture of a search.
 
@@ -34,18 +36,19 @@ def draw_search(
         score: what it maximised.
         path: a file whose ending matplotlib knows, such as ``search.png``.
         chosen: the evaluation of the candidate that was chosen.
-        max_macs: the hard limit, drawn where there is one.
+        limits: the hard limits; that on the cost is drawn where there is one.
     """
     figure = Figure(figsize=(12, 4.6), dpi=130, layout="constrained")
     left, right = figure.subplots(1, 2)
     good = [each for each in evaluations if each.accuracy is not None]
     _draw_progress(left, evaluations, score, chosen)
-    with_macs = [each for each in good if each.macs]
-    if with_macs:
-        _draw_costs(right, with_macs, chosen, max_macs)
+    known = [each for each in good if each.cost(score.charged)]
+    if known:
+        limit = getattr(limits or Limits(), f"max_{score.charged}")
+        _draw_costs(right, known, score.charged, chosen, limit)
     else:
         right.axis("off")
-        right.text(0.5, 0.5, "no MACs known", ha="center", va="center", transform=right.transAxes)
+        right.text(0.5, 0.5, f"no {score.charged} known", ha="center", va="center", transform=right.transAxes)
     figure.savefig(path)
 
 
@@ -53,7 +56,7 @@ def _draw_progress(
     axes: Axes, evaluations: Sequence[Evaluation], score: EfficiencyScore, chosen: Evaluation | None
 ) -> None:
     numbers = np.array([each.proposal.number + 1 for each in evaluations if each.accuracy is not None])
-    values = np.array([float(score(each.accuracy, each.macs)) for each in evaluations if each.accuracy is not None])
+    values = np.array([score.of(each) for each in evaluations if each.accuracy is not None])
     axes.scatter(numbers, values, s=14, color=DOT, label="candidate")
     if len(values):
         axes.step(numbers, np.maximum.accumulate(values), where="post", color=BEST, label="best so far")
@@ -66,7 +69,7 @@ def _draw_progress(
         high = float(values.max())
         axes.set_ylim(low - 0.1 * (high - low + 1e-9) - 1e-6, high + 0.08 * (high - low) + 1e-6)
     if chosen is not None and chosen.accuracy is not None:
-        point = (chosen.proposal.number + 1, float(score(chosen.accuracy, chosen.macs)))
+        point = (chosen.proposal.number + 1, score.of(chosen))
         axes.scatter(*point, s=90, marker="*", color=FRONT, zorder=3, label="chosen")
     axes.set_xlabel("evaluations")
     axes.set_ylabel("efficiency score" if score.weight else "accuracy on the development split (%)")
@@ -74,22 +77,24 @@ def _draw_progress(
 
 
 def _draw_costs(
-    axes: Axes, evaluations: Sequence[Evaluation], chosen: Evaluation | None, max_macs: float | None
+    axes: Axes, evaluations: Sequence[Evaluation], name: str, chosen: Evaluation | None, limit: float | None
 ) -> None:
-    macs = np.array([float(each.macs or 0) for each in evaluations]) / 1e6
+    cost = COSTS[name]
+    costs = np.array([float(each.cost(name) or 0) for each in evaluations]) / cost.scale
     accuracy = np.array([float(each.accuracy or 0) for each in evaluations])
     order = [each.proposal.number for each in evaluations]
-    dots = axes.scatter(macs, accuracy, s=16, c=order, cmap="viridis", label="candidate")
-    front = pareto_front(macs, accuracy)
-    axes.step(macs[front], accuracy[front], where="post", color=FRONT, label="Pareto front")
-    axes.scatter(macs[front], accuracy[front], s=20, facecolors="none", edgecolors=FRONT)
-    if chosen is not None and chosen.macs and chosen.accuracy is not None:
-        axes.scatter(chosen.macs / 1e6, chosen.accuracy, s=90, marker="*", color=FRONT, zorder=3, label="chosen")
-    if max_macs is not None:
-        axes.axvline(max_macs / 1e6, color="#888888", linestyle=":", label="max_macs")
+    dots = axes.scatter(costs, accuracy, s=16, c=order, cmap="viridis", label="candidate")
+    front = pareto_front(costs, accuracy)
+    axes.step(costs[front], accuracy[front], where="post", color=FRONT, label="Pareto front")
+    axes.scatter(costs[front], accuracy[front], s=20, facecolors="none", edgecolors=FRONT)
+    its = None if chosen is None else chosen.cost(name)
+    if chosen is not None and its and chosen.accuracy is not None:
+        axes.scatter(its / cost.scale, chosen.accuracy, s=90, marker="*", color=FRONT, zorder=3, label="chosen")
+    if limit is not None:
+        axes.axvline(limit / cost.scale, color="#888888", linestyle=":", label=f"max_{name}")
     low, high = float(np.percentile(accuracy, 5)), float(accuracy.max())
     axes.set_ylim(low - 0.1 * (high - low) - 1e-6, high + 0.08 * (high - low) + 1e-6)
-    axes.set_xlabel("MACs (millions)")
+    axes.set_xlabel(cost.title)
     axes.set_ylabel("accuracy on the development split (%)")
     axes.legend(frameon=False, fontsize=8, loc="lower right")
     axes.figure.colorbar(dots, ax=axes, label="evaluation")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gemnet.data.datasets import DataSpec, missing_test_images
+from gemnet.genome import Genome
+from gemnet.macs import cost
 from gemnet.strict import make
+from nas.evaluation.costs import LATENCY as LATENCY_COST
 from nas.evaluation.latency import LatencyModel, LatencyOptions
 from nas.evaluation.ledger import check_ledger
 from nas.evaluation.networks import NetworkTrainer
@@ -18,6 +22,7 @@ from nas.search.config import SearchConfig
 from nas.search.folder import LATENCY, check_work_folder
 from nas.search.parts import build_parts, build_strategy, check_config, check_space, check_strategy, prepare_latency
 from nas.spaces.base import Candidate, SearchSpace
+from nas.spaces.gemnet import GEMNetSpace
 from nas.strategies.base import Strategy
 
 
@@ -32,7 +37,7 @@ class ReadySearch:
         strategy: what proposes them; it has been told nothing yet.
         first: known candidates to begin with.
         earlier: evaluations of another search to begin with; None for none, or where this one was begun before.
-        latency: estimates of latencies; None without a limit on them.
+        latency: estimates of latencies; None where nothing limits or charges them.
         measures_latency: whether this machine is the one that latencies are estimated for.
         missing_test: why there will be no figures on test images that the config asks for; "" where there will be.
     """
@@ -54,9 +59,21 @@ class ReadySearch:
 
     def score(self, evaluation: Evaluation) -> float:
         """Efficiency score; minus infinity for a failed evaluation."""
-        if evaluation.status != "ok" or evaluation.accuracy is None:
-            return float("-inf")
-        return float(self.config.score(evaluation.accuracy, evaluation.macs))
+        score = self.config.score.of(evaluation)
+        return float("-inf") if math.isnan(score) else score
+
+    def price(self, genome: Genome) -> float:
+        """What the score charges a network for, which need not be of the space; its MACs where nothing is charged.
+
+        Args:
+            genome: the network.
+        """
+        assert isinstance(self.space, GEMNetSpace)
+        charged = self.config.score.charged
+        if charged == LATENCY_COST:
+            assert self.latency is not None
+            return self.latency.of(genome, self.space.in_chans)
+        return float(getattr(cost(genome, in_chans=self.space.in_chans), charged))
 
 
 def preflight(config: SearchConfig, path: Path, resume: bool, monitor: Monitor) -> ReadySearch:
@@ -66,7 +83,7 @@ def preflight(config: SearchConfig, path: Path, resume: bool, monitor: Monitor) 
         config: the search.
         path: its work folder, which need not be there.
         resume: whether the folder may hold this search.
-        monitor: hears how measuring latencies goes, where there is a limit on them.
+        monitor: hears how measuring latencies goes, where they are limited or charged.
 
     Raises:
         GemnetError: a name, option, data set, limit or folder that can't be used.
@@ -76,13 +93,13 @@ def preflight(config: SearchConfig, path: Path, resume: bool, monitor: Monitor) 
     begun = check_work_folder(path, config, evaluator.fingerprint, resume)
     if config.search.steps is not None and isinstance(evaluator, NetworkTrainer):
         config = replace(config, fidelity=evaluator.evaluator.with_steps(config.fidelity, config.search.steps))
-    check_space(config, space)
+    check_space(config, space, evaluator)
     strategy = build_strategy(config, space, evaluator)
     check_strategy(config, space, evaluator)
     if config.ledger is not None:
         check_ledger(config.ledger)  # a wrong URL is to be found out before the folder is made
     records = None if begun or config.search.start_from is None else earlier_evaluations(config.search.start_from)
-    latency = prepare_latency(config, space, path / LATENCY, monitor)
+    latency = prepare_latency(config, space, evaluator, path / LATENCY, monitor)
     wants_test = config.final is not None and config.comparison is not None and config.comparison.test
     return ReadySearch(
         config=config,

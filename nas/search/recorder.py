@@ -25,6 +25,7 @@ class Recorder:
         evaluator: fingerprint of the evaluator.
         stopwatch: counts the time of bookkeeping.
         retry_failed: whether evaluations that failed before this run are made again, once.
+        complete: adds to what was evaluated the costs that this search knows of it; they are not recorded.
     """
 
     executor: Executor
@@ -32,12 +33,15 @@ class Recorder:
     evaluator: str
     stopwatch: Stopwatch
     retry_failed: bool = False
+    complete: Callable[[Evaluation], Evaluation] = lambda evaluation: evaluation
 
     def find(self, proposal: Proposal) -> Evaluation | None:
         """What the ledger knows of a proposal, and need not be evaluated again."""
         with self.stopwatch("ledger"):
             known = self.ledger.find(proposal, self.evaluator)
-        return None if known is not None and known.status == "failed" and self.retry_failed else known
+        if known is None or (known.status == "failed" and self.retry_failed):
+            return None
+        return self.complete(known)
 
     def record(self, proposal: Proposal, outcome: Outcome) -> Evaluation:
         """Writes an evaluation down; where the call itself failed, a failed one with the reason."""
@@ -45,7 +49,7 @@ class Recorder:
         if outcome.failure:
             evaluation = Evaluation(proposal, "failed", None, seconds=outcome.seconds, reason=outcome.failure)
         with self.stopwatch("ledger"):
-            return self.ledger.record(evaluation, self.evaluator, self.retry_failed)
+            return self.complete(self.ledger.record(evaluation, self.evaluator, self.retry_failed))
 
     def run(
         self,

@@ -11,6 +11,7 @@ import numpy as np
 
 from gemnet.errors import GemnetError
 from gemnet.genome import Genome
+from nas.evaluation.costs import costs_text
 from nas.evaluation.records import Evaluation
 from nas.evaluation.training import BALANCED
 
@@ -29,7 +30,7 @@ class Chosen:
         found: its evaluation during the search.
         fresh: its re-evaluations with fresh seeds; empty where none were asked for.
         score: mean efficiency score of the fresh ones (of the search's own without them).
-        latency: milliseconds an image took when it was measured; None without a limit on it.
+        latency: milliseconds an image took when it was measured; None where it was not measured.
     """
 
     found: Evaluation
@@ -79,7 +80,7 @@ class SearchResult:
         evaluated: how many of these were evaluated in this run, and not before.
         seconds: time spent in each part of the bookkeeping, in ``explore`` (waiting for evaluations included) and in
             ``total``.
-        device: what latencies are of; None without a limit on them.
+        device: what latencies are of; None where nothing limits or charges them.
     """
 
     folder: Path
@@ -149,11 +150,5 @@ def figures_of(evaluation: Evaluation) -> str:
     """What came of an evaluation, in a few words."""
     if evaluation.accuracy is None:
         return f"failed: {evaluation.reason}"
-    macs = f" at {_millions(evaluation.macs)} M MACs" if evaluation.macs else ""
-    return f"{evaluation.accuracy:.2f} %{macs}"
-
-
-def _millions(macs: float) -> str:
-    """Millions with three digits, or all digits of more: 0.49, 5.98, 3,412."""
-    millions = macs / 1e6
-    return f"{millions:.3g}" if millions < 999.5 else f"{millions:,.0f}"
+    costs = costs_text(evaluation)
+    return f"{evaluation.accuracy:.2f} %" + (f" at {costs}" if costs else "")

@@ -1,4 +1,7 @@
-"""Rivals: the found network is trained longer, and beside it random cells and hand-made blocks that cost no more."""
+"""Rivals: the found network is trained longer, and beside it random cells and hand-made blocks that cost no more.
+
+The cost is the one that the score charges.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import numpy as np
 
 from gemnet.fitting import BLOCKS, BaselineError, block_genome, fit_width
 from gemnet.genome import Genome
-from gemnet.macs import macs
+from nas.evaluation.latency import LatencyOptions, measure
 from nas.evaluation.networks import holds_weights, network_proposal
 from nas.evaluation.records import Evaluation, Proposal
 from nas.executors import Call
@@ -24,6 +27,7 @@ from nas.spaces.gemnet import GEMNetSpace
 
 NETWORK_SEED = 1000
 """First seed of the longer trainings: none that the network was chosen by."""
+UNITS = {"macs": "MACs", "params": "parameters", "latency": "ms"}
 FOUND, RANDOM_CELLS = "found network", "random cells"
 
 
@@ -49,7 +53,7 @@ class _Training:
 def compare(
     ready: ReadySearch, folder: WorkFolder, recorder: Recorder, monitor: Monitor, genome: Genome
 ) -> tuple[Row, ...]:
-    """Trains the found network longer, and beside it random cells and hand-made blocks at no more than its MACs.
+    """Trains the found network longer, and beside it random cells and hand-made blocks at no more than its cost.
 
     Args:
         ready: the search.
@@ -86,10 +90,27 @@ def compare(
             f"and not repeated. Train {folder.genome} with tools/train.py, or search on in another folder "
             f"with other settings and search.start_from={folder.path}."
         )
-    lines = dict.fromkeys(training.line for training in trainings)
-    return tuple(
-        row_of(line, [done[k] for k, training in enumerate(trainings) if training.line == line]) for line in lines
-    )
+    times = _times(ready, trainings)
+    rows = []
+    for line in dict.fromkeys(training.line for training in trainings):
+        own = [k for k, training in enumerate(trainings) if training.line == line]
+        milliseconds = float(np.mean([times[trainings[k].genome.fingerprint] for k in own])) if times else None
+        rows.append(replace(row_of(line, [done[k] for k in own]), milliseconds=milliseconds))
+    return tuple(rows)
+
+
+def _times(ready: ReadySearch, trainings: Sequence[_Training]) -> dict[str, float]:
+    """Milliseconds an image takes in each network, by fingerprint; empty where time is no matter, or not measured here.
+
+    They were fitted by estimates, which have errors: so what they really take stands beside them.
+    """
+    if not ready.measures_latency:
+        return {}
+    space, options = ready.space, ready.config.latency or LatencyOptions()
+    assert isinstance(space, GEMNetSpace)
+    genomes = {training.genome.fingerprint: training.genome for training in trainings}
+    measured = measure(list(genomes.values()), options, space.template.input_size, space.in_chans)
+    return dict(zip(genomes, measured, strict=True))
 
 
 def _rivals(ready: ReadySearch, monitor: Monitor, genome: Genome) -> list[tuple[str, Genome, int]]:
@@ -97,14 +118,15 @@ def _rivals(ready: ReadySearch, monitor: Monitor, genome: Genome) -> list[tuple[
     space, options = ready.space, ready.config.comparison
     assert isinstance(space, GEMNetSpace)
     assert options is not None
-    limit = float(macs(genome, in_chans=space.in_chans))
-    batch = random_candidates(space, options.random_cells, limit, ready.config.search.seed)
+    charged = ready.config.score.charged
+    limit, unit = ready.price(genome), UNITS[charged]
+    batch = random_candidates(space, options.random_cells, limit, ready.config.search.seed, charged)
     entries = [(RANDOM_CELLS, space.genome(space.unpack(batch, row)), 1) for row in range(len(batch))]
     entries += [(BLOCKS[block][2], block_genome(block, genome), options.seeds) for block in options.blocks]
     rivals = []
     for line, network, trainings in entries:
         try:
-            rivals.append((line, fit_width(network, limit, space.in_chans), trainings))
+            rivals.append((line, fit_width(network, limit, space.in_chans, ready.price, unit), trainings))
         except BaselineError as error:
             monitor.note(f"Left out of the comparison: {line}. {error}")
     return rivals
@@ -131,26 +153,29 @@ def _train(
         monitor.step(f"{trainings[number].line} {figures_of(evaluation)}")
 
     monitor.begin("train", len(trainings))
-    done = replace(recorder, retry_failed=False).run([each.proposal for each in trainings], calls, on_result, suffices)
+    # These are not candidates of the space, which knows no cost of them.
+    once = replace(recorder, retry_failed=False, complete=lambda evaluation: evaluation)
+    done = once.run([each.proposal for each in trainings], calls, on_result, suffices)
     monitor.end()
     return done
 
 
-def random_candidates(space: SearchSpace, n: int, max_macs: float, seed: int) -> CandidateBatch:
+def random_candidates(space: SearchSpace, n: int, limit: float, seed: int, cost: str = "macs") -> CandidateBatch:
     """Random candidates of a space that cost no more than a limit and at least half of it, where there are such.
 
     Args:
         space: where from.
         n: how many.
-        max_macs: the limit.
+        limit: on the cost.
         seed: draws them; independent of every search's own draws.
+        cost: by name, see `nas.evaluation.costs`.
     """
     rng = np.random.default_rng([seed, 0xBA5E])
     batch = space.sample(2_000, rng)
-    costs = space.macs(batch)
+    costs = space.cost(cost, batch)
     if costs is None:
         return batch.take(slice(0, n))
-    near = np.flatnonzero((costs <= max_macs) & (costs >= max_macs / 2))
+    near = np.flatnonzero((costs <= limit) & (costs >= limit / 2))
     if len(near) < n:
-        near = np.argsort(np.abs(np.log(costs / max_macs)), kind="stable")
+        near = np.argsort(np.abs(np.log(costs / limit)), kind="stable")
     return batch.take(near[:n])

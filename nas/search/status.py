@@ -8,13 +8,16 @@ from datetime import datetime
 from pathlib import Path
 
 from gemnet.folder_lock import Holder, holder_of, seems_alive
+from nas.evaluation.costs import LATENCY, with_latency
 from nas.evaluation.ledger import Ledger, SearchRecord
 from nas.evaluation.records import Evaluation
 from nas.evaluation.score import EfficiencyScore
 from nas.executors.options import workers_of
 from nas.search.config import read_config
 from nas.search.ending import duration
-from nas.search.folder import LEDGER, read_identity
+from nas.search.estimates import estimated
+from nas.search.folder import ESTIMATES, LEDGER, read_identity
+from nas.search.result import figures_of
 
 RECENT = 50
 """Evaluations by whose times the rate is told."""
@@ -54,7 +57,7 @@ class Status:
         """One line: how far, failures, the best."""
         of = "" if self.wanted is None else f" of {self.wanted:,}"
         failed = f", {self.failures.total():,} failed" if self.failures else ""
-        best = "" if self.best is None else f", best {_figures(self.best)}"
+        best = "" if self.best is None else f", best {figures_of(self.best)}"
         return f"{self.name}: {self.evaluated:,}{of} evaluated{failed}{best}"
 
     def lines(self) -> list[str]:
@@ -96,7 +99,8 @@ def status_of_folder(folder: Path) -> Status:
         with Ledger(place, read_only=True) as ledger:
             entered = {each.search: each.evaluations for each in ledger.searches()}
             wanted = entered.get(identity["search_id"], wanted)
-            found = _status(ledger, str(folder), identity["search_id"], identity["evaluator"], wanted, config.score)
+            search, evaluator = identity["search_id"], identity["evaluator"]
+            found = _status(ledger, str(folder), search, evaluator, wanted, config.score, folder / ESTIMATES)
     driver = holder_of(folder)
     return Status(
         **{
@@ -130,7 +134,13 @@ def _name(record: SearchRecord) -> str:
 
 
 def _status(
-    ledger: Ledger, name: str, search: str, evaluator: str, wanted: int | None, score: EfficiencyScore
+    ledger: Ledger,
+    name: str,
+    search: str,
+    evaluator: str,
+    wanted: int | None,
+    score: EfficiencyScore,
+    estimates: Path | None = None,
 ) -> Status:
     proposals = ledger.proposals(search)
     results = {
@@ -139,15 +149,13 @@ def _status(
     }
     own = [results.get((each.candidate.key(), each.fidelity, each.training_seed)) for each in proposals]
     done = [each for each in own if each is not None]
+    if estimates is not None:
+        milliseconds = estimated(estimates)
+        done = [each if LATENCY in each.metrics else with_latency(each, milliseconds(each)) for each in done]
     failures = Counter(each.reason for each in done if each.status == "failed")
-    good = [each for each in done if each.accuracy is not None]
-    best = max(good, key=lambda each: score(each.accuracy or 0.0, each.macs), default=None)
+    good = [each for each in done if each.accuracy is not None and (not score.weight or each.cost(score.cost))]
+    best = max(good, key=score.of, default=None)
     times = [datetime.fromisoformat(text).timestamp() for text in ledger.times(evaluator)[-RECENT:]]
     seconds = times[-1] - times[0] if len(times) > 1 else 0.0
     rate = 3600 * (len(times) - 1) / seconds if seconds > 0 else None
     return Status(name, wanted, len(done), len(proposals) - len(done), failures, best, rate)
-
-
-def _figures(evaluation: Evaluation) -> str:
-    macs = "" if evaluation.macs is None else f" at {evaluation.macs / 1e6:,.3g} M MACs"
-    return f"{evaluation.accuracy:.2f} %{macs}"

@@ -123,6 +123,10 @@ class SearchSpace(ABC):
         """Milliseconds an image takes in each candidate's network, (n,); None where nothing was measured."""
         return None
 
+    def cost(self, name: str, batch: CandidateBatch) -> NDArray[np.float64] | None:
+        """``macs``, ``params`` or ``latency`` of each candidate's network, (n,); None where it is not known."""
+        return {"macs": self.macs, "params": self.params, "latency": self.latency}[name](batch)
+
     def pack(self, candidates: Sequence[Candidate]) -> CandidateBatch:
         """Candidates as one batch.
 

@@ -56,13 +56,12 @@ def figures(space: SearchSpace, limits: Limits, batch: CandidateBatch) -> dict[s
     Raises:
         LimitsError: a limit on a figure the space doesn't have.
     """
-    known = {"max_macs": space.macs, "max_params": space.params, "max_latency": space.latency}
     found = {}
-    for name, measure in known.items():
+    for name in _SHOWN:
         limit = getattr(limits, name)
         if limit is None:
             continue
-        values = measure(batch)
+        values = space.cost(name.removeprefix("max_"), batch)
         if values is None:
             raise LimitsError(
                 f"{name}={limit:g} is set, but search space {space.name!r} knows no {name[4:]}. Remove the limit."

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gemnet.errors import GemnetError, nearest
+from nas.evaluation.costs import completed
 from nas.evaluation.records import Evaluation, Fidelity, Proposal
 from nas.evaluation.score import EfficiencyScore
 from nas.predictors.pool import Pool, enumerated_pool
@@ -196,9 +197,5 @@ class HistoryStrategy(Strategy):
 
     def score_of(self, evaluation: Evaluation) -> float:
         """The efficiency score of a finished evaluation."""
-        macs = evaluation.macs
-        if macs is None and self.score.weight:
-            values = self.space.macs(self.space.pack([evaluation.proposal.candidate]))
-            macs = None if values is None else float(values[0])
-        assert evaluation.accuracy is not None
-        return float(self.score(evaluation.accuracy, macs))
+        known = not self.score.weight or evaluation.cost(self.score.cost) is not None
+        return self.score.of(evaluation if known else completed(evaluation, self.space))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import hashlib
 import json
+import math
 import os
 import shlex
 import signal
@@ -132,6 +134,7 @@ def milliseconds(monkeypatch):
 
     monkeypatch.setattr("nas.evaluation.latency.measure", measured)
     monkeypatch.setattr("nas.search.confirm.measure", measured)
+    monkeypatch.setattr("nas.search.rivals.measure", measured)
     return factor
 
 
@@ -151,6 +154,39 @@ def test_a_search_keeps_a_limit_on_latency(milliseconds, tmp_path, capsys) -> No
     assert code == 0
     assert "networks took" not in out  # what was measured is kept
     assert (tmp_path / "work" / "latency.json").read_text() == prices
+
+
+def test_a_score_that_charges_time_is_the_same_everywhere(milliseconds, tmp_path, capsys) -> None:
+    """In what is chosen and its rivals, on the page, in the status and in the table of evaluations."""
+    folder, table = tmp_path / "work", tmp_path / "evaluations.csv"
+    options = [*(each for each in TINY if not each.startswith("score")), "latency.networks=32", "score.weight=20"]
+    options += ["fidelity.subset=0.05", "final.epochs=1", "comparison.test=False"]
+    options += ["comparison.random_cells=1", "comparison.blocks=['mobilenetv2']"]
+    arguments = ["--work-dir", str(folder), "--target-latency", "1", "--cfg-options", *options]
+    code, out, error = run(capsys, *arguments, "--budget", "4")
+    assert code == 0, error
+    assert "at no more than the found network's estimated time" in " ".join(out.split())
+    summary = json.loads((folder / "summary.json").read_text())
+    found, *others = summary["comparison"]
+    assert others
+    for row in others:  # what was measured is a formula that three prices fit
+        assert row["milliseconds"] <= 1.1 * found["milliseconds"]
+
+    code, out, _ = run(capsys, "--work-dir", str(folder), "--export-csv", str(table))
+    assert code == 0
+    with table.open() as opened:
+        rows = [row for row in csv.DictReader(opened) if row["training_seed"] == "0" and row["latency_ms"]][:4]
+    score = [float(row["dev_accuracy"]) - 20 * math.log2(float(row["latency_ms"])) for row in rows]
+    best = rows[score.index(max(score))]
+    code, out, _ = run(capsys, "--status", str(folder))
+    assert f"best {float(best['dev_accuracy']):.2f} % at " in out
+    assert f" and {float(best['latency_ms']):.3g} ms" in out
+    assert "milliseconds an image" in (folder / "report.html").read_text()
+
+    chosen = summary["chosen"]
+    assert chosen["score"] == pytest.approx(chosen["fresh_accuracies"][0] - 20 * math.log2(chosen["latency_ms"]))
+    with Ledger(folder / "ledger.db") as ledger:  # which may be shared by searches for other devices
+        assert all("latency" not in each.metrics for each in ledger.evaluations())
 
 
 def test_networks_that_turn_out_too_slow_are_left_out_and_the_search_can_go_on(

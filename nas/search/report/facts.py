@@ -16,6 +16,7 @@ from nas.predictors.features import FeatureTable
 from nas.predictors.scores import ScorePredictor
 from nas.search.result import Chosen, Row
 from nas.spaces.base import CandidateBatch, SearchSpace
+from nas.spaces.limits import Limits
 
 Floats = NDArray[np.float64]
 FeaturesOf = Callable[[CandidateBatch], FeatureTable]
@@ -59,7 +60,7 @@ class Report:
         planned: evaluations the search is to make.
         evaluations: those it has made, by number.
         score: what is maximised.
-        max_macs: hard limit on multiply-adds, or None.
+        limits: the hard limits.
         initial: how many evaluations were drawn at random at the start.
         chosen: the candidate it ended with; None while it runs.
         rows: the comparison, the found network first; empty until it is trained.
@@ -80,7 +81,7 @@ class Report:
     planned: int
     evaluations: tuple[Evaluation, ...]
     score: EfficiencyScore
-    max_macs: float | None = None
+    limits: Limits = field(default_factory=Limits)
     initial: int = 0
     chosen: Chosen | None = None
     rows: tuple[Row, ...] = ()
@@ -102,8 +103,7 @@ class Report:
 
 def scores_of(evaluations: Sequence[Evaluation], score: EfficiencyScore) -> Floats:
     """Efficiency score of each evaluation, (n,); nan where it failed."""
-    values = [np.nan if each.accuracy is None else float(score(each.accuracy, each.macs)) for each in evaluations]
-    return np.array(values, dtype=np.float64)
+    return np.array([score.of(each) for each in evaluations], dtype=np.float64)
 
 
 def best_so_far(scores: Floats) -> Floats:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import kendalltau
 
+from nas.evaluation.costs import COSTS, LATENCY, costs_text
 from nas.evaluation.records import Evaluation
 from nas.search.pictures import pareto_front
 from nas.search.report.facts import Floats, Report, best_so_far, expected_best
@@ -19,8 +20,6 @@ from nas.search.report.facts import Floats, Report, best_so_far, expected_best
 Figure = dict[str, Any]
 DOT, BEST, CHANCE, GUIDE, FRONT, FAILED = "#5b8def", "#2563eb", "#a855f7", "#9a9a9a", "#f97316", "#dc2626"
 COLOURS = "Viridis"
-LATENCY = "latency"
-"""The metric that holds the milliseconds of an image, where evaluations have it."""
 
 
 def progress_figure(report: Report) -> Figure:
@@ -75,12 +74,12 @@ def progress_figure(report: Report) -> Figure:
 
 
 def cost_figure(report: Report) -> Figure | None:
-    """Accuracy against MACs, and against milliseconds where they are known, with the Pareto front."""
+    """Accuracy against each cost that is known, first that which the score charges, with the Pareto front."""
     views = []
-    for label, key in (("MACs (millions)", "macs"), ("milliseconds an image", LATENCY)):
+    for key in dict.fromkeys((report.score.charged, "macs", LATENCY)):
         costs = np.array([_cost(each, key) for each in report.evaluations], dtype=np.float64)
         if np.isfinite(costs).any():
-            views.append((label, key, costs))
+            views.append((COSTS[key].title, key, costs))
     if not views:
         return None
     accuracy = np.array([np.nan if e.accuracy is None else e.accuracy for e in report.evaluations], dtype=np.float64)
@@ -107,7 +106,8 @@ def cost_figure(report: Report) -> Figure | None:
         chosen = report.chosen
         if chosen is not None and chosen.found.accuracy is not None and np.isfinite(_cost(chosen.found, key)):
             new.append(_star(report, "chosen", _cost(chosen.found, key), chosen.found.accuracy))
-        if key == "macs" and report.max_macs is not None:
+        limit = getattr(report.limits, f"max_{key}")
+        if limit is not None:
             low = float(accuracy[good].min()) if good.any() else 0.0
             high = float(accuracy[good].max()) if good.any() else 100.0
             new.append(
@@ -115,10 +115,10 @@ def cost_figure(report: Report) -> Figure | None:
                     "type": "scatter",
                     "mode": "lines",
                     "name": "limit",
-                    "x": [report.max_macs / 1e6] * 2,
+                    "x": [limit / COSTS[key].scale] * 2,
                     "y": [low, high],
                     "line": {"color": GUIDE, "dash": "dash"},
-                    "hovertemplate": "limit: %{x} M MACs<extra></extra>",
+                    "hovertemplate": f"limit: %{{x}} {COSTS[key].unit}<extra></extra>",
                 }
             )
         for trace in new:
@@ -320,10 +320,7 @@ def _hover(evaluation: Evaluation) -> str:
     lines = [f"no. {evaluation.proposal.number}"]
     if evaluation.accuracy is not None:
         lines.append(f"{evaluation.accuracy:.2f} %")
-    if evaluation.macs:
-        lines.append(f"{evaluation.macs / 1e6:.3g} M MACs")
-    if LATENCY in evaluation.metrics:
-        lines.append(f"{evaluation.metrics[LATENCY]:.3g} ms")
+    lines += [text for text in (costs_text(evaluation),) if text]
     ops = ", ".join(f"{count} {escape(op)}" for op, count in _counts(candidate.cell.ops))
     macro = ", ".join(f"{escape(str(name))} {escape(str(value))}" for name, value in candidate.macro)
     return "<br>".join([", ".join(lines), *(text for text in (ops[:300], macro[:300]) if text)])
@@ -334,15 +331,13 @@ def _counts(ops: tuple[str, ...]) -> list[tuple[str, int]]:
 
 
 def _cost(evaluation: Evaluation, key: str) -> float:
-    if key == "macs":
-        return evaluation.macs / 1e6 if evaluation.macs else float("nan")
-    return float(evaluation.metrics.get(key, float("nan")))
+    return (evaluation.cost(key) or float("nan")) / COSTS[key].scale
 
 
 def _score(report: Report) -> float:
     assert report.chosen is not None
     found = report.chosen.found
-    return float(report.score(found.accuracy or 0.0, found.macs))
+    return report.score.of(found)
 
 
 def _score_name(report: Report) -> str:

@@ -108,7 +108,7 @@ class LivePage:
             planned=config.search.evaluations,
             evaluations=evaluations,
             score=config.score,
-            max_macs=config.limits.max_macs,
+            limits=config.limits,
             initial=initial,
             chosen=None if result is None else result.chosen,
             rows=rows,

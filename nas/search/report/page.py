@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from gemnet.files import write_text
+from nas.evaluation.costs import COSTS
 from nas.search.report.cell_drawing import cell_svg
 from nas.search.report.facts import Report, failures_of, interval
 from nas.search.report.figures import (
@@ -24,7 +25,7 @@ from nas.search.report.figures import (
     tau_figure,
     time_figure,
 )
-from nas.search.result import Row
+from nas.search.result import Row, figures_of
 
 BEST_CELLS = 6
 REFRESH = 10
@@ -71,14 +72,13 @@ def answer(report: Report) -> list[str]:
         return ["Nothing has been evaluated yet." if not len(scores) else "Every evaluation failed."]
     best = report.evaluations[int(np.nanargmax(scores))]
     if report.chosen is None:
-        cost = f" at {best.macs / 1e6:.3g} M MACs" if best.macs else ""
-        return [f"Best so far: no. {best.proposal.number} with {best.accuracy:.2f} %{cost}."]
+        return [f"Best so far: no. {best.proposal.number} with {figures_of(best)}."]
     chosen = report.chosen
     fresh = [each.accuracy for each in chosen.fresh if each.accuracy is not None]
     lines = [
         f"Chosen: no. {chosen.found.proposal.number} of {len(scores)}, {chosen.found.accuracy:.2f} % in the search"
         + (f" and {np.mean(fresh):.2f} % when trained again with {len(fresh)} fresh seeds" if fresh else "")
-        + (f", {chosen.found.macs / 1e6:.3g} M MACs" if chosen.found.macs else "")
+        + (f", {COSTS['macs'].text(chosen.found.macs)}" if chosen.found.macs else "")
         + (f", {chosen.latency:.3g} ms an image" if chosen.latency is not None else "")
         + "."
     ]
@@ -160,9 +160,7 @@ def _cells(report: Report) -> list[dict[str, Any]]:
         evaluation = report.evaluations[k]
         candidate, number = evaluation.proposal.candidate, evaluation.proposal.number
         macro = "".join(f", {name} {value}" for name, value in candidate.macro)
-        caption = f"no. {number}: {evaluation.accuracy:.2f} %"
-        if evaluation.macs:
-            caption += f", {evaluation.macs / 1e6:.3g} M MACs"
+        caption = f"no. {number}: {figures_of(evaluation)}"
         drawn = cell_svg(candidate.cell.canonical(), f"cell of no. {number}")
         cells.append({"svg": Markup(drawn), "caption": caption + macro})
     return cells

@@ -16,7 +16,7 @@ from nas.executors.monitor import Monitor
 from nas.executors.options import WorkerOptions, workers_of
 from nas.search.config import read_config
 from nas.search.explore import prepare_strategy
-from nas.search.parts import build_executor, build_parts, build_strategy, check_config
+from nas.search.parts import build_executor, build_parts, build_strategy, check_config, check_space
 from nas.spaces.gemnet import GEMNetSpace
 from nas.spaces.limits import LimitsError
 from nas.spaces.nasbench201 import NASBench201, arch_from_cell
@@ -210,8 +210,8 @@ def test_a_score_that_charges_macs_needs_some(tmp_path) -> None:
             "score": {"weight": 1.0, "target_macs": 1e6},
         }
     )
-    with pytest.raises(LimitsError, match="charges MACs but the space or table has none"):
-        build_strategy(config, *build_parts(config))
+    with pytest.raises(LimitsError, match="charges macs, but the space or table has none"):
+        check_space(config, *build_parts(config))
 
 
 @pytest.mark.parametrize(("side", "levels"), [(32, 3), (96, 4)])

@@ -17,6 +17,7 @@ from nas.search.ending import comparison_table, duration, spread
 from nas.search.pictures import draw_cell, draw_search, layered_layout, pareto_front
 from nas.search.result import Row
 from nas.spaces.gemnet import GEMNetSpace
+from nas.spaces.limits import Limits
 
 
 def candidates(n: int):
@@ -73,7 +74,7 @@ def test_pictures_are_drawn_of_the_smallest_and_the_largest(tmp_path) -> None:
 def test_search_pictures_are_drawn_with_failures_limits_and_scores(tmp_path, n) -> None:
     made = evaluations(n)
     draw_search(made, EfficiencyScore(), tmp_path / "a.png")
-    draw_search(made, EfficiencyScore(1e7, 1.0), tmp_path / "b.png", made[0], 2e7)
+    draw_search(made, EfficiencyScore(1e7, 1.0), tmp_path / "b.png", made[0], Limits(max_macs=2e7))
     failed = [each for each in evaluations(10) if each.status == "failed"]
     draw_search(failed, EfficiencyScore(), tmp_path / "c.png")
     for name in "abc":

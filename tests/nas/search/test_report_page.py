@@ -23,6 +23,7 @@ from nas.search.report.facts import Hindsight, Report, best_so_far, expected_bes
 from nas.search.report.page import answer, page, write_page
 from nas.search.result import Chosen, Row
 from nas.spaces.base import Candidate
+from nas.spaces.limits import Limits
 from nas.spaces.nasbench201 import NASBench201
 
 HOSTILE = "</script><script>document.title='broken'</script><img src=x onerror=alert(1)>"
@@ -56,7 +57,7 @@ def report(count: int = 24) -> Report:
         planned=count,
         evaluations=tuple(done),
         score=EfficiencyScore(),
-        max_macs=9e6,
+        limits=Limits(max_macs=9e6),
         initial=8,
         chosen=Chosen(done[7], (done[1], done[2]), 60.0),
         rows=rows,
