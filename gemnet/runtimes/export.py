@@ -17,11 +17,14 @@ from gemnet.errors import GemnetError, nearest
 from gemnet.network import GEMNet
 from gemnet.runtimes.formats import FORMATS, Predict, Task, one_by_one
 from gemnet.runtimes.images import Images, Labelled, photographs
+from gemnet.runtimes.int8_speed import Int8Speed, compare_speed
 from gemnet.runtimes.networks import OpenedNetwork
 from gemnet.runtimes.onnx_form import DIMENSIONS
 
 TOLERANCE = 1e-4
 """What an exported network's logits may differ by from PyTorch's, as a share of the largest."""
+RUNTIMES = {"onnx": "onnxruntime", "openvino": "openvino"}
+"""What runs the formats that can be quantised."""
 CHECKED = 32
 """Images on which they are compared, at most."""
 
@@ -39,12 +42,14 @@ class Exported:
         file: the network.
         difference: greatest difference from PyTorch's logits, as a share of the largest, before quantisation.
         accuracies: top-1 in percent of PyTorch's network and of the file, where labelled images were given.
+        speed: what int8 saves, or costs; None in float32.
     """
 
     folder: Path
     file: Path
     difference: float
     accuracies: tuple[float, float] | None
+    speed: Int8Speed | None = None
 
 
 def for_inference(model: nn.Module) -> nn.Module:
@@ -96,7 +101,7 @@ def export_for_runtime(
     """
     check_request(network, to, folder, dynamic, int8, labelled is not None)
     task = Task(network.name, for_inference(network.model), network.metadata, tuple(dynamic))
-    draft = folder.with_name(f".{folder.name}.draft")
+    draft = first = folder.with_name(f".{folder.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
     try:
@@ -109,17 +114,20 @@ def export_for_runtime(
                 f"The exported network's logits differ from PyTorch's by {difference:.1e} of the largest; rounding "
                 f"accounts for {TOLERANCE:.0e}. Nothing was written."
             )
-        accuracies = None
+        accuracies, speed = None, None
         if labelled is not None:
             if int8:
+                before, draft = file, draft / "int8"
+                draft.mkdir()
                 file, predict = FORMATS[to](replace(task, calibration=labelled.calibration), draft)
+                speed = compare_speed(before, file, task.shape, RUNTIMES[to])
             accuracies = accuracy(in_torch, labelled), accuracy(predict, labelled)
         if folder.exists():
             folder.rmdir()
         draft.rename(folder)
     finally:
-        shutil.rmtree(draft, ignore_errors=True)
-    return Exported(folder, folder / file.name, difference, accuracies)
+        shutil.rmtree(first, ignore_errors=True)
+    return Exported(folder, folder / file.name, difference, accuracies, speed)
 
 
 def accuracy(predict: Predict, labelled: Labelled) -> float:

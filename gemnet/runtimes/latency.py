@@ -119,6 +119,15 @@ class Runtime:
             raise _no_device(self.device, error) from None
         if self.backend == "compile":
             placed = torch.compile(placed)
+            try:
+                with torch.inference_mode(), limited_threads(self.threads):
+                    placed(images)
+            except Exception as error:  # of many kinds, such as that there is no compiler
+                text = " ".join(str(error).split())[:300]
+                raise LatencyError(
+                    f"torch.compile can't compile the network here ({type(error).__name__}: {text}). It needs a C++ "
+                    "compiler such as g++; backend 'torch' runs without."
+                ) from None
 
         def call() -> None:
             with torch.inference_mode():

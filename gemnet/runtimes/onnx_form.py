@@ -153,13 +153,14 @@ def read_about(file: Path) -> Metadata:
     return Metadata.from_texts({each.key: each.value for each in proto.metadata_props}, file)
 
 
-def session(model: Path | bytes, threads: int = 1, optimized: Path | None = None) -> Any:
+def session(model: Path | bytes, threads: int = 1, optimized: Path | None = None, profile: Path | None = None) -> Any:
     """An onnxruntime session on the CPU.
 
     Args:
         model: the file, or its bytes.
         threads: that one call may use.
         optimized: where to write the graph that is run in the end.
+        profile: begin of the name of the file that ``end_profiling`` of the session writes.
 
     Raises:
         OnnxError: onnxruntime can't run it.
@@ -171,6 +172,8 @@ def session(model: Path | bytes, threads: int = 1, optimized: Path | None = None
     options.log_severity_level = 3
     if optimized is not None:
         options.optimized_model_filepath = str(optimized)
+    if profile is not None:
+        options.enable_profiling, options.profile_file_prefix = True, str(profile)
     try:
         return onnxruntime.InferenceSession(
             model if isinstance(model, bytes) else str(model), options, providers=["CPUExecutionProvider"]

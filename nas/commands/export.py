@@ -214,6 +214,8 @@ def _runtime(options: argparse.Namespace) -> None:
         print(
             f"Top-1 on {len(labelled.labels) if labelled else 0} images: {before:.2f} % in PyTorch, {after:.2f} % here."
         )
+    if made.speed is not None:
+        print(made.speed.text())
     if (folder / "predict.py").is_file():
         print(f"Next: python {shlex.quote(str(folder / 'predict.py'))} IMAGE...")
 

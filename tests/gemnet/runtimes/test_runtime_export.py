@@ -25,6 +25,7 @@ from gemnet.runtimes import onnx_form
 from gemnet.runtimes.export import TOLERANCE, Exported, ExportError, check_request, export_for_runtime, for_inference
 from gemnet.runtimes.formats import FORMATS
 from gemnet.runtimes.images import ImagesError, Labelled, photographs, prepared, split_labelled
+from gemnet.runtimes.int8_speed import Int8Speed, operator_shares
 from gemnet.runtimes.networks import OpenedNetwork, open_network
 from gemnet.runtimes.packages import MissingPackageError, require
 from gemnet.templates import template
@@ -175,6 +176,22 @@ def test_int8_weighs_a_third_and_says_both_accuracies(network, tmp_path: Path) -
     params = sum(parameter.numel() for parameter in network.model.parameters())
     assert made.file.stat().st_size < 2 * params
     assert onnx_form.read_about(made.file) == network.metadata
+    assert sorted(item.name for item in made.folder.iterdir()) == [made.file.name, "predict.py"]
+    assert made.speed is not None
+    assert min(made.speed.before, made.speed.after) > 0
+    shares = operator_shares(made.file, (1, 3, 32, 32))
+    assert sum(share for _, share in shares) == pytest.approx(1)
+    assert "QLinearConv" in dict(shares)
+
+
+@pytest.mark.parametrize(("after", "slower"), [(2.0, True), (0.5, False)])
+def test_where_int8_is_slower_that_is_said_with_what_its_time_goes_into(after: float, slower: bool) -> None:
+    speed = Int8Speed("onnxruntime", 1.0, after, (("QLinearConv", 0.6), ("Transpose", 0.3), ("HardSwish", 0.1)))
+    text = speed.text()
+    assert "1 ms in float32" in text
+    assert ("int8 is slower here" in text) == slower
+    assert ("QLinearConv 60%" in text) == slower
+    assert ("30% into passing numbers" in text) == slower
 
 
 def test_images_to_calibrate_with_are_not_those_that_accuracy_is_measured_on(tmp_path: Path) -> None:
