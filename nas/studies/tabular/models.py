@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array, vstack
 
 from gemnet.strict import ConfigError, find_class, keyword_names
 from nas.encoder import EncoderConfig
@@ -18,8 +17,7 @@ from nas.predictors.forest import StructuralForest
 from nas.predictors.nasgem_features import Parts, features
 from nas.predictors.pool import Pool
 from nas.predictors.scores import ScorePredictor
-from nas.predictors.targets import normal_scores
-from nas.predictors.wl_process import fit_rows, wl_rows
+from nas.predictors.wl_process import WLProcess
 
 Floats = NDArray[np.float64]
 # (observed cells, their values, pool, rows of the pool to predict, seed) -> mean and deviation (or None), in the
@@ -60,29 +58,11 @@ def wl_process(
     seed: int,
     iterations: tuple[int, ...] = (0, 1, 2, 3),
 ) -> tuple[Floats, Floats | None]:
-    """A Gaussian process on the WL kernel; the marginal likelihood picks h among ``iterations``.
+    """A Gaussian process on the WL kernel and macro choices; the marginal likelihood picks h among ``iterations``.
 
     It learns the normal scores of the ranks; the scale of a deviation is lost with that, so none is given.
     """
-    best = None
-    for h in iterations:
-
-        def table(cells: Pool, h: int = h) -> csr_array:
-            return csr_array(cells.view(f"wl{h}", partial(wl_rows, cells.space.zero_ops, h)))
-
-        known = table(observed)
-        model = fit_rows(known, np.arange(len(values)), normal_scores(values))
-        if best is None or model.log_marginal_likelihood_value_ > best[0]:
-            best = (
-                float(model.log_marginal_likelihood_value_),
-                model,
-                csr_array(vstack([known, table(pool)[rows]], format="csr")),
-            )
-    assert best is not None
-    _, model, both = best
-    model.kernel_.k1.k2.features = both
-    places = len(values) + np.arange(len(rows), dtype=np.float64)
-    return model.predict(places[:, None]), None
+    return WLProcess(iterations).fit(observed, values, pool).predict_mean(rows), None
 
 
 @dataclass(frozen=True)

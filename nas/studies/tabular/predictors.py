@@ -77,7 +77,7 @@ def run_predictor(table: Table, task: PredictorTask) -> dict[str, object]:
 
     ``coverage`` is the share of unseen cells whose metric lies within the predicted central 90 % interval, ``nll``
     the mean negative log-likelihood, of the metric standardised over the table (both empty for models without
-    uncertainty). The prediction is normal.
+    uncertainty). The prediction is normal. ``tau`` is nan where the model predicts the same of every cell.
     """
     values = table.metric(task.metric)
     pool = enumerated_pool(table.space, Limits())
@@ -112,10 +112,10 @@ def check_predictor_tasks(table: Table, tasks: Sequence[PredictorTask]) -> None:
 
 
 def summarise_predictors(rows: Sequence[Row], column: str) -> dict[str, dict[int, Interval]]:
-    """Mean with interval of a column for each predictor and size; what has no values is left out."""
+    """Mean with interval of a column for each predictor and size; what has no values, or nan, is left out."""
     groups: dict[tuple[str, int], list[float]] = {}
     for row in rows:
-        if row[column]:
+        if row[column] and not np.isnan(float(row[column])):
             groups.setdefault((row["predictor"], int(row["size"])), []).append(float(row[column]))
     result: dict[str, dict[int, Interval]] = {}
     for (predictor, size), values in groups.items():
@@ -123,9 +123,19 @@ def summarise_predictors(rows: Sequence[Row], column: str) -> dict[str, dict[int
     return result
 
 
+def count_constant(rows: Sequence[Row]) -> dict[tuple[str, int], tuple[int, int]]:
+    """In how many runs of a predictor and size every cell was predicted alike, and of how many."""
+    found: dict[tuple[str, int], tuple[int, int]] = {}
+    for row in rows:
+        constant, runs = found.get((row["predictor"], int(row["size"])), (0, 0))
+        found[row["predictor"], int(row["size"])] = constant + bool(np.isnan(float(row["tau"]))), runs + 1
+    return found
+
+
 def compare_predictors(rows: Sequence[Row], reference: str) -> dict[str, dict[int, Interval]]:
     """Paired difference in tau, "predictor - reference", for each other predictor and size."""
     values = {(row["predictor"], int(row["size"]), int(row["seed"])): float(row["tau"]) for row in rows}
+    values = {run: tau for run, tau in values.items() if not np.isnan(tau)}
     result: dict[str, dict[int, Interval]] = {}
     for predictor, size in dict.fromkeys((predictor, size) for predictor, size, _ in values):
         seeds = [s for p, k, s in values if (p, k) == (predictor, size) and (reference, size, s) in values]
@@ -183,7 +193,8 @@ def report_predictors(
         lambda task: f"{task.predictor}, {task.size} cells, seed {task.seed}",
     )
     tau = summarise_predictors(rows, "tau")
-    reference = next(iter(tau))
+    constant = count_constant(rows)
+    reference = next(iter(constant))[0]
     paired = compare_predictors(rows, reference)
     text = TextTable(
         title=f"{table.name}, {target}: Kendall's tau [95 % interval]; below it, less {reference}, pair by pair",
@@ -192,11 +203,21 @@ def report_predictors(
     text.add_column("predictor")
     for size in chosen:
         text.add_column(str(size))
-    for predictor, points in tau.items():
+    for predictor in dict.fromkeys(predictor for predictor, _ in constant):
         text.add_row(
-            predictor, *(_with_difference(points[size], paired.get(predictor, {}).get(size)) for size in chosen)
+            predictor,
+            *(
+                _cell(
+                    tau.get(predictor, {}).get(size),
+                    paired.get(predictor, {}).get(size),
+                    *constant.get((predictor, size), (0, 0)),
+                )
+                for size in chosen
+            ),
         )
     console.print(text)
+    if any(count for count, _ in constant.values()):
+        console.print("constant: it predicted the same of every cell, which ranks none, so there is no tau.")
     coverage, nll = summarise_predictors(rows, "coverage"), summarise_predictors(rows, "nll")
     if coverage:
         text = TextTable(
@@ -213,31 +234,34 @@ def report_predictors(
             )
         console.print(text)
     summary = []
-    for predictor, points in tau.items():
-        for size, interval in points.items():
-            difference = paired.get(predictor, {}).get(size)
-            summary.append(
-                {
-                    "metric": target,
-                    "predictor": predictor,
-                    "size": size,
-                    "seeds": interval.n,
-                    "tau": f"{interval.mean:.4f}",
-                    "tau_low": f"{interval.low:.4f}",
-                    "tau_high": f"{interval.high:.4f}",
-                    "difference": "" if difference is None else f"{difference.mean:.4f}",
-                    "difference_low": "" if difference is None else f"{difference.low:.4f}",
-                    "difference_high": "" if difference is None else f"{difference.high:.4f}",
-                    "coverage": f"{coverage[predictor][size].mean:.3f}" if predictor in coverage else "",
-                    "nll": f"{nll[predictor][size].mean:.3f}" if predictor in nll else "",
-                }
-            )
+    for (predictor, size), (count, runs) in constant.items():
+        interval = tau.get(predictor, {}).get(size)
+        difference = paired.get(predictor, {}).get(size)
+        summary.append(
+            {
+                "metric": target,
+                "predictor": predictor,
+                "size": size,
+                "seeds": runs,
+                "constant": count,
+                "tau": "" if interval is None else f"{interval.mean:.4f}",
+                "tau_low": "" if interval is None else f"{interval.low:.4f}",
+                "tau_high": "" if interval is None else f"{interval.high:.4f}",
+                "difference": "" if difference is None else f"{difference.mean:.4f}",
+                "difference_low": "" if difference is None else f"{difference.low:.4f}",
+                "difference_high": "" if difference is None else f"{difference.high:.4f}",
+                "coverage": f"{coverage[predictor][size].mean:.3f}" if size in coverage.get(predictor, {}) else "",
+                "nll": f"{nll[predictor][size].mean:.3f}" if size in nll.get(predictor, {}) else "",
+            }
+        )
     write_csv(folder / "predictors_summary.csv", summary)
     plot_tau(tau, folder / "predictors.png", f"{table.name}, {target}")
     console.print(f"{folder}/predictors.csv (runs), predictors_summary.csv, predictors.png")
 
 
-def _with_difference(value: Interval, difference: Interval | None) -> str:
-    if difference is None:
-        return str(value)
-    return f"{value}\n  {difference.text('+.3f')}"
+def _cell(value: Interval | None, difference: Interval | None, constant: int, runs: int) -> str:
+    """Tau and its difference to the reference, and a word where a predictor was constant."""
+    if value is None:
+        return "constant" if constant else ""
+    shown = f"{value}" if difference is None else f"{value}\n  {difference.text('+.3f')}"
+    return f"{shown}\n  constant in {constant} of {runs}" if constant else shown

@@ -14,7 +14,7 @@ import pytest
 
 from nas.commands.benchmark import main
 from nas.encoder.training import EncoderConfig, train_encoder
-from nas.strategies.acquisition import expected_hypervolume_gain, greedy_batch
+from nas.strategies.acquisition import expected_hypervolume_gain
 from nas.studies.csv_log import CsvLogError
 from nas.studies.statistics import mean_interval, paired_difference
 from nas.studies.tabular.pareto import FrontScale
@@ -99,13 +99,6 @@ def test_expected_gain_is_the_mean_difference_of_two_hypervolumes() -> None:
     assert expected_hypervolume_gain(mean, deviation, front, reference) == pytest.approx(sampled, rel=0.1, abs=1e-3)
     empty = expected_hypervolume_gain(points, np.zeros_like(points), np.zeros((0, 2)), reference)
     assert empty == pytest.approx(np.prod(np.clip(points - reference, 0, None), axis=1))
-
-
-def test_greedy_batch_does_not_take_twins() -> None:
-    mean = np.array([1.0, 1.0, 0.9])
-    covariance = np.array([[1.0, 0.999, 0.0], [0.999, 1.0, 0.0], [0.0, 0.0, 1.0]])
-    assert greedy_batch(mean, covariance, 0.01, 2.0, 2).tolist() == [0, 2]
-    assert greedy_batch(mean, covariance, 0.01, 0.0, 3).tolist() == [0, 1, 2]
 
 
 def test_share_of_the_front_is_one_for_the_front_and_grows() -> None:
@@ -256,6 +249,20 @@ def test_predictors_command(own_table: Path, tmp_path: Path) -> None:
     assert float(summary["no embedding", "60"]["tau"]) > 0.7
     assert float(summary["no embedding", "60"]["tau"]) > float(summary["no embedding", "20"]["tau"])
     assert 0.6 < float(summary["no embedding", "60"]["coverage"]) <= 1
+
+
+def test_a_predictor_that_says_the_same_of_every_cell_is_called_constant(
+    own_table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["predictors", "--table", str(own_table), "--metric", "accuracy", "--train-sizes", "20"]
+    command += ["--predictors", "sklearn.dummy.DummyRegressor", "structural"]
+    assert main([*command, "--seeds", "2", "--workers", "1", "--work-dir", str(tmp_path)]) == 0
+    assert "constant" in capsys.readouterr().out
+    rows = {row["predictor"]: row for row in csv.DictReader((tmp_path / "predictors_summary.csv").open())}
+    dummy, structural = rows["sklearn.dummy.DummyRegressor"], rows["structural"]
+    assert (dummy["constant"], dummy["seeds"], dummy["tau"]) == ("2", "2", "")
+    assert structural["constant"] == "0"
+    assert float(structural["tau"]) > 0.5
 
 
 def test_ablation_command_tells_what_a_part_is_worth(
