@@ -7,7 +7,9 @@ graphs, not rules: what is a valid cell is the search space's business.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -24,6 +26,7 @@ MAX_INNER_NODES = 30
 MAX_NODES = MAX_INNER_NODES + 2  # with input and output: one row of adjacency is one 32-bit mask
 INPUT, OUTPUT = "input", "output"
 PAD_CODE, INPUT_CODE, OUTPUT_CODE, FIRST_OP_CODE = 0, 1, 2, 3
+_PAIRS = {pair: pair for pair in itertools.combinations(range(MAX_INNER_NODES + 2), 2)}
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,8 @@ class CellGraph:
 
     def __post_init__(self) -> None:
         ops = tuple(self.ops)
-        edges = frozenset((int(i), int(j)) for i, j in self.edges)
+        # Names and pairs are shared by all cells: a search may hold a hundred thousand of them.
+        edges = frozenset(_PAIRS.get((int(i), int(j)), (int(i), int(j))) for i, j in self.edges)
         if len(ops) > MAX_INNER_NODES:
             raise GraphError(f"A cell has at most {MAX_INNER_NODES} inner nodes, got {len(ops)}. Remove nodes.")
         for op in ops:
@@ -63,7 +67,7 @@ class CellGraph:
                     f"Edge ({i}, {j}) runs backwards, which may close a cycle. "
                     "Number nodes in topological order (i < j)."
                 )
-        object.__setattr__(self, "ops", ops)
+        object.__setattr__(self, "ops", tuple(sys.intern(str(op)) for op in ops))
         object.__setattr__(self, "edges", edges)
 
     @property
