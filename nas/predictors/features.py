@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,10 +57,10 @@ class FeatureTable:
         """The rows at ``index``."""
         return FeatureTable(self.values[index], self.groups)
 
-    def without(self, groups: Collection[str]) -> FeatureTable:
-        """The table without the columns of some groups."""
-        keep = [column for column, group in enumerate(self.groups) if group not in groups]
-        return FeatureTable(self.values[:, keep], tuple(self.groups[column] for column in keep))
+    @staticmethod
+    def stack(tables: Sequence[FeatureTable]) -> FeatureTable:
+        """Tables of the same columns one below another."""
+        return FeatureTable(np.concatenate([table.values for table in tables]), tables[0].groups)
 
     @staticmethod
     def join(tables: Sequence[FeatureTable]) -> FeatureTable:
@@ -78,13 +78,12 @@ def structural_table(space: SearchSpace, batch: CandidateBatch) -> FeatureTable:
     return FeatureTable(values, tuple(name.partition("/")[0] for name in names))
 
 
-def macro_table(space: SearchSpace, batch: CandidateBatch) -> FeatureTable:
-    """Macro choices, each a group, and logarithms of MACs and parameters where the space knows them (group ``cost``).
+def choice_table(space: SearchSpace, batch: CandidateBatch) -> FeatureTable:
+    """Macro choices, each a group.
 
-    A choice among numbers is its place among them, from 0 to 1; a choice among names is one column for each. What zero
-    operations cut off costs nothing here: it says nothing about what the cell computes.
+    A choice among numbers is its place among them, from 0 to 1; a choice among names is one column for each.
     """
-    columns: list[Table] = []
+    columns: list[Table] = [np.zeros((len(batch), 0), np.float32)]
     groups: list[str] = []
     for place, (name, values) in enumerate(space.macro_choices.items()):
         chosen = batch.macro[:, place].astype(np.int64)
@@ -94,12 +93,19 @@ def macro_table(space: SearchSpace, batch: CandidateBatch) -> FeatureTable:
         else:
             columns.append(np.eye(len(values), dtype=np.float32)[chosen])
         groups += [name] * columns[-1].shape[1]
+    return FeatureTable(np.concatenate(columns, axis=1), tuple(groups))
+
+
+def macro_table(space: SearchSpace, batch: CandidateBatch) -> FeatureTable:
+    """`choice_table`, and logarithms of MACs and parameters where the space knows them (group ``cost``).
+
+    What zero operations cut off costs nothing here: it says nothing about what the cell computes.
+    """
     alive = CandidateBatch(without_dead_weight(batch.graphs, space.zero_ops), batch.macro)
-    for cost in (space.macs(alive), space.params(alive)):
-        if cost is not None:
-            columns.append(np.log(np.maximum(cost, 1)).astype(np.float32)[:, None])
-            groups.append("cost")
-    return FeatureTable(np.concatenate([np.zeros((len(batch), 0), np.float32), *columns], axis=1), tuple(groups))
+    costs = [cost for cost in (space.macs(alive), space.params(alive)) if cost is not None]
+    columns = [np.log(np.maximum(cost, 1)).astype(np.float32)[:, None] for cost in costs]
+    tables = [FeatureTable(column, ("cost",)) for column in columns]
+    return FeatureTable.join([choice_table(space, batch), *tables])
 
 
 def embedding_table(vectors: NDArray[np.floating]) -> FeatureTable:

@@ -21,6 +21,9 @@ class StructuralForest:
     Args:
         trees: size of the forest.
         seed: of the trees.
+
+    Attributes:
+        targets_: normal scores of the observations, (n,).
     """
 
     def __init__(self, trees: int, seed: int) -> None:
@@ -28,7 +31,8 @@ class StructuralForest:
 
     def fit(self, observed: Pool, scores: NDArray[np.float64]) -> StructuralForest:
         """Learns from candidates and their scores, (n,)."""
-        self._forest.fit(_features(observed), normal_scores(scores))
+        self.targets_ = normal_scores(scores)
+        self._forest.fit(_features(observed), self.targets_)
         return self
 
     def predict(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -61,6 +61,10 @@ class Pool:
         """The candidates at ``rows`` as a pool that shares this one's views."""
         return Pool(self.space, self.batch.take(rows), (self, rows))
 
+    def is_part_of(self, pool: Pool) -> bool:
+        """Whether this is the pool given, or a selection of it: then their views share their columns."""
+        return self is pool or (self._parent is not None and self._parent[0].is_part_of(pool))
+
     def candidate(self, index: int) -> Candidate:
         """Candidate ``index``."""
         return self.space.unpack(self.batch, index)
@@ -68,6 +72,63 @@ class Pool:
     def index(self, candidate: Candidate) -> int | None:
         """Where a candidate, or one isomorphic to it, stands in the pool; None where it does not."""
         return self._index.find(candidate)
+
+
+class JoinedPool(Pool):
+    """Pools of one space one after another; what is computed about each stays with it.
+
+    Args:
+        parts: the pools.
+    """
+
+    def __init__(self, parts: Sequence[Pool]) -> None:
+        super().__init__(parts[0].space, CandidateBatch.concat([part.batch for part in parts]))
+        self._parts = tuple(parts)
+
+    def view(self, name: str, compute: Callable[[CandidateBatch], View]) -> View:
+        if name not in self._views:
+            self._views[name] = np.concatenate([part.view(name, compute) for part in self._parts])
+        return self._views[name]
+
+    def table(self, name: str, compute: Callable[[CandidateBatch], FeatureTable]) -> FeatureTable:
+        if name not in self._tables:
+            self._tables[name] = FeatureTable.stack([part.table(name, compute) for part in self._parts])
+        return self._tables[name]
+
+
+class ToldPool(Pool):
+    """Candidates of a long history that are learnt from.
+
+    What a predictor reads of one is computed alone, not among others: sums in another order would come out a little
+    different, and a resumed search would not go on as an uninterrupted one.
+
+    Args:
+        space: the candidates' space.
+        candidates: all of the history.
+        rows: those learnt from, rising.
+        before: those learnt from a round ago, whose features are taken over.
+    """
+
+    def __init__(
+        self, space: SearchSpace, candidates: Sequence[Candidate], rows: NDArray[np.intp], before: ToldPool | None
+    ) -> None:
+        super().__init__(space, space.pack([candidates[row] for row in rows]))
+        self._told = candidates
+        self._rows = rows
+        self._before = None if before is None else (before._rows, before._tables)
+
+    def table(self, name: str, compute: Callable[[CandidateBatch], FeatureTable]) -> FeatureTable:
+        if name not in self._tables:
+            rows, tables = self._before or (self._rows[:0], {})
+            old = np.isin(self._rows, rows) & (name in tables)
+            alone = [compute(self.batch.take([place])) for place in np.flatnonzero(~old)]
+            kept = [tables[name].take(np.searchsorted(rows, self._rows[old]))] if old.any() else []
+            order = np.argsort(np.concatenate([np.flatnonzero(old), np.flatnonzero(~old)]))
+            self._tables[name] = FeatureTable.stack([*kept, *alone]).take(order)
+        return self._tables[name]
+
+    def candidate(self, index: int) -> Candidate:
+        return self._told[int(self._rows[index])]
 
 
 @lru_cache(maxsize=8)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve, lapack, solve_triangular
@@ -48,6 +51,23 @@ _HYPER_ROWS = 1000
 _HYPER_STEPS = 30
 
 
+_BLOCK = 1024  # candidates whose covariances with the observations fit into the cache
+
+
+@dataclass(frozen=True)
+class ProcessSettings:
+    """Hyper-parameters of a `GroupProcess`.
+
+    Args:
+        relevance: group -> inverse squared length scale.
+        signal, noise: variances.
+    """
+
+    relevance: Mapping[str, float]
+    signal: float
+    noise: float
+
+
 class GroupProcess:
     """An exact Gaussian process: ``k(x, x') = signal / (1 + sum_g relevance_g |x_g - x'_g|^2 / 2)``, constant noise.
 
@@ -60,20 +80,40 @@ class GroupProcess:
     def __init__(self, slices: dict[str, slice]) -> None:
         self.slices = slices
 
-    def fit(self, x: Table, targets: Floats, own_noise: Floats, seed: int) -> GroupProcess:
-        rows = np.arange(len(x))
-        if len(x) > _HYPER_ROWS:
-            rows = np.sort(np.random.default_rng(seed).choice(rows, _HYPER_ROWS, replace=False))
-        self._choose(x[rows].astype(np.float64), targets[rows], own_noise[rows])
+    def fit(self, x: Table, targets: Floats, seed: int, settings: ProcessSettings | None = None) -> GroupProcess:
+        """Learns targets (n,) of candidates; hyper-parameters are chosen where none are given."""
+        if settings is None:
+            rows = np.arange(len(x))
+            if len(x) > _HYPER_ROWS:
+                rows = np.sort(np.random.default_rng(seed).choice(rows, _HYPER_ROWS, replace=False))
+            self._choose(x[rows].astype(np.float64), targets[rows])
+        else:
+            # A group that did not vary then is worth what it is worth before anything is known.
+            usual = {group: float(np.exp(_RELEVANCE.get(group, _OTHER_RELEVANCE))) for group in self.slices}
+            self.relevance = np.array([settings.relevance.get(group, usual[group]) for group in self.slices])
+            self.signal, self.noise = settings.signal, settings.noise
         self.x = self._stretched(x)
         exact = self.x.astype(np.float64)
-        covariance = self.signal / (1 + 0.5 * _squared_distances(exact, exact))
-        covariance[np.diag_indices(len(x))] += self.noise + own_noise
+        covariance = np.asarray(self.signal / (1 + 0.5 * _squared_distances(exact, exact)), dtype=np.float64)
+        covariance[np.diag_indices(len(x))] += self.noise
         factor = _factor(covariance)
         self.mean = float(targets.mean())
         self.weights = cho_solve(factor, targets - self.mean)
         self.root = solve_triangular(factor[0], np.eye(len(x)), lower=True).astype(np.float32)
         return self
+
+    @property
+    def settings(self) -> ProcessSettings:
+        """The hyper-parameters."""
+        return ProcessSettings(dict(zip(self.slices, self.relevance.tolist(), strict=True)), self.signal, self.noise)
+
+    def predict_mean(self, x: Table) -> Floats:
+        """The mean alone, (n,), in blocks: where n is large it takes a fraction of the time and memory."""
+        found = []
+        for start in range(0, len(x), _BLOCK):
+            near = 1 + 0.5 * _squared_distances(self._stretched(x[start : start + _BLOCK]), self.x)
+            found.append(self.mean + (self.signal / near) @ self.weights.astype(np.float32))
+        return np.concatenate([np.zeros(0), *found])
 
     def predict(self, x: Table) -> tuple[Floats, Floats]:
         """Mean and variance without noise, (n,) each."""
@@ -95,7 +135,7 @@ class GroupProcess:
             stretched[:, columns] *= np.float32(np.sqrt(relevance))
         return stretched
 
-    def _choose(self, x: Floats, targets: Floats, own_noise: Floats) -> None:
+    def _choose(self, x: Floats, targets: Floats) -> None:
         """Sets relevance, signal and noise."""
         n, groups = len(x), len(self.slices)
         centred = targets - targets.mean()
@@ -110,7 +150,7 @@ class GroupProcess:
             relevance, signal, noise = np.exp(parameters[:groups]), *np.exp(parameters[groups:])
             shape = 1 / (1 + 0.5 * (relevance @ distances).reshape(n, n))
             covariance = signal * shape
-            covariance[diagonal] += noise + own_noise + 1e-8
+            covariance[diagonal] += noise + 1e-8
             factor, info = lapack.dpotrf(covariance, lower=1)
             if info:
                 return 1e10, np.zeros_like(parameters)

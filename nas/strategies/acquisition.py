@@ -2,11 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
+from gemnet.errors import nearest
+from nas.strategies.history import StrategyError
+
 Floats = NDArray[np.float64]
+Acquisition = Callable[[Floats, Floats, float], Floats]
+"""``(mean, deviation, best)``, (n,) each and the best value so far, to what each candidate is worth, (n,)."""
+
+
+def find_acquisition(name: str, beta: float) -> Acquisition:
+    """An acquisition function by the name that a config gives it.
+
+    Args:
+        name: ``ucb`` for `upper_confidence`, ``ei`` for `expected_improvement`.
+        beta: weight of the deviation; expected improvement has none.
+
+    Raises:
+        StrategyError: there is none of this name.
+    """
+    known: dict[str, Acquisition] = {
+        "ucb": partial(_beside_best, beta),
+        "ei": expected_improvement,
+    }
+    if name not in known:
+        raise StrategyError(f"Unknown acquisition {name!r}: it is one of {', '.join(known)}.{nearest(name, known)}")
+    return known[name]
+
+
+def _beside_best(beta: float, mean: Floats, deviation: Floats, best: float) -> Floats:
+    return upper_confidence(mean, deviation, beta)
 
 
 def upper_confidence(mean: Floats, deviation: Floats, beta: float) -> Floats:
@@ -30,34 +61,6 @@ def expected_improvement(mean: Floats, deviation: Floats, best: float) -> Floats
 def independent_thompson(mean: Floats, deviation: Floats, rng: np.random.Generator) -> Floats:
     """One draw from each candidate's own normal prediction (ITS; White et al., AAAI 2021), (n,)."""
     return rng.normal(mean, np.maximum(deviation, 1e-12))
-
-
-def greedy_batch(mean: Floats, covariance: Floats, noise: float, beta: float, n: int) -> NDArray[np.intp]:
-    """Places of ``n`` candidates that together are worth evaluating, best first.
-
-    The candidate with the largest ``mean + beta * deviation`` is taken; then the deviations are what they would be
-    had it been evaluated, since its value is not needed for that, and the next is taken (Desautels, Krause and
-    Burdick, "Parallelizing Exploration-Exploitation Tradeoffs with Gaussian Process Bandits", JMLR 2014). So near
-    twins don't fill a batch unless they are likely to be the best.
-
-    Args:
-        mean: predicted values (m,).
-        covariance: covariance of their errors (m, m).
-        noise: variance of an evaluation's own noise.
-        beta: weight of the deviation.
-        n: candidates wanted, at most m.
-    """
-    covariance = covariance.copy()
-    free = np.ones(len(mean), dtype=np.bool_)
-    chosen = []
-    for _ in range(n):
-        values = np.where(free, mean + beta * np.sqrt(np.maximum(np.diag(covariance), 0.0)), -np.inf)
-        pick = int(np.argmax(values))
-        free[pick] = False
-        chosen.append(pick)
-        column = covariance[:, pick].copy()
-        covariance -= np.outer(column, column) / max(column[pick] + noise, 1e-12)
-    return np.array(chosen, dtype=np.intp)
 
 
 def expected_hypervolume_gain(mean: Floats, deviation: Floats, front: Floats, reference: Floats) -> Floats:

@@ -77,6 +77,7 @@ class HistoryStrategy(Strategy):
         self.candidates: list[Candidate] = []
         self.numbers: list[int] = []
         self._scores: list[list[float]] = []
+        self._means: list[float] = []
         self._metrics: list[Mapping[str, float]] = []
         self._rows: dict[Hashable, int] = {}
         self._taken: set[Hashable] = set()
@@ -152,22 +153,29 @@ class HistoryStrategy(Strategy):
             )
         return found
 
-    def scores(self) -> NDArray[np.float64]:
+    def scores(self, first: int | None = None) -> NDArray[np.float64]:
         """Score of each of ``candidates``: the mean of its evaluations, or the worst seen where all failed.
 
         A failed training says that the candidate is bad, not how bad; the worst score keeps models finite.
+
+        Args:
+            first: of the first so many alone, so that what follows from them stays as it was; None for all.
         """
-        values = np.array([np.mean(s) if s else np.nan for s in self._scores])
+        values = np.array(self._means[:first])
         worst = np.nanmin(values) if np.isfinite(values).any() else 0.0
         return np.where(np.isfinite(values), values, worst)
 
-    def costs(self, metric: str) -> NDArray[np.float64]:
+    def costs(self, metric: str, first: int | None = None) -> NDArray[np.float64]:
         """A measured metric of each of ``candidates``, less is better; the worst seen where there is none.
+
+        Args:
+            metric: its name.
+            first: of the first so many alone, as in `scores`.
 
         Raises:
             StrategyError: no evaluation has that metric.
         """
-        values = np.array([metrics.get(metric, np.nan) for metrics in self._metrics])
+        values = np.array([metrics.get(metric, np.nan) for metrics in self._metrics[:first]])
         if np.isnan(values).all() and not self.failed().all():
             known = sorted({name for metrics in self._metrics for name in metrics})
             raise StrategyError(
@@ -177,7 +185,7 @@ class HistoryStrategy(Strategy):
 
     def failed(self) -> NDArray[np.bool_]:
         """Which of ``candidates`` have no score because every evaluation failed."""
-        return np.array([not s for s in self._scores], dtype=np.bool_)
+        return np.isnan(np.array(self._means, dtype=np.float64))
 
     def _learn(self, evaluation: Evaluation) -> None:
         if evaluation.proposal.fidelity != self.fidelity:
@@ -190,10 +198,13 @@ class HistoryStrategy(Strategy):
             self.candidates.append(candidate)
             self.numbers.append(evaluation.proposal.number)
             self._scores.append([])
+            self._means.append(np.nan)
             self._metrics.append({})
         if evaluation.status == "ok" and evaluation.accuracy is not None and np.isfinite(evaluation.accuracy):
-            self._scores[self._rows[key]].append(self.score_of(evaluation))
-            self._metrics[self._rows[key]] = evaluation.metrics
+            row = self._rows[key]
+            self._scores[row].append(self.score_of(evaluation))
+            self._means[row] = float(np.mean(self._scores[row]))
+            self._metrics[row] = evaluation.metrics
 
     def score_of(self, evaluation: Evaluation) -> float:
         """The efficiency score of a finished evaluation."""

@@ -2,19 +2,21 @@
 
 Cheng et al., "NASGEM: Neural Architecture Search via Graph Embedding Method", AAAI 2021 (arXiv 2007.04452): the
 predictor learns from few evaluated cells, candidates are sampled in bulk, the best are evaluated, and so on. How a
-batch is chosen is not in the paper; it is ours (`greedy_batch`).
+batch is chosen is not in the paper; it is ours.
+
+`Nasgem.rank` puts parts together: features (`nas.predictors.nasgem_features`), a predictor (`nas.predictors.scores`),
+an acquisition function (`nas.strategies.acquisition`) and a batch rule (`nas.strategies.batch`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pymoo.util.nds.non_dominated_sorting import NonDominatedSorting
 
 from gemnet.strict import make
 from nas.encoder import EncoderConfig
@@ -22,16 +24,39 @@ from nas.evaluation.records import Evaluation, Fidelity, Proposal
 from nas.predictors.features import FeatureTable, Table
 from nas.predictors.nasgem_features import Parts, features, prepare_encoder, read_table
 from nas.predictors.pool import Pool
+from nas.predictors.process import ProcessSettings
 from nas.predictors.scores import ScorePredictor
 from nas.spaces.base import Candidate, SearchSpace
-from nas.strategies.acquisition import expected_hypervolume_gain, greedy_batch
 from nas.strategies.base import Progress
+from nas.strategies.batch import best_first, front_of, greedy_batch, hypervolume_batch
 from nas.strategies.history import StrategyError, check_least
-from nas.strategies.model import ModelStrategy, best_first
+from nas.strategies.model import Lesson, ModelStrategy, Prediction
+from nas.strategies.signals import Signals
 
 FEW = 5  # real evaluations from which nothing is learnt yet where there are cheap ones
 _BETA, _BETA_OF_LISTED = 0.5, 2.0
 SHORTLIST = 400  # candidates whose errors' covariance is looked at when a batch is put together
+
+
+See = Callable[[Pool], FeatureTable]
+"""What a predictor sees of a pool's candidates, a row each."""
+
+
+@dataclass(frozen=True, eq=False)
+class Shortlist:
+    """The most promising of a pool and what predicts them.
+
+    Args:
+        rows: their places in the pool, best first, (m,).
+        table: what the predictor sees of them, m rows.
+        mean: what it expects of them (m,).
+        predictor: fitted.
+    """
+
+    rows: NDArray[np.intp]
+    table: FeatureTable
+    mean: NDArray[np.float64]
+    predictor: ScorePredictor
 
 
 class Nasgem(ModelStrategy):
@@ -39,9 +64,10 @@ class Nasgem(ModelStrategy):
 
     Args:
         space, seed, options: see `ModelStrategy`.
-        beta: deviations of the upper confidence bound that ranks candidates. None for 2 where the space can be
-            listed, and 0.5 elsewhere: of the largest of 20,000 fresh candidates' bounds most are of cells unlike any
-            that was evaluated, and in a space without end they never run out (docs/method.md).
+        acquisition: what ranks candidates: ``ucb``, the upper confidence bound, or ``ei``, expected improvement.
+        beta: deviations of the upper confidence bound. None for 2 where the space can be listed, and 0.5 elsewhere: of
+            the largest of 20,000 fresh candidates' bounds most are of cells unlike any that was evaluated, and in a
+            space without end they never run out (docs/method.md).
         boosters: boosted forests beside the predictor's Gaussian process. They rank a little better and
             take most of the time.
         encoder: how the encoder is trained (an `EncoderConfig`, or its values by name); None searches without
@@ -49,7 +75,7 @@ class Nasgem(ModelStrategy):
         structure, drawn: see `Parts`.
         spread: whether a batch is spread out by `greedy_batch`; else it is simply the best few.
         cost: a metric that evaluations measure and that is to be small while the score is large; the search is then
-            for the front of both.
+            for the front of both, by expected hypervolume whatever ``acquisition`` says.
         cheap_epochs: epochs of cheap evaluations that come first; None does without.
         cheap: how many of them. They are searched like the real ones; then what a predictor learnt from them expects
             of a candidate is one more thing the predictor of real scores sees.
@@ -64,6 +90,7 @@ class Nasgem(ModelStrategy):
         space: SearchSpace,
         seed: int,
         *,
+        acquisition: str = "ucb",
         beta: float | None = None,
         boosters: int = 0,
         encoder: EncoderConfig | Mapping[str, Any] | None = EncoderConfig(),  # noqa: B008  frozen
@@ -77,10 +104,10 @@ class Nasgem(ModelStrategy):
         signals: int = 64,
         **options: Any,
     ) -> None:
-        super().__init__(space, seed, **options)
-        self.measure, self.signals = measure, signals
-        self._measured: dict[Hashable, Table] = {}
-        self.beta = beta if beta is not None else _BETA if self.pool is None else _BETA_OF_LISTED
+        super().__init__(space, seed, acquisition=acquisition, beta=beta, **options)
+        self.signals = signals
+        self._signals = None if measure is None or not signals else Signals(measure, self.fidelity)
+        self._settled: dict[tuple[int, str], ProcessSettings] = {}
         self.boosters = boosters
         self.cheap = cheap
         check_least(self, signals=0, boosters=0, cheap=1)
@@ -99,8 +126,11 @@ class Nasgem(ModelStrategy):
                 )
             fidelity = replace(self.fidelity, epochs=cheap_epochs)
             common: dict[str, Any] = {"beta": beta, "encoder": encoder, "structure": structure, "drawn": drawn}
-            common |= {"cost": cost, "measure": measure, "signals": signals}
+            common |= {"acquisition": acquisition, "cost": cost, "measure": measure, "signals": signals}
             self.low = Nasgem(space, seed, **{**options, **common, "fidelity": fidelity})
+
+    def usual_beta(self) -> float:
+        return _BETA if self.pool is None else _BETA_OF_LISTED
 
     def prepare(self, progress: Progress | None = None) -> None:
         """Trains the encoder, or reads it from the cache."""
@@ -125,92 +155,145 @@ class Nasgem(ModelStrategy):
         return super().is_start(number) if self.low is None or len(self.low.candidates) < 2 else False
 
     def rank(
+        self, lesson: Lesson, pool: Pool, free: NDArray[np.bool_], n: int, rng: np.random.Generator
+    ) -> NDArray[np.intp]:
+        see: See = _once(partial(features, parts=self.parts))
+        if self.low is not None and len(self.low.candidates) > 1:
+            cheap = self._learnt(see, self.low.lesson(), pool, rng)
+            if len(lesson.rows) < FEW:
+                return best_first(cheap.predict_latent(see(pool))[0], free, rng)
+            see = _once(partial(_with_expected, see, cheap))
+        if self.cost is not None:
+            return self._rank_two(see, lesson, pool, free, n, rng)
+        predictor = self._learnt(see, lesson, pool, rng, "score")
+        prediction = self._predicted(predictor, see(pool), free)
+        ranked = best_first(self.acquisition(*prediction), free, rng)
+        if len(ranked) <= 1:
+            return ranked
+        rows = ranked[:SHORTLIST]
+        shortlist = Shortlist(rows, see(pool).take(rows), prediction.mean[rows], predictor)
+        if self._signals is not None:
+            shortlist = self._with_signals(see, lesson, pool, ranked[: max(self.signals, n)], predictor)
+        first = self._batch(shortlist, n) if self.spread else shortlist.rows
+        return np.concatenate([first, np.setdiff1d(ranked, first, assume_unique=True)])
+
+    def predict(self, lesson: Lesson, pool: Pool, rng: np.random.Generator) -> Prediction:
+        """What the predictor says before cheap evaluations and signals are looked at."""
+        see = _once(partial(features, parts=self.parts))
+        return _of(self._learnt(see, lesson, pool, rng, "score"), see(pool))
+
+    def _learnt(
+        self, see: See, lesson: Lesson, pool: Pool, rng: np.random.Generator, objective: str | None = None
+    ) -> ScorePredictor:
+        """A predictor of an objective; one that is named has settled hyper-parameters in a long history."""
+        predictor = ScorePredictor(boosters=self.boosters, random_state=int(rng.integers(2**31)))
+        reference = see(self._reference(pool))
+        settings = None if objective is None else self._settings(see, reference, objective)
+        return predictor.fit(see(lesson.pool), lesson.scores, pool=reference, settings=settings)
+
+    def _reference(self, pool: Pool) -> Pool:
+        """The candidates by whose spread features are scaled: in a long history always the same."""
+        return self._kept.reference if self.is_long and self.pool is None else pool
+
+    def _settings(self, see: See, reference: FeatureTable, objective: str) -> ProcessSettings | None:
+        """Hyper-parameters that a long history is learnt with: those of a part of its beginning."""
+        if not self.is_long:
+            return None
+        key = self.plan.settled(len(self.candidates)), objective
+        if key not in self._settled:
+            early = self._objective(self.lesson(key[0], self.plan.hyper), objective, key[0])
+            model = ScorePredictor(boosters=0).fit(see(early.pool), early.scores, pool=reference)
+            self._settled = {k: v for k, v in self._settled.items() if k[0] == key[0]} | {key: model.settings_}
+        return self._settled[key]
+
+    def _objective(self, lesson: Lesson, objective: str, first: int | None = None) -> Lesson:
+        """A lesson about the cost where that is the objective."""
+        if self.cost is None or objective != "cost":
+            return lesson
+        return replace(lesson, scores=-self.costs(self.cost, first)[lesson.rows])
+
+    def _predicted(self, predictor: ScorePredictor, table: FeatureTable, free: NDArray[np.bool_]) -> Prediction:
+        """In a long history deviations are those of the most promising alone, 0 elsewhere: they take most of the time.
+
+        What is left out was expected to be worse than that of ``plan.near`` others.
+        """
+        if not self.is_long:
+            return _of(predictor, table)
+        mean, deviation = predictor.predict_mean(table), np.zeros(len(table))
+        near = np.argsort(np.where(free, -mean, np.inf), kind="stable")[: self.plan.near]
+        deviation[near] = predictor.predict_latent(table.take(near))[1]
+        return Prediction(mean, deviation, float(predictor.targets_.max()))
+
+    def _batch(self, shortlist: Shortlist, n: int) -> NDArray[np.intp]:
+        """Rows of the pool that together are worth evaluating; twice as many as wanted, as some may be known."""
+        predictor = shortlist.predictor
+        picked = greedy_batch(
+            shortlist.mean,
+            predictor.latent_covariance(shortlist.table),
+            predictor.noise_,
+            lambda mean, deviation: self.acquisition(mean, deviation, float(predictor.targets_.max())),
+            min(2 * n, len(shortlist.rows)),
+        )
+        return shortlist.rows[picked]
+
+    def _with_signals(
+        self, see: See, lesson: Lesson, pool: Pool, rows: NDArray[np.intp], before: ScorePredictor
+    ) -> Shortlist:
+        """Candidates ranked anew by a predictor that sees their signals, too."""
+        assert self._signals is not None
+        signals = self._signals
+        with_signals = _once(lambda pool: FeatureTable.join([see(pool), signals.table(pool)]))
+        measured = signals.table(lesson.pool)
+        table = FeatureTable.join([see(pool).take(rows), signals.table(pool, rows)])
+        # All else is scaled by its spread in the pool as before; that of signals is known among the observed.
+        seen = see(self._reference(pool))
+        spread = FeatureTable(np.resize(measured.values, (len(seen), measured.values.shape[1])), measured.groups)
+        reference = FeatureTable.join([seen, spread])
+        predictor = ScorePredictor(boosters=self.boosters, random_state=before.random_state).fit(
+            with_signals(lesson.pool),
+            lesson.scores,
+            pool=reference,
+            settings=self._settings(with_signals, reference, "score with signals"),
+        )
+        prediction = _of(predictor, table)
+        order = np.argsort(-self.acquisition(*prediction), kind="stable")
+        return Shortlist(rows[order], table.take(order), prediction.mean[order], predictor)
+
+    def _rank_two(
         self,
-        observed: Pool,
-        scores: NDArray[np.float64],
+        see: See,
+        lesson: Lesson,
         pool: Pool,
         free: NDArray[np.bool_],
         n: int,
         rng: np.random.Generator,
     ) -> NDArray[np.intp]:
-        known, asked = features(observed, self.parts), features(pool, self.parts)
-        if self.low is not None and len(self.low.candidates) > 1:
-            cheap = ScorePredictor(boosters=self.boosters, random_state=int(rng.integers(2**31)))
-            cheap.fit(features(self.low.observed(), self.parts), self.low.scores(), pool=asked)
-            if len(known) < FEW:
-                return best_first(cheap.predict_latent(asked)[0], free, rng)
-            known, asked = (_beside(table, cheap.predict_latent(table)[0]) for table in (known, asked))
-        if self.cost is not None:
-            of_cost = [
-                FeatureTable.join([table, cells.table("read", partial(read_table, self.space.zero_ops))])
-                for table, cells in ((known, observed), (asked, pool))
-            ]
-            objectives = np.stack([scores, -self.costs(self.cost)], axis=1)
-            return self._rank_two([(known, asked), (of_cost[0], of_cost[1])], objectives, free, n, rng)
-        predictor = ScorePredictor(boosters=self.boosters, random_state=int(rng.integers(2**31)))
-        mean, deviation = predictor.fit(known, scores, pool=asked).predict_latent(asked)
-        ranked = best_first(mean + self.beta * deviation, free, rng)
-        short, near = ranked[:SHORTLIST], asked.take(ranked[:SHORTLIST])
-        if self.measure is not None and self.signals and len(ranked) > 1:
-            short = ranked[: max(self.signals, n)]
-            signals = self._signals(self.candidates)
-            known = FeatureTable.join([known, signals])
-            near = FeatureTable.join([asked.take(short), self._signals([pool.candidate(int(row)) for row in short])])
-            # All else is scaled by its spread in the pool as before; that of signals is known among the observed.
-            spread = FeatureTable(np.resize(signals.values, (len(asked), signals.values.shape[1])), signals.groups)
-            predictor.fit(known, scores, pool=FeatureTable.join([asked, spread]))
-            mean_near, deviation_near = predictor.predict_latent(near)
-            order = np.argsort(-(mean_near + self.beta * deviation_near), kind="stable")
-            short, near, mean_near = short[order], near.take(order), mean_near[order]
-            ranked = np.concatenate([short, ranked[len(short) :]])
-        else:
-            mean_near = mean[short]
-        if not self.spread or len(ranked) <= 1:
-            return ranked
-        covariance = predictor.latent_covariance(near)
-        picked = greedy_batch(mean_near, covariance, predictor.noise_, self.beta, min(2 * n, len(short)))
-        return np.concatenate([short[picked], np.setdiff1d(ranked, short[picked], assume_unique=True)])
-
-    def _signals(self, candidates: Sequence[Candidate]) -> FeatureTable:
-        """Zero-cost signals as features; each candidate is measured once."""
-        assert self.measure is not None
-        keys = [candidate.key() for candidate in candidates]
-        new = {key: candidate for key, candidate in zip(keys, candidates, strict=True) if key not in self._measured}
-        self._measured.update(zip(new, self.measure(list(new.values()), self.fidelity), strict=True))
-        values = np.stack([self._measured[key] for key in keys])
-        return FeatureTable(values, tuple(f"signal {column}" for column in range(values.shape[1])))
-
-    def _rank_two(
-        self,
-        tables: Sequence[tuple[FeatureTable, FeatureTable]],
-        objectives: NDArray[np.float64],
-        free: NDArray[np.bool_],
-        n: int,
-        rng: np.random.Generator,
-    ) -> NDArray[np.intp]:
         """By what is expected to be added to the area that the front dominates."""
+        assert self.cost is not None
         mean, deviation = np.empty((2, len(free), 2))
-        for k, (known, asked) in enumerate(tables):
-            predictor = ScorePredictor(boosters=self.boosters, random_state=int(rng.integers(2**31)))
-            mean[:, k], deviation[:, k] = predictor.fit(known, objectives[:, k], pool=asked).predict(
-                asked, with_noise=False
-            )
-        # What lies below the worst of the present front is no compromise anyone asked for.
-        front = objectives[NonDominatedSorting().do(-objectives, only_non_dominated_front=True)]
-        span = np.ptp(front, axis=0)
-        reference = front.min(axis=0) - np.where(span > 0, 0.1 * span, 1.0)
-        chosen: list[int] = []
-        open_ = free.copy()
-        for _ in range(min(2 * n, int(free.sum()))):
-            gains = np.where(open_, expected_hypervolume_gain(mean, deviation, front, reference), -1.0)
-            pick = int(best_first(gains, open_, rng)[0])
-            chosen.append(pick)
-            open_[pick] = False
-            # Taken at its expected values, so that the next one goes elsewhere on the front.
-            front = np.concatenate([front, mean[[pick]]])
-        rest = best_first(expected_hypervolume_gain(mean, deviation, front, reference), open_, rng)
-        return np.concatenate([np.array(chosen, dtype=np.intp), rest])
+        for k, (objective, seen) in enumerate((("score", see), ("cost", _once(partial(_with_read, see))))):
+            predictor = self._learnt(seen, self._objective(lesson, objective), pool, rng, objective)
+            mean[:, k], deviation[:, k] = predictor.predict(seen(pool), with_noise=False)
+        everything = np.stack([self.scores(), -self.costs(self.cost)], axis=1)
+        return hypervolume_batch(mean, deviation, front_of(everything), free, 2 * n, rng)
 
 
-def _beside(table: FeatureTable, expected: NDArray[np.float64]) -> FeatureTable:
-    return FeatureTable.join([table, FeatureTable(expected.astype(np.float32)[:, None], ("cheap",))])
+def _once(see: See) -> See:
+    """The same, computed once for each pool."""
+    return lru_cache(maxsize=None)(see)
+
+
+def _of(predictor: ScorePredictor, table: FeatureTable) -> Prediction:
+    return Prediction(*predictor.predict_latent(table), float(predictor.targets_.max()))
+
+
+def _with_expected(see: See, cheap: ScorePredictor, pool: Pool) -> FeatureTable:
+    """Beside what is seen, what cheap evaluations let expect."""
+    table = see(pool)
+    expected = cheap.predict_latent(table)[0].astype(np.float32)
+    return FeatureTable.join([table, FeatureTable(expected[:, None], ("cheap",))])
+
+
+def _with_read(see: See, pool: Pool) -> FeatureTable:
+    """Beside what is seen, what a cost follows from."""
+    return FeatureTable.join([see(pool), pool.table("read", partial(read_table, pool.space.zero_ops))])

@@ -5,14 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nas.predictors.forest import StructuralForest
 from nas.predictors.pool import Pool
 from nas.spaces.base import SearchSpace
-from nas.strategies.acquisition import upper_confidence
 from nas.strategies.history import check_least
-from nas.strategies.model import ModelStrategy, best_first
+from nas.strategies.model import Lesson, ModelStrategy, Prediction
 
 
 class StructuralSearch(ModelStrategy):
@@ -21,24 +19,13 @@ class StructuralSearch(ModelStrategy):
     Args:
         space, seed, options: see `ModelStrategy`.
         trees: size of the forest.
-        beta: weight of the deviation between trees.
     """
 
-    def __init__(self, space: SearchSpace, seed: int, *, trees: int = 100, beta: float = 0.5, **options: Any) -> None:
+    def __init__(self, space: SearchSpace, seed: int, *, trees: int = 100, **options: Any) -> None:
         super().__init__(space, seed, **options)
         self.trees = trees
-        self.beta = beta
         check_least(self, trees=1)
 
-    def rank(
-        self,
-        observed: Pool,
-        scores: NDArray[np.float64],
-        pool: Pool,
-        free: NDArray[np.bool_],
-        n: int,
-        rng: np.random.Generator,
-    ) -> NDArray[np.intp]:
-        forest = StructuralForest(self.trees, int(rng.integers(2**31))).fit(observed, scores)
-        values = upper_confidence(*forest.predict(pool), self.beta)
-        return best_first(values, free, rng)
+    def predict(self, lesson: Lesson, pool: Pool, rng: np.random.Generator) -> Prediction:
+        forest = StructuralForest(self.trees, int(rng.integers(2**31))).fit(lesson.pool, lesson.scores)
+        return Prediction(*forest.predict(pool), float(forest.targets_.max()))

@@ -78,19 +78,6 @@ def test_unit_of_the_scores_does_not_matter(task: tuple[FeatureTable, np.ndarray
     np.testing.assert_allclose(scaled_deviation, 7 * deviation, rtol=1e-2)
 
 
-def test_a_score_known_to_be_noisy_counts_less(task: tuple[FeatureTable, np.ndarray]) -> None:
-    table, scores = task
-    wrong = scores[:40].copy()
-    victim = int(np.argmin(np.abs(wrong - np.median(wrong))))
-    wrong[victim] = wrong.max() + 0.5
-    noise = np.zeros(40)
-    noise[victim] = 5.0
-    here = table.take([victim])
-    trusting, _ = ScorePredictor(boosters=0).fit(table.take(slice(0, 40)), wrong, pool=table).predict(here)
-    wary, _ = ScorePredictor(boosters=0).fit(table.take(slice(0, 40)), wrong, noise=noise, pool=table).predict(here)
-    assert abs(wary[0] - scores[victim]) < 0.5 * abs(trusting[0] - scores[victim])
-
-
 def test_posterior_equals_that_of_scikit_learn(task: tuple[FeatureTable, np.ndarray]) -> None:
     table, _ = task
     predictor = fitted(task, 50, boosters=0)
@@ -158,6 +145,28 @@ def test_warp_rises_and_comes_back() -> None:
     assert warp(scores).std() == pytest.approx(1)
 
 
+def test_targets_are_normal_scores_and_logarithms_of_the_distance_to_the_best(
+    task: tuple[FeatureTable, np.ndarray],
+) -> None:
+    scores = np.random.default_rng(3).normal(90, 2, 12)
+    ranks = norm.ppf((np.argsort(np.argsort(scores)) + 0.5) / 12)
+    logs = -np.log(scores.max() - scores + 0.5 * (scores.max() - np.median(scores)))
+    both = (ranks - ranks.mean()) / ranks.std() + (logs - logs.mean()) / logs.std()
+    predictor = ScorePredictor(boosters=0).fit(task[0].take(slice(0, 12)), scores)
+    np.testing.assert_allclose(predictor.targets_, both / both.std(), atol=1e-9)
+
+
+def test_settled_hyper_parameters_are_taken_as_they_are(task: tuple[FeatureTable, np.ndarray]) -> None:
+    table, scores = task
+    first = fitted(task, 60, boosters=0)
+    again = ScorePredictor(boosters=0).fit(table.take(slice(0, 60)), scores[:60], table, first.settings_)
+    more = ScorePredictor(boosters=0).fit(table.take(slice(0, 90)), scores[:90], table, first.settings_)
+    assert again.settings_ == more.settings_ == first.settings_
+    for a, b in zip(again.predict_latent(table), first.predict_latent(table), strict=True):
+        np.testing.assert_array_equal(a, b)
+    np.testing.assert_allclose(more.predict_mean(table), more.predict_latent(table)[0], atol=1e-3)
+
+
 def test_bad_input_is_refused_with_the_reason(task: tuple[FeatureTable, np.ndarray]) -> None:
     table, scores = task
     with pytest.raises(PredictorError, match="as many scores"):
@@ -167,7 +176,7 @@ def test_bad_input_is_refused_with_the_reason(task: tuple[FeatureTable, np.ndarr
     with pytest.raises(PredictorError, match="failed evaluations"):
         ScorePredictor().fit(table.take(slice(0, 3)), [1.0, np.nan, 2.0])
     with pytest.raises(PredictorError, match="other columns"):
-        fitted(task, 20, boosters=0).predict(table.without({"count"}))
+        fitted(task, 20, boosters=0).predict(FeatureTable(table.values[:, 1:], table.groups[1:]))
     with pytest.raises(PredictorError, match="NaN"):
         FeatureTable(np.full((2, 1), np.nan, dtype=np.float32), ("a",))
     with pytest.raises(PredictorError, match="one group name a column"):
@@ -194,6 +203,6 @@ def test_a_score_without_noise_and_twins_among_the_candidates_is_learnt() -> Non
     values = np.repeat(rng.integers(0, 3, (40, 6)).astype(np.float32), 5, axis=0)
     table = FeatureTable(values, ("a",) * 3 + ("b",) * 3)
     scores = values @ np.array([1, 2, 3, 1, 0, 2.0])
-    mean, deviation = ScorePredictor(boosters=0).fit(table, scores, noise=np.zeros(200)).predict(table)
+    mean, deviation = ScorePredictor(boosters=0).fit(table, scores).predict(table)
     assert np.corrcoef(mean, scores)[0, 1] > 0.99
     assert np.isfinite(deviation).all()

@@ -56,23 +56,25 @@ def _edges(candidates: Sequence[Candidate], fidelity: Fidelity) -> np.ndarray:
 PLAIN = {"encoder": None}
 SMALL = {"encoder": None, "pool_size": 300}
 SEARCHES = {
-    "listed": Search("nasgem", "nasbench201", PLAIN),
-    "listed, failures": Search("nasgem", "nasbench201", PLAIN, fail_every=4),
+    "listed": Search("nasgem", "nasbench201", PLAIN, batches=3),
+    "listed, failures": Search("nasgem", "nasbench201", PLAIN, fail_every=4, batches=3),
     "listed, forests": Search("nasgem", "nasbench201", {**PLAIN, "boosters": 1, "pool_size": 2000}, batches=3),
-    "listed, best few": Search("nasgem", "nasbench201", {**PLAIN, "spread": False, "beta": 1.0}),
-    "listed, limits": Search("nasgem", "nasbench201", {**PLAIN, "limits": Limits(max_params=0.4e6)}),
-    "listed, two objectives": Search("nasgem", "nasbench201", {**PLAIN, "cost": "size"}, batches=4),
-    "listed, cheap first": Search("nasgem", "nasbench201", {**PLAIN, "cheap_epochs": 12, "cheap": 15}, batches=8),
+    "listed, best few": Search("nasgem", "nasbench201", {**PLAIN, "spread": False, "beta": 1.0}, batches=2),
+    "listed, limits": Search("nasgem", "nasbench201", {**PLAIN, "limits": Limits(max_params=0.4e6)}, batches=2),
+    "listed, two objectives": Search("nasgem", "nasbench201", {**PLAIN, "cost": "size"}, batches=3),
+    "listed, cheap first": Search("nasgem", "nasbench201", {**PLAIN, "cheap_epochs": 12, "cheap": 15}, batches=5),
     "listed, 300 told": Search("nasgem", "nasbench201", PLAIN, told=300, batches=2),
-    "sampled": Search("nasgem", "gemnet", SMALL, fail_every=6),
-    "sampled, signals": Search("nasgem", "gemnet", {**SMALL, "measure": _edges, "signals": 20}),
-    "sampled, weighed": Search("nasgem", "gemnet", {**SMALL, "score": EfficiencyScore(target_macs=5e6, weight=2.0)}),
+    "sampled": Search("nasgem", "gemnet", SMALL, fail_every=6, batches=4),
+    "sampled, signals": Search("nasgem", "gemnet", {**SMALL, "measure": _edges, "signals": 20}, batches=3),
+    "sampled, weighed": Search(
+        "nasgem", "gemnet", {**SMALL, "score": EfficiencyScore(target_macs=5e6, weight=2.0)}, batches=3
+    ),
     "sampled, 300 told": Search("nasgem", "gemnet", {**SMALL, "initial": 4}, told=300, batches=2),
-    "embedded": Search("nasgem", "gemnet of 30 nodes", {"pool_size": 200}, told=20, batches=3),
+    "embedded": Search("nasgem", "gemnet of 30 nodes", {"pool_size": 200}, told=20, batches=2),
     "trees, listed": Search("structural", "nasbench201", {"trees": 20}, batches=3),
     "trees, sampled": Search("structural", "gemnet", {"trees": 20, "pool_size": 300}, fail_every=5),
-    "WL process, listed": Search("wl_gp", "nasbench201", fail_every=5, batches=4),
-    "WL process, sampled": Search("wl_gp", "nasbench101", {"pool_size": 300}, batches=6),
+    "WL process, listed": Search("wl_gp", "nasbench201", fail_every=5, batches=3),
+    "WL process, sampled": Search("wl_gp", "nasbench101", {"pool_size": 300}, batches=4),
     "bananas": Search("bananas", "gemnet", {"epochs": 20, "mutations": 40}, batches=3),
     "evolution": Search("evolution", "gemnet", {"cost": "size"}, batches=8),
     "local search": Search("local_search", "nasbench201", batches=8, fail_every=5),
@@ -105,9 +107,7 @@ def _evaluate(proposal: Proposal, space: SearchSpace, search: Search) -> Evaluat
     packed = space.pack([proposal.candidate])
     macs, params = space.macs(packed), space.params(packed)
     size = float(len(cell.edges)) if params is None else float(params[0])
-    return Evaluation(
-        proposal, "ok", 60 + gain, macs=None if macs is None else float(macs[0]), metrics={"size": size}
-    )
+    return Evaluation(proposal, "ok", 60 + gain, macs=None if macs is None else float(macs[0]), metrics={"size": size})
 
 
 def _digest(strategy: HistoryStrategy, proposals: Sequence[Proposal]) -> str:

@@ -1,0 +1,184 @@
+"""A long history: what is learnt from, what is kept, and that a resumed search still goes on alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nas.evaluation.records import Evaluation, Fidelity, Proposal
+from nas.predictors.features import FeatureTable, macro_table
+from nas.predictors.pool import Pool, ToldPool
+from nas.spaces.base import CandidateBatch, SearchSpace
+from nas.spaces.gemnet import GEMNetSpace
+from nas.spaces.limits import Limits
+from nas.spaces.nasbench201 import NASBench201
+from nas.strategies.long_history import KeptPool, LongHistory
+from nas.strategies.model import ModelStrategy
+from nas.strategies.nasgem import Nasgem
+from nas.strategies.structural import StructuralSearch
+from nas.strategies.wl_gp import WLGaussianProcess
+
+FIDELITY = Fidelity(epochs=5)
+SOON = LongHistory(beyond=20, most=18, hyper=10, block=8, blocks=3, reference=60, near=40)
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(scope="module")
+def space() -> GEMNetSpace:
+    return GEMNetSpace(form="cifar", size="a", max_nodes=6)
+
+
+class TestRows:
+    scores = RNG.normal(size=300)
+    plan = LongHistory(most=100)
+
+    def test_a_short_history_is_learnt_from_as_a_whole(self) -> None:
+        assert self.plan.rows(self.scores[:100], 0).tolist() == list(range(100))
+
+    def test_the_best_and_the_latest_are_among_them(self) -> None:
+        rows = self.plan.rows(self.scores, 0)
+        assert len(rows) == len(set(rows.tolist())) == 100
+        assert set(np.argsort(-self.scores)[:40]) <= set(rows)
+        assert set(range(280, 300)) <= set(rows)
+        assert 0.3 < np.mean(self.scores[rows] < np.median(self.scores)) < 0.6  # and others, too
+
+    def test_the_random_spread_stays_as_the_history_grows(self) -> None:
+        before, after = (set(self.plan.rows(self.scores[:n], 0).tolist()) for n in (290, 300))
+        assert len(before & after) >= 85
+        assert before != set(self.plan.rows(self.scores[:290], 1).tolist())
+
+    def test_hyper_parameters_follow_from_a_number_that_doubles(self) -> None:
+        assert [LongHistory(beyond=20).settled(n) for n in (21, 39, 40, 79, 80, 500)] == [20, 20, 40, 40, 80, 320]
+
+
+def test_kept_candidates_are_renewed_block_by_block(space: GEMNetSpace) -> None:
+    parents = space.sample(5, RNG)
+    seen: list[int] = []
+
+    def compute(batch: CandidateBatch) -> FeatureTable:
+        seen.append(len(batch))
+        return macro_table(space, batch)
+
+    kept = KeptPool(SOON, space, Limits(), 0, 90)
+    first = kept.at(25, lambda n: parents)
+    first.table("macro", compute)
+    assert kept.at(31, lambda n: parents).table("macro", compute).values.shape == (
+        90,
+        first.table("macro", compute).values.shape[1],
+    )
+    assert seen == [30, 30, 30]  # nothing was computed again
+    later = kept.at(32, lambda n: parents)
+    later.table("macro", compute)
+    assert seen == [30] * 4
+    anew = KeptPool(SOON, space, Limits(), 0, 90).at(32, lambda n: parents)
+    assert [anew.candidate(k) for k in range(90)] == [later.candidate(k) for k in range(90)]
+
+
+def test_children_descend_from_the_best_at_the_beginning_of_their_block(space: GEMNetSpace) -> None:
+    asked: list[int] = []
+
+    def parents(n: int) -> CandidateBatch:
+        asked.append(n)
+        return space.sample(5, np.random.default_rng(1))
+
+    KeptPool(SOON, space, Limits(), 0, 30).at(33, parents)
+    assert asked == [16, 24, 32]
+
+
+def test_features_of_what_is_known_are_taken_over_and_are_those_of_all_together(space: GEMNetSpace) -> None:
+    batch = space.sample(12, RNG)
+    candidates = [space.unpack(batch, k) for k in range(12)]
+    computed: list[int] = []
+
+    def compute(part: CandidateBatch) -> FeatureTable:
+        computed.append(len(part))
+        return macro_table(space, part)
+
+    before = ToldPool(space, candidates, np.array([0, 2, 3, 7]), None)
+    before.table("macro", compute)
+    rows = np.array([1, 2, 7, 9, 11])
+    after = ToldPool(space, candidates, rows, before)
+    whole = macro_table(space, batch)
+    np.testing.assert_allclose(after.table("macro", compute).values, whole.values[rows], rtol=1e-6)
+    assert computed == [1] * 7
+    assert after.candidate(3) is candidates[9]
+
+
+class _SoonNasgem(Nasgem):
+    plan = SOON
+
+
+class _SoonTrees(StructuralSearch):
+    plan = SOON
+
+
+class _SoonProcess(WLGaussianProcess):
+    plan = SOON
+
+
+def _edges(candidates: Any, fidelity: Fidelity) -> np.ndarray:
+    return np.array([[len(each.cell.edges)] for each in candidates], dtype=np.float32)
+
+
+def _evaluate(proposal: Proposal, space: SearchSpace) -> Evaluation:
+    if proposal.number % 9 == 4:
+        return Evaluation(proposal, "failed", None, reason="NaN loss")
+    cell = proposal.candidate.cell
+    gain = sum("3x3" in op for op in cell.ops) - len(cell.edges) / 10 + proposal.number % 5 / 10
+    return Evaluation(proposal, "ok", 60 + gain, metrics={"size": float(len(cell.edges))})
+
+
+@pytest.mark.parametrize(
+    ("kind", "listed", "options"),
+    [
+        (_SoonNasgem, False, {"pool_size": 90, "encoder": None}),
+        (_SoonNasgem, False, {"pool_size": 90, "encoder": None, "measure": _edges, "signals": 12, "acquisition": "ei"}),
+        (_SoonNasgem, False, {"pool_size": 60, "encoder": None, "cost": "size"}),
+        (_SoonNasgem, True, {"pool_size": 200, "encoder": None, "structure": False}),
+        (_SoonTrees, False, {"pool_size": 60, "trees": 5}),
+        (_SoonProcess, False, {"pool_size": 60, "iterations": (1,)}),
+    ],
+)
+def test_a_resumed_long_search_proposes_what_an_uninterrupted_one_would(
+    space: GEMNetSpace, kind: type[ModelStrategy], listed: bool, options: dict[str, Any]
+) -> None:
+    where = NASBench201() if listed else space
+
+    def build() -> ModelStrategy:
+        return kind(where, 3, fidelity=FIDELITY, initial=15, **options)
+
+    first, done = build(), []
+    while len(done) < 45:
+        found = [_evaluate(proposal, where) for proposal in first.ask(5)]
+        first.tell(found)
+        done += found
+    assert first.is_long
+    assert len({each.proposal.candidate.key() for each in done}) == 45
+    second = build()
+    second.tell(done)
+    ahead = first.ask(4)
+    assert second.ask(4) == ahead
+    later = first.ask(4, pending=ahead)
+    assert not {p.candidate.key() for p in later} & {p.candidate.key() for p in ahead}
+    assert second.ask(4, pending=ahead) == later
+
+
+def test_what_was_evaluated_fills_no_place_among_the_promising(space: GEMNetSpace) -> None:
+    """Candidates of a kept pool that were evaluated since are not ranked."""
+    strategy = _SoonNasgem(space, 0, fidelity=FIDELITY, pool_size=90, encoder=None, initial=24)
+    strategy.tell([_evaluate(proposal, space) for proposal in strategy.ask(24)])
+    pool = strategy._round_pool(np.random.default_rng(0), [])
+    taken = [pool.candidate(k) for k in (0, 5)]
+    strategy.tell([_evaluate(Proposal(24 + k, each, FIDELITY), space) for k, each in enumerate(taken[:1])])
+    free = strategy._free(pool, np.random.default_rng(0), set(), taken[1:])
+    assert not free[[0, 5]].any()
+    assert free.sum() >= 80
+
+
+def test_a_pool_of_told_candidates_is_one_of_its_space(space: GEMNetSpace) -> None:
+    batch = space.sample(3, RNG)
+    pool = ToldPool(space, [space.unpack(batch, k) for k in range(3)], np.arange(3), None)
+    assert isinstance(pool, Pool)
+    assert pool.index(space.unpack(batch, 2)) == 2
