@@ -1,0 +1,119 @@
+"""What one round of a search costs after so many evaluations: seconds of CPU time, memory, ledger.
+
+    python tools/measure/scale.py [--space gemnet|nasbench201] [--strategy nasgem] [--told 100 300 1000 3000 10000]
+                                  [--batch 8] [--rounds 3] [--ledger DIR]
+
+Evaluations are made up: random candidates with an accuracy that follows from their graph, and noise. For each number a
+strategy is told that many, then asked ``--rounds`` times for a batch, which is told, too. One line of CSV each, so that
+it can be read while it runs: CPU seconds of telling one evaluation, of the first ask (which after a resumption takes in
+the whole history) and of the later ones (median and greatest), the process's peak of memory so far, and, with
+``--ledger``, the size of a ledger that holds all of them and the evaluations that it took in a second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from gemnet.machine import limited_threads
+from nas.evaluation.ledger import Ledger
+from nas.evaluation.records import Evaluation, Fidelity, Proposal
+from nas.spaces import make_space
+from nas.spaces.base import Candidate, SearchSpace
+from nas.strategies import make_strategy
+
+FIDELITY = Fidelity(epochs=5)
+CHUNK = 1000
+COLUMNS = (
+    "space", "strategy", "told", "tell_ms", "first_ask_s", "ask_s", "greatest_ask_s", "peak_mb", "ledger_mb",
+    "recorded_per_s",
+)  # fmt: skip
+T = TypeVar("T")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--space", default="gemnet", help="a space by name (default: gemnet)")
+    parser.add_argument("--strategy", default="nasgem")
+    parser.add_argument("--told", type=int, nargs="+", default=[100, 300, 1000, 3000, 10_000, 30_000, 100_000])
+    parser.add_argument("--batch", type=int, default=8, help="candidates asked for at a time (default: 8)")
+    parser.add_argument("--rounds", type=int, default=3, help="batches asked for (default: 3)")
+    parser.add_argument("--ledger", type=Path, help="a folder for ledgers; without it none is written")
+    options = parser.parse_args(argv)
+    print(",".join(COLUMNS), flush=True)
+    with limited_threads(1):
+        for told in options.told:
+            row = measure(options.space, options.strategy, told, options.batch, options.rounds, options.ledger)
+            print(",".join(row), flush=True)
+    return 0
+
+
+def measure(space_name: str, name: str, told: int, batch: int, rounds: int, folder: Path | None) -> list[str]:
+    """One line of the table."""
+    space = make_space(space_name)
+    strategy = make_strategy(name, space, 0, fidelity=FIDELITY)
+    strategy.prepare()
+    rng = np.random.default_rng(1)
+    telling = writing = 0.0
+    ledger = None if folder is None else Ledger(folder / f"{space_name}-{told}.db")
+    for start in range(0, told, CHUNK):
+        evaluations = made_up(space, start, min(CHUNK, told - start), rng)
+        telling += timed(lambda known=evaluations: strategy.tell(known))[1]
+        if ledger is not None:
+            begun = time.perf_counter()
+            for evaluation in evaluations:
+                ledger.record(evaluation, "scale")
+            writing += time.perf_counter() - begun
+    asking = []
+    for _ in range(rounds):
+        proposals, seconds = timed(lambda: strategy.ask(batch))
+        asking.append(seconds)
+        strategy.tell([evaluation_of(proposal, rng) for proposal in proposals])
+    later = asking[1:] or asking
+    scale = 1e6 if sys.platform == "darwin" else 1e3  # bytes there, kilobytes elsewhere
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale
+    size = speed = ""
+    if ledger is not None and folder is not None:
+        ledger.close()
+        size = f"{sum(f.stat().st_size for f in folder.glob(f'{space_name}-{told}.db*')) / 1e6:.1f}"
+        speed = f"{told / writing:.0f}"
+    figures = [1e3 * telling / told, asking[0], float(np.median(later)), max(later)]
+    return [space_name, name, str(told), *(f"{figure:.3f}" for figure in figures), f"{peak:.0f}", size, speed]
+
+
+def made_up(space: SearchSpace, first: int, n: int, rng: np.random.Generator) -> list[Evaluation]:
+    """Evaluations of ``n`` random candidates, numbered from ``first`` on."""
+    candidates = space.sample(n, rng)
+    proposals = [Proposal(first + row, space.unpack(candidates, row), FIDELITY) for row in range(n)]
+    return [evaluation_of(proposal, rng) for proposal in proposals]
+
+
+def evaluation_of(proposal: Proposal, rng: np.random.Generator) -> Evaluation:
+    """Its accuracy follows from the graph, but for noise."""
+    return Evaluation(proposal, "ok", accuracy(proposal.candidate) + float(rng.normal()), macs=1e6, seconds=60.0)
+
+
+def accuracy(candidate: Candidate) -> float:
+    """Convolutions help, early ones more, and edges cost."""
+    cell = candidate.cell
+    gain = sum((1 + ("3x3" in op)) / (1 + k / 8) for k, op in enumerate(cell.ops) if "x" in op)
+    return 60 + 3 * gain - 0.1 * len(cell.edges)
+
+
+def timed(function: Callable[[], T]) -> tuple[T, float]:
+    """What a function gives, and its CPU seconds."""
+    begun = time.process_time()
+    result = function()
+    return result, time.process_time() - begun
+
+
+if __name__ == "__main__":
+    sys.exit(main())
