@@ -17,6 +17,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -66,7 +67,7 @@ def measure(space_name: str, name: str, told: int, batch: int, rounds: int, fold
     ledger = None if folder is None else Ledger(folder / f"{space_name}-{told}.db")
     for start in range(0, told, CHUNK):
         evaluations = made_up(space, start, min(CHUNK, told - start), rng)
-        telling += timed(lambda known=evaluations: strategy.tell(known))[1]
+        telling += timed(partial(strategy.tell, evaluations))[1]
         if ledger is not None:
             begun = time.perf_counter()
             for evaluation in evaluations:
@@ -74,7 +75,7 @@ def measure(space_name: str, name: str, told: int, batch: int, rounds: int, fold
             writing += time.perf_counter() - begun
     asking = []
     for _ in range(rounds):
-        proposals, seconds = timed(lambda: strategy.ask(batch))
+        proposals, seconds = timed(partial(strategy.ask, batch))
         asking.append(seconds)
         strategy.tell([evaluation_of(proposal, rng) for proposal in proposals])
     later = asking[1:] or asking
