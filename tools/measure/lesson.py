@@ -28,7 +28,7 @@ from nas.predictors.process import ProcessSettings
 from nas.predictors.scores import ScorePredictor
 from nas.strategies.long_history import LongHistory
 from nas.studies.statistics import mean_interval
-from nas.studies.tabular.sources import open_table
+from nas.tables.read import read_table
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--most", type=int, nargs="+", default=[1000, LongHistory().most])
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args(argv)
-    table = open_table("nasbench201", options.table)
+    table = read_table(options.table, "nasbench201")
     values = table.metric(options.metric)
     everything = features(Pool(table.space, table.batch), Parts(encoder=None))
     found: dict[str, list[tuple[float, float, float]]] = {}

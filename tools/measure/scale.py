@@ -3,11 +3,12 @@
     python tools/measure/scale.py [--space gemnet|nasbench201] [--strategy nasgem] [--told 100 300 1000 3000 10000]
                                   [--batch 8] [--rounds 3] [--ledger DIR]
 
-Evaluations are made up: random candidates with an accuracy that follows from their graph, and noise. For each number a
-strategy is told that many, then asked ``--rounds`` times for a batch, which is told, too. One line of CSV each, so that
-it can be read while it runs: CPU seconds of telling one evaluation, of the first ask (which after a resumption takes in
-the whole history) and of the later ones (median and greatest), the process's peak of memory so far, and, with
-``--ledger``, the size of a ledger that holds all of them and the evaluations that it took in a second.
+Evaluations are made up: random candidates with an accuracy that follows from their graph, and noise. One strategy is
+told more and more of them; at each number it is asked ``--rounds`` times for a batch, which is told, too. One line of
+CSV each, so that it can be read while it runs: CPU milliseconds of telling one evaluation, CPU seconds of the first
+ask (which takes in all that is new since the line before) and of the later ones (median and greatest), the process's
+peak of memory so far, and, with ``--ledger``, the size of a ledger that holds all of them and the evaluations that it
+took in a second.
 """
 
 from __future__ import annotations
@@ -51,43 +52,46 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     print(",".join(COLUMNS), flush=True)
     with limited_threads(1):
-        for told in options.told:
-            row = measure(options.space, options.strategy, told, options.batch, options.rounds, options.ledger)
-            print(",".join(row), flush=True)
+        measure(options.space, options.strategy, sorted(options.told), options.batch, options.rounds, options.ledger)
     return 0
 
 
-def measure(space_name: str, name: str, told: int, batch: int, rounds: int, folder: Path | None) -> list[str]:
-    """One line of the table."""
+def measure(space_name: str, name: str, sizes: Sequence[int], batch: int, rounds: int, folder: Path | None) -> None:
+    """Prints one line for each number of evaluations."""
     space = make_space(space_name)
     strategy = make_strategy(name, space, 0, fidelity=FIDELITY)
     strategy.prepare()
     rng = np.random.default_rng(1)
-    telling = writing = 0.0
-    ledger = None if folder is None else Ledger(folder / f"{space_name}-{told}.db")
-    for start in range(0, told, CHUNK):
-        evaluations = made_up(space, start, min(CHUNK, told - start), rng)
-        telling += timed(partial(strategy.tell, evaluations))[1]
-        if ledger is not None:
-            begun = time.perf_counter()
-            for evaluation in evaluations:
-                ledger.record(evaluation, "scale")
-            writing += time.perf_counter() - begun
-    asking = []
-    for _ in range(rounds):
-        proposals, seconds = timed(partial(strategy.ask, batch))
-        asking.append(seconds)
-        strategy.tell([evaluation_of(proposal, rng) for proposal in proposals])
-    later = asking[1:] or asking
-    scale = 1e6 if sys.platform == "darwin" else 1e3  # bytes there, kilobytes elsewhere
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale
-    size = speed = ""
-    if ledger is not None and folder is not None:
+    ledger = None if folder is None else Ledger(folder / f"{space_name}.db")
+    for size in sizes:
+        telling = writing = 0.0
+        before = strategy.told
+        while strategy.told < size:
+            evaluations = made_up(space, strategy.told, min(CHUNK, size - strategy.told), rng)
+            telling += timed(partial(strategy.tell, evaluations))[1]
+            if ledger is not None:
+                begun = time.perf_counter()
+                for evaluation in evaluations:
+                    ledger.record(evaluation, "scale")
+                writing += time.perf_counter() - begun
+        new = max(size - before, 1)
+        asking = []
+        for _ in range(rounds):
+            proposals, seconds = timed(partial(strategy.ask, batch))
+            asking.append(seconds)
+            strategy.tell([evaluation_of(proposal, rng) for proposal in proposals])
+        later = asking[1:] or asking
+        scale = 1e6 if sys.platform == "darwin" else 1e3  # bytes there, kilobytes elsewhere
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale
+        kept = speed = ""
+        if ledger is not None and folder is not None:
+            kept = f"{sum(file.stat().st_size for file in folder.glob(f'{space_name}.db*')) / 1e6:.1f}"
+            speed = f"{new / max(writing, 1e-9):.0f}"
+        figures = [1e3 * telling / new, asking[0], float(np.median(later)), max(later)]
+        line = [space_name, name, str(size), *(f"{figure:.3f}" for figure in figures), f"{peak:.0f}", kept, speed]
+        print(",".join(line), flush=True)
+    if ledger is not None:
         ledger.close()
-        size = f"{sum(f.stat().st_size for f in folder.glob(f'{space_name}-{told}.db*')) / 1e6:.1f}"
-        speed = f"{told / writing:.0f}"
-    figures = [1e3 * telling / told, asking[0], float(np.median(later)), max(later)]
-    return [space_name, name, str(told), *(f"{figure:.3f}" for figure in figures), f"{peak:.0f}", size, speed]
 
 
 def made_up(space: SearchSpace, first: int, n: int, rng: np.random.Generator) -> list[Evaluation]:
