@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from gemnet.errors import GemnetError
+from gemnet.renaming import STEM, from_efficientnet_pytorch
 
 KEY = "gemnet"
 """Where a checkpoint holds what its weights say about themselves (`gemnet.metadata`): in ``meta`` of mmengine's."""
@@ -130,7 +131,7 @@ def aligned(weights: Mapping[str, Tensor], own: Collection[str]) -> dict[str, Te
     """Weights under the keys of a module, where all that differs is a prefix.
 
     Wrappers put one before the keys (``model.``, ``net.``, ``network.``, a detector's ``backbone.``); where the module
-    is itself wrapped, weights of the bare network lack it.
+    is itself wrapped, weights of the bare network lack it. EfficientNet-PyTorch's names become timm's.
 
     Args:
         weights: tensors by key.
@@ -139,6 +140,8 @@ def aligned(weights: Mapping[str, Tensor], own: Collection[str]) -> dict[str, Te
     Returns:
         The weights, with the prefix taken off or put before that lets most keys fit; others are kept as they are.
     """
+    if STEM in weights and STEM not in own:
+        weights = from_efficientnet_pytorch(weights, own)
     best, hits = dict(weights), sum(key in weights for key in own)
     for one in list(own)[:1]:
         for prefix in sorted({key[: -len(one)] for key in weights if key.endswith("." + one)}, key=len):

@@ -28,6 +28,8 @@ from gemnet.genome import MAX_CLASSES, MAX_INPUT_SIZE, Genome
 from gemnet.strict_json import JsonError, parse_json, read_json
 
 INTERPOLATIONS = ("bilinear", "bicubic", "nearest", "lanczos", "hamming", "box")
+DETECTOR = "detector"
+"""Note of a detector's weights: its kind."""
 WORD = 128
 """Letters of a name that is no text for people, at most."""
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from gemnet.checkpoint import CheckpointError, aligned, describe_mismatch, load_checkpoint, state_dict_of
 from gemnet.errors import GemnetError
 from gemnet.genome import Genome
-from gemnet.metadata import Metadata, metadata_of, read_metadata
+from gemnet.metadata import DETECTOR, Metadata, metadata_of, read_metadata
 
 WEIGHT_FILES = (".safetensors", ".pth", ".pt", ".bin", ".tar", ".ckpt")
 SEARCHED = "best"
@@ -123,7 +123,7 @@ def find_trained(source: str | os.PathLike[str], ema: bool = False) -> TrainedNe
             return find_trained(path / f"{SEARCHED}.json", ema)
         if (path / "config.json").is_file() and (path / "model.safetensors").is_file():
             return TrainedNetwork(read_metadata(path), path / "model.safetensors", ema)
-        path = _checkpoint_in(path)
+        path = checkpoint_in(path)
     if path.suffix == ".json":
         return _of_genome(path, ema)
     if path.suffix not in WEIGHT_FILES:
@@ -163,6 +163,11 @@ def _of_genome(path: Path, ema: bool) -> TrainedNetwork:
 def _of_weights(path: Path, ema: bool) -> TrainedNetwork:
     checkpoint = load_checkpoint(path)
     about = metadata_of(checkpoint, path)
+    if DETECTOR in about.notes:
+        raise TrainedError(
+            f"{path} holds a detector ({about.notes[DETECTOR]}), which is no classifier. gemnet-detect looks at images "
+            "with it, and a backbone's init_cfg takes it."
+        )
     if about.genome is None and not about.arch and not about.fingerprint:
         about = _of_timm(checkpoint, about)
     if about.genome is None and not about.arch:
@@ -206,8 +211,12 @@ def _genomes_beside(path: Path) -> Iterator[Path]:
             yield name
 
 
-def _checkpoint_in(folder: Path) -> Path:
-    """The best checkpoint of a training, or its last."""
+def checkpoint_in(folder: Path) -> Path:
+    """The best checkpoint in a training's work folder, by the development images; else the last.
+
+    Raises:
+        TrainedError: there is none.
+    """
     numbered = {
         path: int(match[2])
         for path in folder.glob("*.pth")

@@ -84,10 +84,10 @@ class ImageArrays(Dataset):
         }
 
     @classmethod
-    def describe(cls, **options: Any) -> tuple[int, int]:
-        """Number of classes and channels of the training images of a data set with these options."""
+    def describe(cls, **options: Any) -> tuple[tuple[str, ...], int]:
+        """Names of the classes, and channels, of the training images of a data set with these options."""
         images = cls(**{**options, "split": "train"}).metainfo
-        return len(images["classes"]), images["channels"]
+        return tuple(images["classes"]), images["channels"]
 
     def __len__(self) -> int:
         return len(self.index)

@@ -91,9 +91,9 @@ class ImageFiles(Dataset):
         )
 
     @classmethod
-    def describe(cls, source: str, root: str | None = None, **_: Any) -> tuple[int, int]:
-        """Number of classes and channels of a data set, without opening an image."""
-        return len(list_images(image_folder(source, root), "train")[0]), 3
+    def describe(cls, source: str, root: str | None = None, **_: Any) -> tuple[tuple[str, ...], int]:
+        """Names of the classes, and channels, of a data set, without opening an image."""
+        return tuple(list_images(image_folder(source, root), "train")[0]), 3
 
     def __len__(self) -> int:
         return len(self.index)

@@ -26,8 +26,10 @@ from gemnet.classification.arrays import ClassificationError
 from gemnet.errors import nearest
 from gemnet.metadata import Metadata
 from gemnet.registry import MODELS
+from gemnet.strict import make
 from gemnet.training.augmentation import Augmentation
 from gemnet.training.mixing import Mixing
+from gemnet.training.teacher import Distillation, Teacher
 
 
 @MODELS.register_module()
@@ -82,6 +84,13 @@ class BatchAugmentation(BaseDataPreprocessor):
         self._augment = None
         return True
 
+    def statistics(self) -> tuple[Tensor, Tensor]:
+        """Mean and std of each channel, in [0, 1], that broadcast over a batch; (1, channels, 1, 1) each."""
+        assert self.mean is not None  # forward has seen to it
+        assert self.std is not None
+        mean, std = (torch.tensor(each, device=self.device)[None, :, None, None] for each in (self.mean, self.std))
+        return mean, std
+
     def forward(self, data: Mapping[str, Any], training: bool = False) -> dict[str, Tensor]:
         """``inputs`` as float32 in channels_last, ``labels`` on the device: int64 (n,), or float32 (n, classes)."""
         augment = self._augment
@@ -125,11 +134,15 @@ class ImageClassifier(BaseModel):
         pretrained: start from the weights timm has for ``arch`` (with its tag).
         label_smoothing: of the loss, in [0, 1).
         options: further keyword arguments of the network, such as ``drop_path_rate``.
+        teacher: whose logits are learnt from beside the labels: a tag of the zoo, a checkpoint, a work folder or a timm
+            name, or a dict of the settings of `gemnet.training.teacher.Distillation`; None for none.
+        classes: names of the classes, which a teacher is asked by; the tools fill in the data set's.
         data_preprocessor: config of the preprocessor.
         init_cfg: accepted for mmengine; networks initialise themselves.
 
     Raises:
         ClassificationError: no such network, or both ``arch`` and ``genome``.
+        TeacherError: no such teacher, or it doesn't know the classes.
     """
 
     def __init__(
@@ -141,6 +154,8 @@ class ImageClassifier(BaseModel):
         pretrained: bool = False,
         label_smoothing: float = 0.0,
         options: Mapping[str, Any] | None = None,
+        teacher: str | Mapping[str, Any] | None = None,
+        classes: Sequence[str] = (),
         data_preprocessor: Any = None,
         init_cfg: Any = None,
     ) -> None:
@@ -172,6 +187,12 @@ class ImageClassifier(BaseModel):
                 preprocessor.mean, preprocessor.std = made_for.get("mean"), made_for.get("std")
             else:
                 preprocessor.mean, preprocessor.std = [0.5] * in_chans, [0.5] * in_chans
+        self.teacher: Teacher | None = None
+        if teacher:
+            settings = {"network": teacher} if isinstance(teacher, str) else teacher
+            if not isinstance(preprocessor, BatchAugmentation):
+                raise ClassificationError("A teacher needs images from gemnet.BatchAugmentation as data_preprocessor.")
+            self.teacher = Teacher(make(Distillation, settings, "model.teacher"), classes, in_chans)
 
     def metadata(self, images: Mapping[str, Any]) -> Metadata:
         """What the weights say about themselves when they are saved.
@@ -212,7 +233,12 @@ class ImageClassifier(BaseModel):
             return logits
         if mode == "loss":
             assert labels is not None
-            return {"loss": F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)}
+            loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+            if self.teacher is not None:
+                loss = self.teacher.loss(
+                    loss, logits, self.teacher.logits(inputs, *self.data_preprocessor.statistics())
+                )
+            return {"loss": loss}
         return [{"logits": logits, "labels": labels}]
 
 

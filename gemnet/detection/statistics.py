@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from gemnet.metadata import DETECTOR, Metadata
+
 MEAN, STD = "image_mean", "image_std"
 """Buffers of the module that normalises; one value a channel, in [0, 1] and in the order RGB."""
 
@@ -48,3 +50,29 @@ def saved_statistics(state: Mapping[str, Any], prefix: str) -> tuple[torch.Tenso
 
 def _listed(values: torch.Tensor) -> str:
     return "(" + ", ".join(f"{float(value):.3f}" for value in values) + ")"
+
+
+def is_detector(model: nn.Module) -> bool:
+    """Whether a network is a detector of MMDetection."""
+    return any(kind.__name__ == "BaseDetector" for kind in type(model).__mro__)
+
+
+def detector_metadata(model: nn.Module, images: Mapping[str, Any]) -> Metadata:
+    """What the weights of MMDetection's detectors say about themselves when they are saved.
+
+    Args:
+        model: the detector.
+        images: ``metainfo`` of the data set it is trained on.
+    """
+    preprocessor: Any = getattr(model, "data_preprocessor", None)
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    if getattr(preprocessor, "_enable_normalize", False):
+        mean, std = (
+            tuple(round(float(value) / 255, 6) for value in part.flatten())
+            for part in (preprocessor.mean, preprocessor.std)
+        )
+        if not getattr(preprocessor, "_channel_conversion", False):  # trained on BGR, the order images are read in
+            mean, std = mean[::-1], std[::-1]
+    classes = tuple(map(str, images.get("classes") or ()))
+    return Metadata(mean=mean, std=std, classes=classes, notes={DETECTOR: type(model).__name__})

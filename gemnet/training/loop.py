@@ -9,19 +9,20 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gemnet.data.datasets import DataSpec, load_train_images, train_dev_split
-from gemnet.data.decoded import CROP_PCT, INTERPOLATION, resize
-from gemnet.data.image_set import ImageSet
-from gemnet.metadata import Metadata
 from gemnet.training.augmentation import Augmentation, drawn_seed, normalised, on_byte_scale
 from gemnet.training.confusion import Confusion
+from gemnet.training.images import TrainingData
 from gemnet.training.recipe import Recipe, RecipeError, learning_rate, side_of_epoch
+from gemnet.training.state import EpochRecord, TrainingState
+from gemnet.training.teacher import Teacher
 
 LOSS_CHECK_INTERVAL = 20  # steps between looks at the loss: each look makes a GPU wait
 EVALUATION_BATCH, EVALUATION_PIXELS = 500, 500 * 96 * 96
@@ -30,77 +31,6 @@ EVALUATION_BATCH, EVALUATION_PIXELS = 500, 500 * 96 * 96
 
 class TrainingFailed(RuntimeError):
     """A training that came to nothing, with the reason in one sentence: NaN, over its time limit."""
-
-
-@dataclass(frozen=True, eq=False)
-class TrainingData:
-    """Images of one resolution, ready for training.
-
-    Args:
-        images: uint8 (n, channels, side, side), all of the data set's training images.
-        labels: int64 (n,).
-        train: indices of those to learn from.
-        dev: indices of those to measure on.
-        classes: names.
-        mean: of each channel, in [0, 1].
-        std: of each channel, in [0, 1].
-        digest: of the data set.
-        balance: see `gemnet.data.datasets.DataSpec`.
-    """
-
-    images: Tensor
-    labels: Tensor
-    train: Tensor
-    dev: Tensor
-    classes: tuple[str, ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    digest: str
-    balance: str | None = None
-
-    def metadata(self) -> Metadata:
-        """What weights that are trained on these images say about themselves; the network is still to be named."""
-        return Metadata(
-            num_classes=len(self.classes),
-            in_chans=self.channels,
-            input_size=self.resolution,
-            crop_pct=CROP_PCT,
-            interpolation=INTERPOLATION,
-            mean=tuple(map(float, self.mean)),
-            std=tuple(map(float, self.std)),
-            classes=self.classes,
-        )
-
-    def class_weights(self) -> Tensor:
-        """What an image of each class counts so that the classes of the training part count alike; mean 1 over them."""
-        counts = torch.bincount(self.labels[self.train], minlength=len(self.classes)).clamp(min=1)
-        weights = counts.sum() / (len(counts) * counts.to(torch.float32))
-        return weights
-
-    @property
-    def channels(self) -> int:
-        """1 or 3."""
-        return int(self.images.shape[1])
-
-    @property
-    def resolution(self) -> int:
-        """Side in pixels."""
-        return int(self.images.shape[2])
-
-
-@dataclass(frozen=True)
-class EpochRecord:
-    """One line of a training's history.
-
-    Args:
-        epoch: from 1.
-        loss: mean over the epoch.
-        accuracy: top-1 on the development images after it, in percent; None where not measured.
-    """
-
-    epoch: int
-    loss: float
-    accuracy: float | None
 
 
 @dataclass(frozen=True)
@@ -122,69 +52,6 @@ class TrainingResult:
     images_per_second: float
 
 
-def load_data(spec: DataSpec) -> TrainingData:
-    """Reads a data set and divides its training images.
-
-    Raises:
-        DataError: see `gemnet.data.datasets`.
-    """
-    images = load_train_images(spec)
-    train, dev = train_dev_split(images.labels, images.classes, spec.dev_fraction, spec.split_seed)
-    mean, std = channel_statistics(images)
-    return TrainingData(
-        images.images,
-        images.labels,
-        torch.from_numpy(train),
-        torch.from_numpy(dev),
-        images.classes,
-        mean,
-        std,
-        images.digest,
-        spec.balance,
-    )
-
-
-def channel_statistics(images: ImageSet) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel, in [0, 1], from at most 10,000 evenly spaced images."""
-    step = max(1, len(images) // 10_000)
-    sample = images.images[::step].to(torch.float32) / 255
-    std, mean = torch.std_mean(sample, dim=(0, 2, 3))
-    return tuple(round(float(v), 4) for v in mean), tuple(round(max(float(v), 1e-3), 4) for v in std)
-
-
-def at_fidelity(data: TrainingData, resolution: int | None = None, subset: float = 1.0) -> TrainingData:
-    """The same data with fewer training images or another resolution.
-
-    Args:
-        data: at full fidelity.
-        resolution: side in pixels; None keeps it.
-        subset: share of the training images, in (0, 1]. Smaller subsets are part of larger ones and hold the classes in
-            the same proportion. The development images stay.
-
-    Raises:
-        RecipeError: a share or resolution out of range.
-    """
-    if not 0 < subset <= 1:
-        raise RecipeError(f"subset is a share of the training images in (0, 1], got {subset}.")
-    if resolution is not None and not 1 <= resolution <= 4096:
-        raise RecipeError(f"resolution is a number of pixels from 1 to 4096, got {resolution}.")
-    train = data.train[: max(1, math.ceil(len(data.train) * subset))]
-    if resolution is None or resolution == data.resolution:
-        return TrainingData(**{**vars(data), "train": train})
-    kept = torch.cat([train, data.dev])
-    return TrainingData(
-        images=resize(data.images[kept], resolution),
-        labels=data.labels[kept],
-        train=torch.arange(len(train)),
-        dev=torch.arange(len(train), len(kept)),
-        classes=data.classes,
-        mean=data.mean,
-        std=data.std,
-        digest=data.digest,
-        balance=data.balance,
-    )
-
-
 def train(
     model: nn.Module,
     data: TrainingData,
@@ -195,6 +62,7 @@ def train(
     time_limit: float | None = None,
     measure_every: int = 0,
     on_epoch: Callable[[EpochRecord], None] | None = None,
+    keep: Path | None = None,
 ) -> TrainingResult:
     """Trains a network in place and measures it on the development images.
 
@@ -207,19 +75,22 @@ def train(
         device: where.
         time_limit: in seconds; None for none.
         measure_every: epochs between measurements; 0 measures at the end only.
-        on_epoch: called after each epoch.
+        on_epoch: called after each epoch; of a training that goes on, for the epochs before as well.
+        keep: file of the training's state, written after each epoch. Where it is there, the training goes on from it,
+            and comes to the same, bit for bit. It stays there: whoever has the result takes it away.
 
     Raises:
         TrainingFailed: the loss is no longer finite, or the time is up.
         RecipeError: fewer than one epoch.
+        StateError: ``keep`` is of another training.
+        TeacherError: the recipe's teacher isn't there, or doesn't know the images' classes.
     """
     if epochs < 1:
         raise RecipeError(f"epochs is at least 1, got {epochs}.")
-    started = time.perf_counter()
     device = torch.device(device)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        return _train(model, data, recipe, epochs, seed, device, time_limit, measure_every, on_epoch, started)
+        return _train(model, data, recipe, epochs, seed, device, time_limit, measure_every, on_epoch, keep)
 
 
 def _train(
@@ -232,19 +103,23 @@ def _train(
     time_limit: float | None,
     measure_every: int,
     on_epoch: Callable[[EpochRecord], None] | None,
-    started: float,
+    keep: Path | None,
 ) -> TrainingResult:
     model.to(device).to(memory_format=torch.channels_last)
-    optimizer = make_optimizer(model, recipe)
-    average = _moving_average(model, recipe.ema)
+    generator = torch.Generator().manual_seed(seed)
+    state = TrainingState(model, make_optimizer(model, recipe), _moving_average(model, recipe.ema), generator, device)
+    criterion = TrainingLoss(data, recipe, device)
     batch_size = min(recipe.batch_size, len(data.train))
     steps_per_epoch = len(data.train) // batch_size
     total = epochs * steps_per_epoch
-    generator = torch.Generator().manual_seed(seed)
-    history: list[EpochRecord] = []
-    weights = data.class_weights().to(device) if data.balance == "weights" else None
-    step, training_seconds, result = 0, 0.0, None
-    for epoch in range(1, epochs + 1):
+    identity = {} if keep is None else _identity(data, recipe, epochs, seed)
+    if keep is not None and keep.is_file():
+        state.load(keep, identity)
+        for record in state.history if on_epoch is not None else ():
+            on_epoch(record)  # type: ignore[misc]
+    optimizer, average, result = state.optimizer, state.average, None
+    step = len(state.history) * steps_per_epoch
+    for epoch in range(len(state.history) + 1, epochs + 1):
         epoch_started = time.perf_counter()
         model.train()
         losses = torch.zeros((), device=device)
@@ -253,7 +128,7 @@ def _train(
             rate = learning_rate(recipe, step, total)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            loss = F.cross_entropy(model(images), labels, weights, label_smoothing=recipe.label_smoothing)
+            loss = criterion(model(images), images, labels)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
@@ -263,31 +138,80 @@ def _train(
             step += 1
             if step % LOSS_CHECK_INTERVAL == 0 and not math.isfinite(losses.item()):
                 raise TrainingFailed(f"The loss became {losses.item()} in epoch {epoch} (learning rate {rate:.3g}).")
-            if time_limit is not None and time.perf_counter() - started > time_limit:
+            if time_limit is not None and state.elapsed > time_limit:
                 raise TrainingFailed(
                     f"Over its time limit of {time_limit:g} s after {step} of {total} steps, in epoch {epoch}."
                 )
         mean_loss = losses.item() / steps_per_epoch
         if not math.isfinite(mean_loss):
             raise TrainingFailed(f"The loss became {mean_loss} in epoch {epoch}.")
-        training_seconds += time.perf_counter() - epoch_started
-        measured = None
+        state.training_seconds += time.perf_counter() - epoch_started
+        result = None
         if epoch == epochs or (measure_every and epoch % measure_every == 0):
             result = confusion(average.module if average is not None else model, data, device)
-            measured = result.accuracy
-        history.append(EpochRecord(epoch, mean_loss, measured))
+        state.history.append(EpochRecord(epoch, mean_loss, None if result is None else result.accuracy))
+        if keep is not None:
+            state.save(keep, identity)
         if on_epoch is not None:
-            on_epoch(history[-1])
+            on_epoch(state.history[-1])
     if average is not None:
         model.load_state_dict(average.module.state_dict())
-    assert result is not None  # the last epoch is measured
+    if result is None:  # a training that was kept after its last epoch
+        result = confusion(model, data, device)
     return TrainingResult(
         result.accuracy,
         result.balanced_accuracy,
-        tuple(history),
-        time.perf_counter() - started,
-        total * batch_size / max(training_seconds, 1e-9),
+        tuple(state.history),
+        state.elapsed,
+        total * batch_size / max(state.training_seconds, 1e-9),
     )
+
+
+def _identity(data: TrainingData, recipe: Recipe, epochs: int, seed: int) -> dict[str, Any]:
+    """What a training's state must agree in with the training that goes on from it."""
+    return {
+        "epochs": epochs,
+        "seed": seed,
+        "recipe": recipe.identity(),
+        "data": data.digest,
+        "resolution": data.resolution,
+        "training images": len(data.train),
+        "balance": data.balance,
+    }
+
+
+class TrainingLoss:
+    """The loss of a batch: the labels', and a teacher's where the recipe has one.
+
+    Args:
+        data: whose classes they are.
+        recipe: says how.
+        device: where.
+
+    Raises:
+        TeacherError: the teacher isn't there, or doesn't know the classes.
+    """
+
+    def __init__(self, data: TrainingData, recipe: Recipe, device: torch.device) -> None:
+        self.smoothing = recipe.label_smoothing
+        self.weights = data.class_weights().to(device) if data.balance == "weights" else None
+        self.teacher = (
+            None if recipe.distillation is None else Teacher(recipe.distillation, data.classes, data.channels)
+        )
+        self.mean, self.std = (torch.tensor(each, device=device)[None, :, None, None] for each in (data.mean, data.std))
+
+    def __call__(self, logits: Tensor, images: Tensor, labels: Tensor) -> Tensor:
+        """The loss; ().
+
+        Args:
+            logits: of the network (n, classes).
+            images: that it saw, normalised.
+            labels: int64 (n,), or shares of the classes (n, classes).
+        """
+        loss = F.cross_entropy(logits, labels, self.weights, label_smoothing=self.smoothing)
+        if self.teacher is None:
+            return loss
+        return self.teacher.loss(loss, logits, self.teacher.logits(images, self.mean, self.std))
 
 
 def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:

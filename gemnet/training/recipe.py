@@ -8,6 +8,7 @@ from typing import Any
 
 from gemnet.errors import GemnetError, nearest
 from gemnet.training.mixing import Mixing
+from gemnet.training.teacher import Distillation
 
 SCHEDULES = ("linear", "cosine")
 MOST_MAGNITUDE = 30
@@ -48,6 +49,8 @@ class Recipe:
         cutmix: alpha of CutMix; 0 for none. With both, each batch gets one of them.
         progressive: share of the side at which training begins; the side rises evenly to the whole one, at which
             the last fifth of the epochs is trained. 1 for the whole side throughout.
+        teacher: whose logits are learnt from beside the labels: a tag of the zoo, a checkpoint, a work folder or a timm
+            name, or all settings of `gemnet.training.teacher.Distillation`; None for none.
 
     Raises:
         RecipeError: a value out of its range; the message names it.
@@ -69,6 +72,7 @@ class Recipe:
     mixup: float = 0.0
     cutmix: float = 0.0
     progressive: float = 1.0
+    teacher: str | Distillation | None = None
 
     def __post_init__(self) -> None:
         ranges = {
@@ -98,17 +102,29 @@ class Recipe:
             )
 
     @property
+    def distillation(self) -> Distillation | None:
+        """Whom it learns from, with all settings."""
+        return Distillation(self.teacher) if isinstance(self.teacher, str) else self.teacher
+
+    @property
     def mixing(self) -> Mixing:
         """What is done to a batch with other images of it."""
         return Mixing(self.mixup, self.cutmix)
 
     def identity(self) -> dict[str, Any]:
-        """The settings that results depend on, as plain data: what a training is found again by."""
-        return {
+        """The settings that results depend on, as plain data: what a training is found again by.
+
+        Raises:
+            GemnetError: the teacher isn't there.
+        """
+        used = {
             each.name: getattr(self, each.name)
             for number, each in enumerate(fields(self))
             if number < FIRST_SETTINGS or getattr(self, each.name) != each.default
         }
+        if self.distillation is not None:
+            used["teacher"] = self.distillation.identity()
+        return used
 
 
 def learning_rate(recipe: Recipe, step: int, total: int) -> float:

@@ -16,10 +16,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.config import Config, ConfigDict
+from mmengine.dist import get_rank
 from mmengine.hooks import Hook
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import Runner, find_latest_checkpoint, set_random_seed
 from torch import Tensor, nn
 
 from gemnet.checkpoint import (
@@ -33,6 +35,7 @@ from gemnet.checkpoint import (
 )
 from gemnet.data.openings import log_opening
 from gemnet.detection.config import complete_config
+from gemnet.detection.statistics import detector_metadata, is_detector
 from gemnet.errors import GemnetError, nearest
 from gemnet.genome import Genome
 from gemnet.loading import check_genome
@@ -255,6 +258,7 @@ def make_runner(
     with _named_errors():
         runner = Runner.from_cfg(config)
         runner.register_hook(CheckpointCheck(exact or bool(resume)), priority="VERY_HIGH")
+        runner.register_hook(EpochSeeds(), priority="VERY_HIGH")
         runner.register_hook(FiniteLoss(), priority="VERY_LOW")
         runner.register_hook(Describe(), priority="VERY_LOW")
     return runner
@@ -339,7 +343,10 @@ def _fill_classifier(config: Config, model: ConfigDict) -> None:
     # Our own data sets say it.
     kind: Any = DATASETS.get(str(data.get("dataset", {}).get("type", "")).split(".")[-1]) if dataset else None
     if hasattr(kind, "describe"):
-        for key, found in zip(("num_classes", "in_chans"), kind.describe(**dataset), strict=True):
+        classes, channels = kind.describe(**dataset)
+        if model.get("teacher"):
+            model.setdefault("classes", list(classes))
+        for key, found in (("num_classes", len(classes)), ("in_chans", channels)):
             if model.get(key) is None:
                 model[key] = found
             elif model[key] != found:
@@ -578,15 +585,27 @@ def _check_images(runner: Runner, about: Metadata) -> None:
 
 
 class Describe(Hook):
-    """Puts into each checkpoint of a classifier what its weights are of, and what images they were trained with."""
+    """Puts into each checkpoint what its weights are of, and what images they were trained with."""
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Writes it under ``meta['gemnet']``; see `gemnet.metadata`."""
         model: Any = getattr(runner.model, "module", runner.model)
-        if not hasattr(model, "metadata"):
+        describe = model.metadata if hasattr(model, "metadata") else None
+        if is_detector(model):
+            describe = partial(detector_metadata, model)
+        if describe is None:
             return
         dataset = getattr(runner.train_dataloader, "dataset", None)
-        checkpoint["meta"][KEY] = model.metadata(getattr(dataset, "metainfo", {})).to_texts()
+        checkpoint["meta"][KEY] = describe(getattr(dataset, "metainfo", {})).to_texts()
+
+
+class EpochSeeds(Hook):
+    """Seeds each epoch by its number, so that dropout in a resumed training is what it would have been."""
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        """Seeds the generators of Python, NumPy and PyTorch by the training's seed, the rank and the epoch."""
+        state = np.random.SeedSequence([runner.seed, get_rank(), runner.epoch]).generate_state(1)
+        set_random_seed(int(state[0]))
 
 
 class FiniteLoss(Hook):

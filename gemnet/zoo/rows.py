@@ -128,8 +128,8 @@ def published_row(zoo: Path, name: str) -> tuple[Result, PackagedWeights]:
 
 def images_of(source: str, resolution: int) -> Images:
     """What images of a data set, which has to be there, ask of a network."""
-    classes, channels = ImageArrays.describe(source=source, resolution=resolution)
-    return Images(resolution, channels, classes)
+    names, channels = ImageArrays.describe(source=source, resolution=resolution)
+    return Images(resolution, channels, len(names))
 
 
 def _costs(network: str, source: str, resolution: int, backbone: bool) -> tuple[int, int]:

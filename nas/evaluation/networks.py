@@ -21,7 +21,8 @@ from gemnet.macs import macs
 from gemnet.metadata import read_metadata, save_weights
 from gemnet.network import GEMNet
 from gemnet.training.confusion import Confusion
-from gemnet.training.loop import TrainingData, confusion, train
+from gemnet.training.images import TrainingData
+from gemnet.training.loop import confusion, train
 from nas.evaluation.records import Evaluation, Fidelity, Proposal
 from nas.evaluation.training import BALANCED, TrainingEvaluator, failure_reason
 from nas.spaces.base import Candidate

@@ -22,7 +22,8 @@ from gemnet.machine import limited_threads
 from gemnet.macs import macs as genome_macs
 from gemnet.network import GEMNet
 from gemnet.training.augmentation import normalised, on_byte_scale
-from gemnet.training.loop import TrainingData, TrainingFailed, at_fidelity, load_data, train
+from gemnet.training.images import TrainingData, at_fidelity, load_data
+from gemnet.training.loop import TrainingFailed, train
 from gemnet.training.recipe import Recipe
 from nas.evaluation.records import Evaluation, Fidelity, Proposal
 from nas.evaluation.zero_cost import BATCH, log_input_gradient

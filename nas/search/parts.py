@@ -16,7 +16,8 @@ from gemnet.data.datasets import DataSpec
 from gemnet.errors import nearest
 from gemnet.fitting import BLOCKS
 from gemnet.strict import ConfigError, check_options, find_class, keyword_names, make, typed
-from gemnet.training.loop import load_data
+from gemnet.training.images import load_data
+from gemnet.training.loop import TrainingLoss
 from gemnet.training.recipe import Recipe
 from nas.encoder import EncoderConfig
 from nas.encoder.cache import has_encoder
@@ -74,6 +75,9 @@ def _training_parts(config: SearchConfig) -> tuple[SearchSpace, Evaluator]:
     data = make(DataSpec, config.data, "data")
     recipe = make(Recipe, config.recipe, "recipe")
     images = load_data(data)
+    TrainingLoss(
+        images, recipe, torch.device("cpu")
+    )  # a teacher that isn't there is said now, not candidate by candidate
     own = {"form": "imagenet" if images.resolution >= LARGE else "cifar"} if "form" in keyword_names(kind) else {}
     options = {"input_size": images.resolution, **own, **typed(kind, config.space.options, "space")}
     space = kind(**options, num_classes=len(images.classes), in_chans=images.channels)

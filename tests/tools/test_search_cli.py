@@ -371,7 +371,8 @@ def test_saved_network_built_by_timm_has_the_accuracy_that_was_printed(finished)
 
     import gemnet  # noqa: F401  # registers the names with timm
     from gemnet.data.datasets import DataSpec
-    from gemnet.training.loop import load_data, measure
+    from gemnet.training.images import load_data
+    from gemnet.training.loop import measure
 
     folder = finished[0]
     model = timm.create_model(

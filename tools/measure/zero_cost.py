@@ -35,7 +35,7 @@ from gemnet.data.datasets import DataSpec
 from gemnet.network import GEMNet
 from gemnet.operations import ACTIVATIONS
 from gemnet.training.augmentation import normalised, on_byte_scale
-from gemnet.training.loop import at_fidelity, load_data
+from gemnet.training.images import at_fidelity, load_data
 from nas.evaluation.zero_cost import BATCH, input_gradient
 from nas.predictors.features import FeatureTable
 from nas.predictors.nasgem_features import Parts, features

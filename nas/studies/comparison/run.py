@@ -22,7 +22,8 @@ from gemnet.files import write_json
 from gemnet.folder_lock import FolderInUseError, FolderLock
 from gemnet.machine import limited_threads
 from gemnet.sources import GenomeSource, Network, build
-from gemnet.training.loop import TrainingData, at_fidelity, measure, train
+from gemnet.training.images import TrainingData, at_fidelity
+from gemnet.training.loop import measure, train
 from nas.executors import Call, Executor, LocalExecutor, SerialExecutor
 from nas.executors.jobs import Jobs
 from nas.executors.monitor import Monitor
@@ -41,6 +42,7 @@ from nas.studies.comparison.trainings import (
     load_weights,
     make_row,
     row_key,
+    state_file,
 )
 
 TIMES = "times.json"
@@ -136,6 +138,7 @@ def run_comparison(config: ComparisonConfig, folder: ComparisonFolder, final: bo
     """
     monitor.log_to(folder.log)
     trainer = make_trainer(config)
+    trainer.check_teacher()
     compared = networks_compared(config, trainer.shape, folder.times)
     table = Trainings(folder.table)
     _write_down(config, compared, trainer, folder)
@@ -278,6 +281,7 @@ class _Work:
                 self.monitor.step(f"{job.network.title} failed: {outcome.failure}")
                 continue
             self.table.add(outcome.value)
+            state_file(job, self.trainer.fingerprint, self.folder.weights).unlink(missing_ok=True)
             left = [job for job in waiting if row_key(job, self.trainer.fingerprint) not in self.table.rows]
             self.monitor.step(_line(outcome.value), left=self._time_left(left, rest))
         self.monitor.end()

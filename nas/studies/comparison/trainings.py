@@ -20,15 +20,20 @@ from torch import nn
 from gemnet.checkpoint import CheckpointError, load_checkpoint
 from gemnet.data.datasets import DataSpec
 from gemnet.errors import GemnetError
+from gemnet.files import write_csv
 from gemnet.machine import limited_threads
 from gemnet.metadata import Metadata, read_metadata, save_weights
 from gemnet.sources import GenomeSource, Images, Network, TimmSource, build
-from gemnet.training.loop import TrainingData, TrainingFailed, at_fidelity, load_data, train
+from gemnet.training.images import TrainingData, at_fidelity, load_data
+from gemnet.training.loop import TrainingFailed, TrainingLoss, TrainingResult, train
 from gemnet.training.recipe import Recipe
+from gemnet.training.state import EpochRecord
 from nas.evaluation.training import EVALUATION_VERSION
 from nas.studies.csv_log import CsvLog, columns_of, records
 
 CHOICE, TRAINING, TEST = "choice", "training", "test"
+MEASUREMENTS = 20
+"""So many times a training that counts is measured on its way, on the development images."""
 
 
 class ComparisonError(GemnetError):
@@ -116,6 +121,11 @@ def weights_name(job: Job, fingerprint: str) -> str:
     return f"{job.network.name}_seed{job.seed}_{row_key(job, fingerprint)[:8]}.safetensors"
 
 
+def state_file(job: Job, fingerprint: str, folder: Path) -> Path:
+    """Where a training that isn't finished is kept after each epoch."""
+    return (folder / weights_name(job, fingerprint)).with_suffix(".unfinished.pth")
+
+
 class Trainings:
     """The table: a `CsvLog`.
 
@@ -184,9 +194,12 @@ class ComparisonTrainer:
     def train(self, job: Job, folder: Path | None = None) -> Row:
         """Trains a network and measures it on the development images.
 
+        With a folder, a training that was ended in the middle goes on after its last whole epoch. Its state stays until
+        the row is in the table.
+
         Args:
             job: what and how.
-            folder: takes the weights, as safetensors; None keeps none.
+            folder: takes the weights, as safetensors, and the course of the training, as CSV; None keeps none.
 
         Returns:
             The row. A loss that is no longer finite is a result with its reason; any other failure is raised, since it
@@ -199,10 +212,11 @@ class ComparisonTrainer:
         with limited_threads(self.threads):
             model = build(job.network.source, self.shape, job.seed)
             try:
-                result = train(model, data, recipe, job.epochs, job.seed, self.device)
+                result = self._train(model, data, recipe, job, folder)
             except TrainingFailed as error:
-                reason = str(error)
+                reason, seconds = str(error), time.perf_counter() - started
             else:
+                seconds = result.seconds
                 accuracy, loss, speed = result.accuracy, result.history[-1].loss, result.images_per_second
                 if folder is not None:
                     weights = weights_name(job, self.fingerprint)
@@ -213,11 +227,43 @@ class ComparisonTrainer:
             row_key(job, self.fingerprint),
             accuracy=accuracy,
             loss=round(loss, 5),
-            seconds=round(time.perf_counter() - started, 2),
+            seconds=round(seconds, 2),
             images_per_second=round(speed, 1),
             reason=reason,
             weights=weights,
         )
+
+    def _train(
+        self, model: nn.Module, data: TrainingData, recipe: Recipe, job: Job, folder: Path | None
+    ) -> TrainingResult:
+        if folder is None:
+            return train(model, data, recipe, job.epochs, job.seed, self.device)
+        history: list[dict[str, object]] = []
+        course = (folder / weights_name(job, self.fingerprint)).with_suffix(".csv")
+
+        def on_epoch(record: EpochRecord) -> None:
+            history.append(asdict(record))
+            write_csv(course, history)
+
+        return train(
+            model,
+            data,
+            recipe,
+            job.epochs,
+            job.seed,
+            self.device,
+            measure_every=max(1, job.epochs // MEASUREMENTS),
+            on_epoch=on_epoch,
+            keep=state_file(job, self.fingerprint, folder),
+        )
+
+    def check_teacher(self) -> None:
+        """Looks at the recipe's teacher before anything is trained.
+
+        Raises:
+            TeacherError: it isn't there, or doesn't know the images' classes.
+        """
+        TrainingLoss(self.images, self.recipe, torch.device("cpu"))
 
 
 def make_row(job: Job, key: str, phase: str | None = None, **figures: Any) -> Row:

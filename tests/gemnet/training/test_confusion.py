@@ -12,7 +12,8 @@ from torch import nn
 from gemnet.data.datasets import DataSpec, imbalance_note
 from gemnet.data.image_set import DataError
 from gemnet.training.confusion import Confusion
-from gemnet.training.loop import TrainingData, batches, confusion, evaluation_batch, measure, train
+from gemnet.training.images import TrainingData
+from gemnet.training.loop import batches, confusion, evaluation_batch, measure, train
 from gemnet.training.recipe import Recipe
 
 

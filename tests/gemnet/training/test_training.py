@@ -9,16 +9,8 @@ from torch import nn
 
 from gemnet.data.datasets import DataSpec
 from gemnet.training.augmentation import Augmentation
-from gemnet.training.loop import (
-    TrainingData,
-    TrainingFailed,
-    at_fidelity,
-    batches,
-    load_data,
-    make_optimizer,
-    measure,
-    train,
-)
+from gemnet.training.images import TrainingData, at_fidelity, load_data
+from gemnet.training.loop import TrainingFailed, batches, make_optimizer, measure, train
 from gemnet.training.recipe import Recipe, RecipeError, learning_rate, side_of_epoch
 
 RECIPE = Recipe(batch_size=32, lr=0.1, flip=False)

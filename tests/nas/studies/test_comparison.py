@@ -4,6 +4,7 @@ import csv
 import importlib
 import json
 import math
+import shutil
 import sys
 from collections import Counter
 from dataclasses import replace
@@ -36,6 +37,8 @@ from gemnet.sources import (
 from gemnet.strict import ConfigError
 from gemnet.templates import template
 from gemnet.training.loop import TrainingFailed
+from gemnet.training.state import TrainingState
+from gemnet.training.teacher import TeacherError
 from nas.commands import compare
 from nas.executors.monitor import Monitor
 from nas.search.config import find_config
@@ -286,6 +289,38 @@ class TestComparison:
         assert len(trained) == 8 - 4
         assert compared(settings, tmp_path / "w") == whole
         assert len(trained) == 8 - 4
+
+    def test_a_training_that_was_ended_in_the_middle_goes_on_in_a_copy_of_the_folder(
+        self, genome_file, tmp_path, monkeypatch
+    ):
+        networks = [{"type": "gemnet", "genome": genome_file}]
+        settings = config(genome_file, epochs=3, seeds=[0], lrs=[0.1], networks=networks)
+        whole = compared(settings, tmp_path / "whole")
+        save, epochs = TrainingState.save, []
+
+        def ended(state, *arguments):
+            save(state, *arguments)
+            epochs.append(len(state.history))
+            if epochs == [1, 2]:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(TrainingState, "save", ended)
+        with pytest.raises(KeyboardInterrupt):
+            compared(settings, tmp_path / "w")
+        assert list((tmp_path / "w/weights").glob("*.unfinished.pth"))
+        shutil.copytree(tmp_path / "w", tmp_path / "copy")
+        assert compared(settings, tmp_path / "copy") == whole
+        assert epochs == [1, 2, 3]
+        assert not list((tmp_path / "copy/weights").glob("*.unfinished.pth"))
+        for name in ("*.safetensors", "*.csv"):
+            (left,), (right,) = ((tmp_path / folder / "weights").glob(name) for folder in ("whole", "copy"))
+            assert left.read_bytes() == right.read_bytes()
+
+    def test_a_teacher_that_is_not_there_is_said_before_anything_is_trained(self, genome_file, tmp_path):
+        settings = config(genome_file, recipe={"batch_size": 64, "flip": False, "teacher": "gemnet_q"})
+        with pytest.raises(TeacherError, match="no teacher 'gemnet_q'"):
+            compared(settings, tmp_path / "w")
+        assert not (tmp_path / "w/trainings.csv").exists()
 
     def test_other_settings_are_other_trainings_in_the_same_folder(self, settings, finished, monkeypatch):
         path = finished[1]
