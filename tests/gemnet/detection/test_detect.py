@@ -1,0 +1,105 @@
+"""`gemnet-detect`: the boxes that MMDetection finds, drawn and written as COCO has them; what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import gemnet.detection  # noqa: F401
+
+pytest.importorskip("mmdet", reason="MMDetection is not installed: pip install '.[detection]'")
+
+from drawn_shapes import draw_shapes
+from PIL import Image
+from test_detector_training import train, write_config
+
+from gemnet.checkpoint import load_checkpoint
+from gemnet.metadata import read_metadata
+from gemnet.trained import TrainedError, find_trained
+from nas.commands import detect
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Drawn shapes, and a detector trained on them for an epoch, in ``run``."""
+    folder = tmp_path_factory.mktemp("project")
+    draw_shapes(folder / "shapes", images=9, side=64)
+    write_config(folder)
+    torch.set_num_threads(1)
+    assert train(folder, folder / "run") == 0
+    return folder
+
+
+def test_results_are_those_of_mmdetection_in_cocos_form(project: Path, tmp_path: Path) -> None:
+    from mmdet.apis import inference_detector, init_detector
+
+    images = sorted((project / "shapes").glob("*.png"))[:2] or sorted((project / "shapes").glob("*.jpg"))[:2]
+    annotations = project / "shapes/instances.json"
+    arguments = [str(project / "run"), *map(str, images), "--annotations", str(annotations), "--score", "0"]
+    code = detect.main([*arguments, "--out", str(tmp_path / "out")])
+    assert code == 0
+    results = json.loads((tmp_path / "out/results.json").read_text())
+    assert len(list((tmp_path / "out").glob("*.jpg"))) == 2
+    with Image.open(next((tmp_path / "out").glob("*.jpg"))) as picture:
+        assert picture.size == (64, 64)
+
+    known = json.loads(annotations.read_text())
+    ids = {image["file_name"]: image["id"] for image in known["images"]}
+    model = init_detector(str(project / "run/own.py"), str(next((project / "run").glob("best*.pth"))), device="cpu")
+    for image in images:
+        theirs = inference_detector(model, str(image)).pred_instances
+        ours = [each for each in results if each["image_id"] == ids[image.name]]
+        assert len(ours) == len(theirs.scores) > 0
+        assert [each["score"] for each in ours] == pytest.approx(
+            theirs.scores.sort(descending=True)[0].tolist(), abs=1e-4
+        )
+        best = int(theirs.scores.argmax())
+        left, top, right, bottom = theirs.bboxes[best].tolist()
+        assert ours[0]["bbox"] == pytest.approx([left, top, right - left, bottom - top], abs=0.02)
+        assert ours[0]["category_name"] == ("square", "disc")[int(theirs.labels[best])]
+
+    from pycocotools.coco import COCO
+
+    assert COCO(str(annotations)).loadRes(str(tmp_path / "out/results.json")).getAnnIds()
+
+
+def test_checkpoint_says_what_it_is(project: Path) -> None:
+    file = next((project / "run").glob("best*.pth"))
+    about = read_metadata(file)
+    assert about.classes == ("square", "disc")
+    assert about.notes["detector"] == "RetinaNet"
+    config = load_checkpoint(file)["meta"]["cfg"]
+    assert about.mean is not None
+    assert f"{255 * about.mean[0]:.1f}" in config
+    with pytest.raises(TrainedError, match="holds a detector"):
+        find_trained(file)
+
+
+@pytest.mark.parametrize("damage", ["foreign type", "no config", "another detector", "no image"])
+def test_what_cannot_be_used_is_one_message(
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: str
+) -> None:
+    checkpoint: dict[str, Any] = load_checkpoint(next((project / "run").glob("best*.pth")))
+    meta, word = checkpoint["meta"], ""
+    if damage == "foreign type":
+        meta["cfg"] += "\nhook = dict(type='os.system', command='touch trap')\n"
+        word = "os.system"
+    elif damage == "no config":
+        del meta["cfg"]
+        word = "--config"
+    elif damage == "another detector":
+        checkpoint["state_dict"] = {"weight": torch.zeros(3)}
+        word = "another detector"
+    image = tmp_path / "a.png"
+    Image.new("RGB", (32, 32)).save(image)
+    if damage == "no image":
+        image, word = tmp_path / "missing.png", "missing.png"
+    torch.save(checkpoint, tmp_path / "damaged.pth")
+    code = detect.main([str(tmp_path / "damaged.pth"), str(image), "--out", str(tmp_path / "out")])
+    assert code == 2
+    assert word in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,11 @@
+"""Finds objects in images; see ``python tools/detect.py --help``."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from nas.commands.detect import main
+
+if __name__ == "__main__":
+    sys.exit(main())
