@@ -119,6 +119,11 @@ def _well(result: Result, results: Sequence[Result]) -> str:
             f"\nOne image takes {1000 * result.speed.seconds:.3g} ms of CPU time ({processor}, one thread, "
             f"`channels_last`, batches of {result.speed.batch_size}).\n"
         )
+        if result.speed.onnx_single is not None and result.speed.onnx_batch is not None:
+            text += (
+                f"Deployed, in onnxruntime: {1000 * result.speed.onnx_single:.3g} ms alone, "
+                f"{1000 * result.speed.onnx_batch:.3g} ms in batches of 32.\n"
+            )
     peers = [
         r for r in results if r.peer and (r.data, r.resolution, r.task) == (result.data, result.resolution, result.task)
     ]

@@ -9,6 +9,7 @@ import gemnet.weights
 from gemnet.errors import GemnetError
 from gemnet.models import genome_for
 from gemnet.weights import packaged_weights, verify_weights
+from gemnet.zoo.picture import PICTURE, is_current
 from gemnet.zoo.results import CLASSIFICATION, Result, load_results, read_figures
 from gemnet.zoo.tables import generated
 
@@ -35,6 +36,8 @@ def problems(zoo: Path) -> list[str]:
             found.append(
                 f"{path.relative_to(zoo.parent)} is not what the results give. Run: python tools/zoo.py tables"
             )
+    if not is_current(results, zoo / PICTURE):
+        found.append(f"model_zoo/{PICTURE} is not of these results. Run: python tools/zoo.py tables")
     cards = {path.name for path in zoo.glob("*.md")} - {path.name for path in generated(zoo) if path.parent == zoo}
     found += [f"model_zoo/{name} belongs to no published weights. Delete it." for name in sorted(cards)]
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +12,19 @@ from torch import nn
 
 import gemnet.models  # noqa: F401  (registers its networks with timm)
 from gemnet.data.datasets import DataSpec, open_test_images
-from gemnet.machine import limited_threads, processor_name
-from gemnet.training.loop import TrainingData
+from gemnet.machine import processor_name
+from gemnet.runtimes.export import for_inference
+from gemnet.runtimes.latency import Call, Runtime, in_turns
+from gemnet.runtimes.onnx_form import to_onnx
+from gemnet.runtimes.packages import is_installed, require
+from gemnet.training.images import TrainingData
 from gemnet.training.loop import measure as top1
 from gemnet.weights import PackagedWeights, verify_weights
 from gemnet.zoo.results import Speed, ZooError
 
 OPENINGS = "test_openings.jsonl"
-WARM_UP, REPEATS = 5, 21
+ROUNDS = 9
+"""Turns of each network; a turn is the fastest of three calls."""
 
 
 def build(name: str, weights: PackagedWeights) -> nn.Module:
@@ -66,29 +71,46 @@ def measure_accuracy(name: str, weights: PackagedWeights, source: str, log: Path
     return top1(build(name, weights).to(memory_format=torch.channels_last), data)
 
 
-@torch.no_grad()
-def measure_speed(model: nn.Module, side: int, channels: int = 3, batch_size: int = 32) -> Speed:
-    """CPU time of one image: one thread, channels_last, float32, eval mode; the median of 21 batches after five.
+def measure_speeds(
+    networks: Sequence[tuple[nn.Module, int, int]], batch_size: int = 32, rounds: int | None = None
+) -> list[Speed]:
+    """CPU time of one image in one thread, float32: of all networks in turns, so that nothing favours one.
+
+    In PyTorch in channels_last; deployed in onnxruntime, where that is installed, one image at a time and
+    ``batch_size``. Each is the median over the turns.
 
     Args:
-        model: the network; left in eval mode and channels_last.
-        side: of the images in pixels.
-        channels: of the images.
+        networks: each with side and channels of its images; left in eval mode and channels_last.
         batch_size: images at a time.
+        rounds: turns of each; None for `ROUNDS`.
     """
-    model.eval().to(memory_format=torch.channels_last)
-    images = torch.randn(batch_size, channels, side, side, generator=torch.Generator().manual_seed(0)).to(
-        memory_format=torch.channels_last
-    )
-    seconds = []
-    with limited_threads(1):
-        for _ in range(WARM_UP + REPEATS):
-            started = time.process_time()  # not of the clock on the wall: others may be at work on the machine
-            model(images)
-            seconds.append(time.process_time() - started)
-    return Speed(
-        seconds=float(f"{np.median(seconds[WARM_UP:]) / batch_size:.3g}"),
-        batch_size=batch_size,
-        processor=processor_name(),
-        torch=torch.__version__,
-    )
+    deployed = all(map(is_installed, ("onnx", "onnxruntime")))
+    calls: list[Call] = []
+    sizes: list[int | None] = []
+    for model, side, channels in networks:
+        model.eval()
+        several, one = (batch_size, channels, side, side), (1, channels, side, side)
+        calls.append(Runtime("torch").call(model, several))
+        sizes.append(None)
+        if deployed:
+            smaller = for_inference(model)
+            files = [to_onnx(smaller, shape).SerializeToString() for shape in (one, several)]
+            calls += [
+                Runtime("onnxruntime").call(file, shape) for file, shape in zip(files, (one, several), strict=True)
+            ]
+            sizes[-1] = len(files[0])
+    each = in_turns(calls, rounds or ROUNDS).cpu
+    medians = np.median(each, axis=1).reshape(len(networks), -1) / 1000
+    return [
+        Speed(
+            seconds=float(f"{times[0] / batch_size:.3g}"),
+            batch_size=batch_size,
+            processor=processor_name(),
+            torch=torch.__version__,
+            onnx_single=float(f"{times[1]:.3g}") if deployed else None,
+            onnx_batch=float(f"{times[2] / batch_size:.3g}") if deployed else None,
+            onnxruntime=require("onnxruntime").__version__ if deployed else "",
+            onnx_bytes=size,
+        )
+        for times, size in zip(medians, sizes, strict=True)
+    ]

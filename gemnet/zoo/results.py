@@ -47,19 +47,27 @@ class Figures:
 
 @dataclass(frozen=True)
 class Speed:
-    """How long one image takes.
+    """How long one image takes, in seconds of CPU time of one thread.
 
     Args:
-        seconds: CPU time of one image.
-        batch_size: images at a time.
+        seconds: in PyTorch.
+        batch_size: images at a time, in PyTorch.
         processor: of the machine.
         torch: version.
+        onnx_single: deployed, in onnxruntime, one image at a time; None where it was not measured.
+        onnx_batch: likewise, 32 at a time.
+        onnxruntime: version; "" where it was not measured.
+        onnx_bytes: size of the deployed ONNX file.
     """
 
     seconds: float
     batch_size: int
     processor: str
     torch: str
+    onnx_single: float | None = None
+    onnx_batch: float | None = None
+    onnxruntime: str = ""
+    onnx_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -202,6 +210,23 @@ def _number(row: Mapping[str, str], figures: Figures) -> float:
         raise ZooError(
             f"Log {figures.log}: {figures.column} is {text!r}, which is no figure. Leave that row out by --rows."
         ) from None
+
+
+def training_hours(result: Result, repository: Path) -> float | None:
+    """Mean wall-clock time of a row's trainings, in hours, from the table of `tools/compare.py`; None where it is not.
+
+    Args:
+        result: the row.
+        repository: the folder its log is relative to.
+
+    Raises:
+        ZooError: the log can't be read.
+    """
+    figures = result.figures
+    if figures.rows.get("phase") != "test" or "seconds" not in read_rows(figures, repository)[0]:
+        return None
+    trained = replace(figures, column="seconds", factor=1.0, rows={**figures.rows, "phase": "training"})
+    return float(np.mean(read_figures(trained, repository))) / 3600
 
 
 def save_result(result: Result, zoo: Path) -> Path:

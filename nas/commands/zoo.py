@@ -68,7 +68,7 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _publish(options: argparse.Namespace) -> int:
-    from gemnet.zoo.measure import OPENINGS, build, measure_accuracy, measure_speed
+    from gemnet.zoo.measure import OPENINGS, build, measure_accuracy, measure_speeds
     from gemnet.zoo.publish import discard_weights, enter_weights, write_weights
     from gemnet.zoo.results import save_result
 
@@ -84,7 +84,7 @@ def _publish(options: argparse.Namespace) -> int:
     )
     try:
         value = measure_accuracy(options.name, weights, options.source, options.zoo / OPENINGS)
-        speed = measure_speed(build(options.name, weights), weights.input_size)
+        (speed,) = measure_speeds([(build(options.name, weights), weights.input_size, 3)])
     except BaseException:
         discard_weights(weights)
         raise
@@ -148,7 +148,7 @@ def _withdraw(options: argparse.Namespace) -> int:
 
 
 def _speed(options: argparse.Namespace) -> int:
-    from gemnet.zoo.measure import measure_speed
+    from gemnet.zoo.measure import measure_speeds
     from gemnet.zoo.results import load_results, save_result
     from nas.studies.comparison.zoo_rows import build_row
 
@@ -157,17 +157,20 @@ def _speed(options: argparse.Namespace) -> int:
     for name in options.names:
         if name not in known:
             raise GemnetError(f"The zoo has no classifier {name!r}.{nearest(name, known)}")
-    for result in results:
-        if result.task == "classification" and (not options.names or result.name in options.names):
-            model, channels = build_row(result, options.zoo.parent)
-            speed = measure_speed(model, result.resolution, channels)
-            save_result(result.replace(speed=speed), options.zoo)
-            print(f"{result.name}: {1000 * speed.seconds:.3g} ms of CPU time an image")
+    wanted = [result for result in results if result.name in (options.names or known)]
+    networks = [(result, *build_row(result, options.zoo.parent)) for result in wanted]
+    speeds = measure_speeds([(model, result.resolution, channels) for result, model, channels in networks])
+    for result, speed in zip(wanted, speeds, strict=True):
+        save_result(result.replace(speed=speed), options.zoo)
+        deployed = "" if speed.onnx_single is None else f"; deployed {1000 * speed.onnx_single:.3g} ms at batch 1"
+        print(f"{result.name}: {1000 * speed.seconds:.3g} ms of CPU time an image{deployed}")
     return _tables(options)
 
 
 def _tables(options: argparse.Namespace) -> int:
     from gemnet.files import write_text
+    from gemnet.zoo.picture import PICTURE, draw_zoo, is_current
+    from gemnet.zoo.results import load_results
     from gemnet.zoo.tables import generated
 
     for path, text in generated(options.zoo).items():
@@ -175,6 +178,10 @@ def _tables(options: argparse.Namespace) -> int:
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
             write_text(path, text)
             print(f"Wrote {path}")
+    results = load_results(options.zoo)
+    if not is_current(results, options.zoo / PICTURE):
+        draw_zoo(results, options.zoo / PICTURE)
+        print(f"Wrote {options.zoo / PICTURE}")
     return 0
 
 
@@ -254,7 +261,7 @@ def _parser(program: str) -> argparse.ArgumentParser:
     withdraw.add_argument("name")
     withdraw.set_defaults(run=_withdraw)
 
-    speed = commands.add_parser("speed", help="measure CPU time of one image, and write it into the rows")
+    speed = commands.add_parser("speed", help="measure CPU time of an image, rows in turns, and write it into them")
     speed.add_argument("names", nargs="*", help="rows (default: all)")
     speed.set_defaults(run=_speed)
 

@@ -120,7 +120,7 @@ FRONTIERS = [
     "mmengine.runner.Runner.val",
     "mmengine.runner.Runner.test",
     "gemnet.zoo.measure.measure_accuracy",
-    "gemnet.zoo.measure.measure_speed",
+    "gemnet.zoo.measure.measure_speeds",
     "gemnet.zoo.folder.push_folder",
 ]
 

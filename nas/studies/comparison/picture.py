@@ -11,6 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
+from gemnet.point_labels import write_names
 from gemnet.quoting import picture_text
 from nas.studies.comparison.report import Line, lines
 from nas.studies.comparison.run import Comparison
@@ -87,7 +88,7 @@ def _draw_accuracy(found: Sequence[Line], test: bool, colours: dict[str, str], a
     axes.set_ylabel(f"{'test' if test else 'development'} top-1 (%), ± 1 sd of a training")
     axes.grid(alpha=0.25)
     if len(names) <= CROWDED:
-        _write_names(names, axes, figure)
+        write_names(names, axes, figure)
 
 
 def _draw_leads(found: Sequence[Line], test: bool, colours: dict[str, str], axes: Axes) -> None:
@@ -111,24 +112,3 @@ def _draw_leads(found: Sequence[Line], test: bool, colours: dict[str, str], axes
     axes.set_yticks(range(len(shown)), [picture_text(name) for name in shown], fontsize=8)
     axes.set_ylim(max(len(shown), 1) - 0.5, -0.5)
     axes.grid(alpha=0.25, axis="x")
-
-
-def _write_names(points: Sequence[tuple[float, float, str]], axes: Axes, figure: Figure) -> None:
-    """Writes each name beside its point, at the first of several places where it covers no other name or point."""
-    figure.draw_without_rendering()
-    pixels = [axes.transData.transform((x, y)) for x, y, _ in points]
-    middle = axes.transAxes.transform((0.5, 0.5))[0]
-    taken: list[tuple[float, float, float, float]] = [(x - 6, y - 6, x + 6, y + 6) for x, y in pixels]
-    for (x, y, name), (left, _) in zip(points, pixels, strict=True):
-        places = [(9, dy) for dy in (-4, 8, -16, 20, -28)] + [(-9, dy) for dy in (-4, 8, -16, 20, -28)]
-        if left > middle:
-            places = places[5:] + places[:5]
-        for place in places:
-            side = "left" if place[0] > 0 else "right"
-            text = axes.annotate(picture_text(name), (x, y), place, textcoords="offset points", ha=side, fontsize=8)
-            box = text.get_window_extent().padded(4)
-            if not any(box.x0 < t[2] and t[0] < box.x1 and box.y0 < t[3] and t[1] < box.y1 for t in taken):
-                break
-            if place is not places[-1]:
-                text.remove()
-        taken.append((box.x0, box.y0, box.x1, box.y1))

@@ -20,8 +20,10 @@ import gemnet.zoo.measure
 import nas.commands.zoo as zoo_command
 from gemnet.weights import packaged_weights
 from gemnet.zoo.check import TOLERANCE, problems
-from gemnet.zoo.measure import build, measure_accuracy, measure_speed
-from gemnet.zoo.results import load_results
+from gemnet.zoo.measure import build, measure_accuracy, measure_speeds
+from gemnet.zoo.picture import PICTURE, draw_zoo, is_current
+from gemnet.zoo.results import Figures, Result, Speed, load_results
+from gemnet.zoo.tables import readme
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
@@ -30,8 +32,7 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
     """A zoo without anything published; the package's weights are out of reach."""
     monkeypatch.setenv("GEMNET_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(gemnet.zoo.measure, "REPEATS", 1)
-    monkeypatch.setattr(gemnet.zoo.measure, "WARM_UP", 0)
+    monkeypatch.setattr(gemnet.zoo.measure, "ROUNDS", 1)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     (tmp_path / "weights").mkdir()
@@ -288,9 +289,12 @@ def test_speed_is_cpu_time_of_one_thread() -> None:
     torch.manual_seed(0)
     small, large = (timm.create_model(name, num_classes=10) for name in ("gemnet_a_cifar", "gemnet_c_cifar"))
     threads = torch.get_num_threads()
-    first, second = (measure_speed(model, 32, batch_size=8) for model in (small, large))
+    first, second = measure_speeds([(model, 32, 3) for model in (small, large)], batch_size=8, rounds=3)
     assert torch.get_num_threads() == threads
     assert 0 < first.seconds < second.seconds
+    if first.onnxruntime:
+        assert 0 < first.onnx_single < second.onnx_single
+        assert first.onnx_bytes < second.onnx_bytes
     assert first.processor
 
 
@@ -310,6 +314,46 @@ def test_speed_command_builds_peers_of_a_comparison(repository: Repository, caps
     assert repository.run("speed", "no_such.row") == 2
     assert "The zoo has no classifier 'no_such.row'." in capsys.readouterr().err
     assert repository.run("check") == 0
+
+
+def rows_of(*epochs: int) -> list[Result]:
+    whole = Result(
+        "net.tints",
+        "classification",
+        "Tints",
+        "tints",
+        32,
+        (50.0,),
+        Figures("log.csv", "accuracy"),
+        1000,
+        10,
+        "config.py",
+    )
+    return [
+        whole.replace(name=f"net{n}.tints", epochs=each, speed=Speed(0.001 * (1 + n), 32, "a processor", "2"))
+        for n, each in enumerate(epochs)
+    ]
+
+
+def test_rows_of_another_number_of_epochs_are_marked_in_table_and_picture(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("accuracy\n50\n")
+    text = readme(rows_of(20, 20, 60), tmp_path)
+    lines = [line for line in text.splitlines() if line.startswith("| `net")]
+    assert [line.split("|")[4].strip() for line in lines] == ["20", "20", "60†"]
+    assert "another number of epochs than 20" in text
+    assert "†" not in readme(rows_of(20, 20), tmp_path)
+    draw_zoo(rows_of(20, 20, 60), tmp_path / PICTURE)
+    assert "hollow: 60" in (tmp_path / PICTURE).read_text()
+
+
+def test_picture_of_other_results_is_noticed(tmp_path: Path) -> None:
+    assert not is_current(rows_of(20), tmp_path / PICTURE)
+    draw_zoo(rows_of(20), tmp_path / PICTURE)
+    assert is_current(rows_of(20), tmp_path / PICTURE)
+    assert not is_current(rows_of(21), tmp_path / PICTURE)
+    first = (tmp_path / PICTURE).read_bytes()
+    draw_zoo(rows_of(20), tmp_path / PICTURE)
+    assert (tmp_path / PICTURE).read_bytes() == first
 
 
 def test_zoo_of_this_repository_agrees_with_its_files() -> None:
