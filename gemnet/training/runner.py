@@ -10,6 +10,8 @@ import copy
 import inspect
 import math
 import os
+import re
+import zipfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -497,13 +499,25 @@ def confusions(runner: Runner) -> list[Confusion]:
 
 
 def latest_checkpoint(work_dir: str | os.PathLike[str]) -> str | None:
-    """The checkpoint a training in this folder would go on from; None where there is none."""
-    found = find_latest_checkpoint(os.fspath(work_dir)) if Path(work_dir).is_dir() else None
-    if found is None:
+    """The checkpoint a training in this folder would go on from; None where there is none.
+
+    That which mmengine wrote down, wherever the folder lies now; where a killed process left no such note, the last
+    whole one.
+    """
+    folder = Path(work_dir)
+    if not folder.is_dir():
         return None
-    # mmengine wrote down where the folder was then; it may be a copy of that one, or have been moved.
-    here = Path(work_dir) / Path(found).name
-    return str(here) if here.is_file() else found
+    found = find_latest_checkpoint(os.fspath(folder))
+    if found:
+        here = folder / Path(found).name
+        if here.is_file() or Path(found).is_file():
+            return str(here if here.is_file() else found)
+    numbered = {
+        int(match[1]): path
+        for path in folder.glob("*.pth")
+        if (match := re.fullmatch(r"(?:epoch|iter)_(\d+)\.pth", path.name)) and zipfile.is_zipfile(path)
+    }
+    return str(numbered[max(numbered)]) if numbered else None
 
 
 class CheckpointCheck(Hook):

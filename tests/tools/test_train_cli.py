@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -110,6 +111,45 @@ def test_resumed_training_equals_uninterrupted_one(trained, tmp_path, capsys, mo
     assert "resumed epoch: 2" in capsys.readouterr().out + "".join(
         file.read_text() for file in (tmp_path / "run").glob("*/*.log")
     )
+
+
+KILLED = """
+import os, signal, sys
+from gemnet.training.runner import FiniteLoss
+from nas.commands import train
+
+def kill(hook, runner, **_):
+    if runner.iter == 20:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+FiniteLoss.after_train_iter = kill
+train.main(sys.argv[1:])
+"""
+
+
+def test_training_killed_in_the_middle_goes_on_from_a_checkpoint_that_is_carried_elsewhere(trained, tmp_path):
+    options = ["--work-dir", str(tmp_path / "run"), "--cfg-options", "experiment_name=killed", *TINY]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    killed = subprocess.run([sys.executable, "-c", KILLED, CONFIG, *options], env=environment, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    (tmp_path / "carried").mkdir()
+    shutil.move(tmp_path / "run/epoch_2.pth", tmp_path / "carried/state.pth")
+    assert train(tmp_path / "there", flags=["--resume", str(tmp_path / "carried/state.pth")]) == 0
+    whole, parts = (torch.load(file / "epoch_3.pth", weights_only=False) for file in (trained, tmp_path / "there"))
+    for kind in ("state_dict", "ema_state_dict"):
+        for key, value in whole[kind].items():
+            assert torch.equal(value, parts[kind][key]), (kind, key)
+
+
+def test_latest_checkpoint_is_the_last_whole_one_where_a_kill_left_no_note(tmp_path):
+    for epoch in (2, 10):
+        torch.save({"epoch": epoch}, tmp_path / f"epoch_{epoch}.pth")
+    (tmp_path / "epoch_11.pth").write_bytes((tmp_path / "epoch_10.pth").read_bytes()[:-40])
+    assert latest_checkpoint(tmp_path) == str(tmp_path / "epoch_10.pth")
+    (tmp_path / "last_checkpoint").write_text("")
+    assert latest_checkpoint(tmp_path) == str(tmp_path / "epoch_10.pth")
+    (tmp_path / "last_checkpoint").write_text("/elsewhere/run/epoch_2.pth")
+    assert latest_checkpoint(tmp_path) == str(tmp_path / "epoch_2.pth")
 
 
 def test_checkpoint_measures_as_the_training_did_and_final_test_is_logged(trained, tmp_path, capsys):
