@@ -33,6 +33,7 @@ TINY = [
     "param_scheduler.0.end=4",
     "param_scheduler.1.T_max=3",
     "model.data_preprocessor.flip=False",
+    "model.options.drop_rate=0.2",
 ]
 _runs = iter(range(1000))
 
