@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from nas.commands import search as search_command
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
@@ -74,22 +76,12 @@ def test_parts_of_ones_own_are_compared_on_a_table(folder: Path) -> None:
         ("evaluator.convolution=much", "evaluator.convolution is a number"),
     ],
 )
-def test_a_part_that_does_not_fit_is_named(folder: Path, change: str, message: str) -> None:
-    done = subprocess.run(
-        [
-            sys.executable,
-            str(REPOSITORY / "tools" / "search.py"),
-            "search.py",
-            "--work-dir",
-            "no",
-            "--cfg-options",
-            change,
-        ],
-        cwd=folder,
-        env=_environment(folder),
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 2
-    assert message in done.stderr
+def test_a_part_that_does_not_fit_is_named(
+    folder: Path, change: str, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.setenv("GEMNET_CACHE", str(folder / "cache"))
+    assert search_command.main(["search.py", "--work-dir", "no", "--cfg-options", change]) == 2
+    assert message in capsys.readouterr().err
+    assert not Path("no").exists()

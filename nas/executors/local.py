@@ -16,9 +16,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import connection
-from multiprocessing.context import SpawnProcess
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from gemnet.machine import HUGE_PAGES
 from nas.executors.base import Call, Executor, ExecutorError, Outcome, describe
@@ -51,6 +51,9 @@ class LocalExecutor(Executor):
     Raises:
         ExecutorError: fewer than one worker or thread.
     """
+
+    start_method: ClassVar[str] = "spawn"
+    """How `multiprocessing` starts them."""
 
     def __init__(
         self,
@@ -127,7 +130,7 @@ class LocalExecutor(Executor):
                 worker.give(*self._queue.popleft())
 
     def _start(self, slot: int) -> None:
-        context = multiprocessing.get_context("spawn")
+        context: Any = multiprocessing.get_context(self.start_method)
         here, there = context.Pipe()
         process = context.Process(
             target=_work, args=(there, self._build, self._log), name=f"worker {slot}", daemon=True
@@ -208,7 +211,7 @@ class LocalExecutor(Executor):
 class _Worker:
     """The driver's side of one worker process."""
 
-    def __init__(self, slot: int, process: SpawnProcess, pipe: connection.Connection, deadline: float) -> None:
+    def __init__(self, slot: int, process: BaseProcess, pipe: connection.Connection, deadline: float) -> None:
         self.slot, self.process, self.pipe = slot, process, pipe
         self.born = self.ready = False  # runs code of ours; takes calls
         self.call: Call | None = None

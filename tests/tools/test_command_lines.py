@@ -125,6 +125,8 @@ def test_a_known_wrong_command_line_is_one_message(cut, command: str, arguments:
     assert check(command, arguments) == 2
 
 
+@pytest.mark.slow
+@pytest.mark.contract
 @pytest.mark.parametrize("command", lines.COMMANDS)
 def test_any_command_line_ends_well(cut, command: str) -> None:
     @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck), database=None)

@@ -30,6 +30,7 @@ from nas.evaluation.ledger import Ledger
 REPOSITORY = Path(__file__).resolve().parents[2]
 HEADER = ",".join(COLUMNS) + "\n"
 TINY = [
+    "data.source=digits",
     "strategy.type=random",
     "space.max_nodes=4",
     "space.stage_widths=[16,16,16]",
@@ -252,6 +253,8 @@ def test_a_resumed_search_keeps_the_network_it_measured(milliseconds, tmp_path, 
     assert len(later) > len(known)
 
 
+@pytest.mark.slow
+@pytest.mark.contract
 def test_on_another_device_the_limit_is_kept_as_estimated_and_that_is_said(milliseconds, tmp_path, capsys) -> None:
     arguments = ["--work-dir", str(tmp_path / "work"), "--max-latency", "2.5", "--cfg-options", *LATENCY]
     assert run(capsys, *arguments, "--budget", "4")[0] == 0
@@ -352,7 +355,7 @@ def test_search_leaves_everything_a_user_needs(finished) -> None:
     for picture in ("cell.png", "search.png"):
         assert (folder / picture).read_bytes().startswith(b"\x89PNG")
     openings = (folder / "test_images.log").read_text().splitlines()
-    assert json.loads(openings[0])["source"] == "digit_scenes"
+    assert json.loads(openings[0])["source"] == "digits"
 
 
 def test_everything_compared_costs_no_more_macs_than_the_found_network(finished) -> None:
@@ -663,7 +666,7 @@ def _rows(folder: Path) -> list[tuple]:
     return rows
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.contract])])
 def test_the_longer_training_has_a_time_limit_whoever_does_it(workers, tmp_path, capsys) -> None:
     options = [*TINY[:-1], "comparison=None", "confirm.top=0", "final.time_limit=0.001", "final.epochs=40"]
     arguments = ["--work-dir", str(tmp_path / "work"), "--budget", "4", "--workers", str(workers)]

@@ -193,6 +193,8 @@ def test_work_folder_with_a_training_needs_resume(trained, capsys):
     assert (trained / "epoch_3.pth").read_bytes() == before
 
 
+@pytest.mark.slow
+@pytest.mark.contract
 def test_resume_goes_on_from_the_work_folder_whatever_the_weights_were_at_first(trained, tmp_path):
     first = [f"load_from={trained / 'epoch_3.pth'}", "train_cfg.max_epochs=2"]
     assert train(tmp_path / "run", *first) == 0

@@ -357,6 +357,8 @@ def test_an_error_in_a_loaders_worker_keeps_its_sentence(shapes: Path) -> None:
     assert "Traceback" not in str(caught.value)
 
 
+@pytest.mark.slow
+@pytest.mark.contract
 def test_every_coco320_image_is_read(data_folder: Callable[[str], Path]) -> None:
     folder = data_folder("coco320")
     counts = {}

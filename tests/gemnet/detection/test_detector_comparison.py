@@ -97,6 +97,8 @@ def test_every_detector_is_trained_and_measured_on_every_backbone(done: Path) ->
     assert "not opened" in text
 
 
+@pytest.mark.slow
+@pytest.mark.contract
 def test_a_backbone_starts_from_its_weights(done: Path, folder: Path) -> None:
     # The stem is trained on, but eight images move it little; another draw would be far away.
     from safetensors.torch import load_file
@@ -164,6 +166,8 @@ def test_an_edited_config_is_refused_in_the_same_folder(
     assert compare(folder) == 0
 
 
+@pytest.mark.slow
+@pytest.mark.contract
 def test_other_settings_are_refused_in_the_same_folder(
     done: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -58,6 +58,8 @@ def run(folder: Path, *arguments: str) -> str:
     return done.stdout + done.stderr
 
 
+@pytest.mark.slow
+@pytest.mark.contract
 def test_a_test_with_augmentation_whose_detections_make_a_confusion_matrix(project: Path) -> None:
     said = run(project, "test", "own.py", "own.pth", "--tta", "--out", "found.pkl", "--work-dir", "w")
     assert "coco/bbox_mAP" in said

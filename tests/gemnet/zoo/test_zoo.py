@@ -360,6 +360,8 @@ def test_zoo_of_this_repository_agrees_with_its_files() -> None:
     assert problems(REPOSITORY / "model_zoo") == []
 
 
+@pytest.mark.slow
+@pytest.mark.contract
 def test_accuracy_of_published_weights_is_reproduced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [result for result in load_results(REPOSITORY / "model_zoo") if result.weights]
     if not rows:

@@ -135,28 +135,29 @@ ATTACKS = (
 )
 
 
-@pytest.mark.parametrize("text", ATTACKS)
 def test_nothing_from_a_file_becomes_source_text_or_moves_the_cursor(
-    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    genome = gemnet.genome_for("gemnet_a_cifar").replace(name=text, origin=text)
-    genome.save(tmp_path / "best.json")
-    model = timm.create_model("gemnet", genome=genome)
-    about = Metadata(genome=genome, mean=(0.1,) * 3, std=(1.0,) * 3, classes=(text,) * 10, notes={"accuracy": text})
-    save_weights(tmp_path / "best.safetensors", model.state_dict(), about)
-    number = ATTACKS.index(text)
-    assert main([str(tmp_path), "--name", f"attacked{number}", "--out", "own"]) == 0
-    said = capsys.readouterr().out
-    assert "\x1b" not in said
-    assert not any(line.startswith("error: forged") for line in said.splitlines())
-    for file in (tmp_path / "own").glob("*.py"):
-        assert text.strip("{}") not in file.read_text()
-        assert "sprung" not in file.read_text()
-    command = f"import attacked{number} as m, timm; assert m.CLASSES[0] == {text!r}; timm.create_model(m.__name__)"
+    command = "import timm"
+    for number, text in enumerate(ATTACKS):
+        genome = gemnet.genome_for("gemnet_a_cifar").replace(name=text, origin=text)
+        genome.save(tmp_path / "best.json")
+        model = timm.create_model("gemnet", genome=genome)
+        about = Metadata(genome=genome, mean=(0.1,) * 3, std=(1.0,) * 3, classes=(text,) * 10, notes={"accuracy": text})
+        save_weights(tmp_path / "best.safetensors", model.state_dict(), about)
+        assert main([str(tmp_path), "--name", f"attacked{number}", "--out", f"own{number}"]) == 0
+        said = capsys.readouterr().out
+        assert "\x1b" not in said
+        assert not any(line.startswith("error: forged") for line in said.splitlines())
+        for file in (tmp_path / f"own{number}").glob("*.py"):
+            assert text.strip("{}") not in file.read_text()
+            assert "sprung" not in file.read_text()
+        command += f"\nimport attacked{number} as m; assert m.CLASSES[0] == {text!r}; timm.create_model(m.__name__)"
+    folders = [str(tmp_path / f"own{number}") for number in range(len(ATTACKS))]
     run = subprocess.run(
         [sys.executable, "-c", command],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path / "own"), *sys.path])},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([*folders, *sys.path])},
         capture_output=True,
         text=True,
     )

@@ -431,6 +431,8 @@ class TestComparison:
         comparison = compared(replace(settings, seeds=(0,)), tmp_path / "w")
         assert [one.lr for one in comparison.contenders] == [settings.lrs[1]] * 2
 
+    @pytest.mark.slow
+    @pytest.mark.contract
     def test_worker_process_gives_the_same_figures(self, settings, finished, tmp_path):
         workers = replace(settings.workers, count=1)
         assert compared(replace(settings, workers=workers), tmp_path / "w").contenders == finished[0].contenders

@@ -217,6 +217,8 @@ def test_senseless_values_are_named(
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
+@pytest.mark.contract
 def test_search_command_in_parallel_gives_the_same_results(own_table: Path, tmp_path: Path) -> None:
     command = [
         "search",
