@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,30 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def write_named(folder: Path, name: str, write: Callable[[Path], object]) -> tuple[Path, str]:
+    """Writes a safetensors file named by its own digest, readable by everybody, in one step.
+
+    Args:
+        folder: where to.
+        name: how its name begins; eight hex digits follow.
+        write: writes it to the path it is given.
+
+    Returns:
+        The file and the sha256 of its contents.
+    """
+    draft = folder / f".{name}.{os.getpid()}.draft"
+    try:
+        write(draft)
+        digest = hashlib.sha256(draft.read_bytes()).hexdigest()
+        path = folder / f"{name}-{digest[:8]}.safetensors"
+        with replacing(path) as target:
+            os.rename(draft, target)
+            os.chmod(target, 0o644)
+    finally:
+        draft.unlink(missing_ok=True)
+    return path, digest
 
 
 def write_json(path: Path, data: Any) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from gemnet.errors import GemnetError
+from gemnet.files import write_text
 from gemnet.strict_json import parse_json
 
 LOCK, HOLDER = ".lock", ".driver.json"
@@ -81,9 +82,7 @@ class FolderLock:
             if before is not None and before.host != here and seems_alive(self._holder.parent):
                 raise FolderInUseError(f"{before}; if that has died, wait a minute")
             now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-            draft = self._holder.with_name(f"{HOLDER}.{os.getpid()}.draft")
-            draft.write_text(json.dumps(asdict(Holder(here, os.getpid(), now))), encoding="utf-8")
-            draft.replace(self._holder)
+            write_text(self._holder, json.dumps(asdict(Holder(here, os.getpid(), now))))
         except BaseException:
             self._lock.release()
             raise

@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 
 from gemnet.cell import CellLayout, cost_of_reading, lay_out, reads_input_itself, shrunk
 from gemnet.cell_graph import FIRST_OP_CODE, MAX_INNER_NODES, CellGraph, GraphBatch
-from gemnet.deploy.collapse import plan, plan_layers
-from gemnet.deploy.program import Instruction
+from gemnet.collapse import plan, plan_layers
 from gemnet.errors import GemnetError
 from gemnet.genome import Block, CellSpec, Genome, LayerSpec
 from gemnet.operations import Cost, parse_operation
+from gemnet.program import Instruction
 
 Size = tuple[int, int]
 PARTS = len(Cost._fields)

@@ -280,8 +280,16 @@ def _suggest(key: str, known: Sequence[str] | Mapping[str, Any], prefix: str) ->
     return text.replace("Did you mean '", f"Did you mean '{prefix}") if text.startswith(" Did") else text
 
 
-def at_least(where: str, options: Any, **least: float) -> None:
+def at_least(where: str, options: object, error: type[GemnetError] = ConfigError, /, **least: float) -> None:
+    """Raises ``error`` where an attribute lies below the least value it can have; None may mean anything.
+
+    Args:
+        where: dotted path of the options in the config, for messages; "" for none.
+        options: what has the attributes.
+        error: what is raised.
+        least: the least value of each.
+    """
     for name, bound in least.items():
         value = getattr(options, name)
-        if value < bound:
-            raise ConfigError(f"{where}.{name} is at least {bound}, got {value}.")
+        if value is not None and value < bound:
+            raise error(f"{where}{'.' if where else ''}{name} is at least {bound}, got {value}.")

@@ -17,6 +17,7 @@ from gemnet.errors import GemnetError, nearest
 from gemnet.machine import limited_threads, processor_name
 from gemnet.runtimes import onnx_form
 from gemnet.runtimes.packages import is_installed, require
+from gemnet.strict import at_least
 
 BACKENDS = ("onnxruntime", "openvino", "torch", "compile")
 ONNX_BACKENDS = ("onnxruntime", "openvino")
@@ -50,8 +51,7 @@ class Runtime:
     def __post_init__(self) -> None:
         if self.backend not in BACKENDS:
             raise LatencyError(f"There is no backend {self.backend!r}.{nearest(self.backend, BACKENDS)}")
-        if self.threads < 1:
-            raise LatencyError(f"threads is at least 1, got {self.threads}.")
+        at_least("", self, LatencyError, threads=1)
         try:
             kind = torch.device(self.device).type
         except RuntimeError:

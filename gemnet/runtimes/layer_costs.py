@@ -19,11 +19,11 @@ from torch import nn
 
 from gemnet.cache import cache_root, make_cache_folder
 from gemnet.cell import lay_out, shrunk
-from gemnet.deploy.collapse import plan, plan_layers
-from gemnet.deploy.program import Instruction
+from gemnet.collapse import plan, plan_layers
 from gemnet.files import read_json, write_json
 from gemnet.genome import Genome, LayerSpec
 from gemnet.operations import ACTIVATIONS, build_activation, parse_operation
+from gemnet.program import Instruction
 from gemnet.runtimes.latency import ONNX_BACKENDS, LatencyError, Runtime, in_turns
 from gemnet.runtimes.onnx_graph import Graph, model_of
 

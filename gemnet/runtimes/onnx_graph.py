@@ -14,9 +14,9 @@ import torch
 from timm.layers import SelectAdaptivePool2d, SqueezeExcite
 from torch import nn
 
-from gemnet.deploy.program import INPUT as START
-from gemnet.deploy.program import Program
 from gemnet.network import GEMNet
+from gemnet.program import INPUT as START
+from gemnet.program import Program
 
 SIMPLE = {nn.ReLU: "Relu", nn.Hardswish: "HardSwish", nn.Hardsigmoid: "HardSigmoid", nn.Sigmoid: "Sigmoid"}
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,7 +15,7 @@ from torch import Tensor
 import gemnet.weights
 from gemnet.checkpoint import describe_mismatch, load_checkpoint, state_dict_of
 from gemnet.data.decoded import CROP_PCT, INTERPOLATION
-from gemnet.files import write_text
+from gemnet.files import write_named, write_text
 from gemnet.metadata import Metadata, metadata_of, save_weights
 from gemnet.models import genome_for
 from gemnet.network import GEMNet
@@ -159,13 +157,8 @@ def _stored(state: Mapping[str, Tensor], precision: str, source: Path) -> dict[s
 
 def _save(state: dict[str, Tensor], name: str, about: Metadata) -> tuple[str, str]:
     """Writes the file under its final name; returns that and the sha256."""
-    draft = gemnet.weights.FOLDER / f".{name}.{os.getpid()}.draft"
-    save_weights(draft, state, about)
-    digest = hashlib.sha256(draft.read_bytes()).hexdigest()
-    file = f"{name}-{digest[:8]}.safetensors"
-    os.chmod(draft, 0o644)
-    os.replace(draft, gemnet.weights.FOLDER / file)
-    return file, digest
+    path, digest = write_named(gemnet.weights.FOLDER, name, lambda draft: save_weights(draft, state, about))
+    return path.name, digest
 
 
 def _enter(name: str, entry: PackagedWeights | None) -> None:

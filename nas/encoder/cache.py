@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from gemnet.cache import cache_root, make_cache_folder
-from gemnet.files import replacing, write_text
+from gemnet.files import replacing, write_named, write_text
 from gemnet.weights import verify_sha256
 from nas.encoder.model import GraphNetwork
 from nas.encoder.training import Encoder, EncoderConfig, Progress, config_key, train_encoder
@@ -88,12 +87,9 @@ def package_encoder(space: SearchSpace, config: EncoderConfig, progress: Progres
     Returns:
         Its file, named by the first eight hex digits of its sha256.
     """
-    draft = PACKAGED / "draft.safetensors"
     PACKAGED.mkdir(exist_ok=True)
-    save_encoder(draft, train_encoder(space, config, progress))
-    digest = hashlib.sha256(draft.read_bytes()).hexdigest()
-    path = PACKAGED / f"{space.name}-{digest[:8]}.safetensors"
-    os.replace(draft, path)
+    encoder = train_encoder(space, config, progress)
+    path, digest = write_named(PACKAGED, space.name, lambda draft: save_encoder(draft, encoder))
     index = {key: entry for key, entry in _index().items() if entry["version"] == ENCODER_VERSION}
     index[encoder_key(space, config)] = {"file": path.name, "sha256": digest, "version": ENCODER_VERSION}
     write_text(PACKAGED / "index.json", json.dumps(index, indent=1) + "\n")

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from gemnet.cell_graph import FIRST_OP_CODE, MAX_NODES, GraphBatch
 from gemnet.errors import GemnetError
+from gemnet.strict import at_least
 from nas.encoder.guide import Guide, make_guide
 from nas.encoder.inputs import NodeInputs, without_zero_ops
 from nas.encoder.model import GraphNetwork, Heads, as_tensors
@@ -68,14 +69,9 @@ class EncoderConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("iterations", "guide_weight", "reconstruction_weight", "structure_weight", "steps", "seed"):
-            if getattr(self, name) < 0:
-                raise EncoderError(f"The encoder's {name} is at least 0, got {getattr(self, name)}.")
-        for name in ("hidden", "rounds", "dimension"):
-            if getattr(self, name) < 1:
-                raise EncoderError(f"The encoder's {name} is at least 1, got {getattr(self, name)}.")
-        if self.batch_size < 2 * _GROUP:
-            raise EncoderError(f"The encoder's batch_size is at least {2 * _GROUP}, got {self.batch_size}.")
+        weights = {"guide_weight": 0, "reconstruction_weight": 0, "structure_weight": 0}
+        sizes = {"hidden": 1, "rounds": 1, "dimension": 1, "batch_size": 2 * _GROUP}
+        at_least("encoder", self, EncoderError, iterations=0, steps=0, seed=0, **weights, **sizes)
         if self.guide is not None:
             make_guide(self.guide, self.iterations)
 

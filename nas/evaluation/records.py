@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from gemnet.errors import GemnetError
+from gemnet.strict import at_least
 from nas.spaces.base import Candidate
 
 
@@ -32,8 +33,7 @@ class Fidelity:
     subset: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.epochs < 1:
-            raise FidelityError(f"fidelity.epochs is at least 1, got {self.epochs}.")
+        at_least("fidelity", self, FidelityError, epochs=1)
         if self.resolution is not None and not 1 <= self.resolution <= 4096:
             raise FidelityError(f"fidelity.resolution is a number of pixels from 1 to 4096, got {self.resolution}.")
         if not 0 < self.subset <= 1:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gemnet.machine import available_cores, visible_gpus
-from gemnet.strict import (
-    at_least,
-)
+from gemnet.strict import at_least
 
 
 @dataclass(frozen=True)
@@ -26,7 +24,7 @@ class WorkerOptions:
     type: str = "local"
 
     def __post_init__(self) -> None:
-        at_least("workers", self, threads=1, **({} if self.count is None else {"count": 0}))
+        at_least("workers", self, threads=1, count=0)
 
 
 def workers_of(options: WorkerOptions) -> tuple[int, list[str]]:

@@ -62,8 +62,7 @@ class SearchOptions:
             raise ConfigError(
                 "search.first and search.start_from both say how the search begins. Leave one of them out."
             )
-        steps = {} if self.steps is None else {"steps": 1}
-        at_least("search", self, evaluations=1, batch=1, ahead=0, seed=0, **steps)
+        at_least("search", self, evaluations=1, batch=1, ahead=0, seed=0, steps=1)
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ class ConfirmOptions:
     epochs: int | None = None
 
     def __post_init__(self) -> None:
-        at_least("confirm", self, top=0, seeds=1, **({} if self.epochs is None else {"epochs": 1}))
+        at_least("confirm", self, top=0, seeds=1, epochs=1)
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,7 @@ class ComparisonOptions:
     test: bool = False
 
     def __post_init__(self) -> None:
-        at_least("comparison", self, random_cells=0, seeds=1, **({} if self.epochs is None else {"epochs": 1}))
+        at_least("comparison", self, random_cells=0, seeds=1, epochs=1)
 
 
 @dataclass(frozen=True)

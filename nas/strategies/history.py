@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gemnet.errors import GemnetError, nearest
+from gemnet.strict import at_least
 from nas.evaluation.costs import completed
 from nas.evaluation.records import Evaluation, Fidelity, Proposal
 from nas.evaluation.score import EfficiencyScore
@@ -27,10 +28,7 @@ class StrategyError(GemnetError):
 
 def check_least(options: object, **least: float) -> None:
     """Raises `StrategyError` where an attribute lies below the least value it can have; None may mean anything."""
-    for name, bound in least.items():
-        value = getattr(options, name)
-        if value is not None and value < bound:
-            raise StrategyError(f"{name} is at least {bound}, got {value}.")
+    at_least("", options, StrategyError, **least)
 
 
 class HistoryStrategy(Strategy):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer
+from mmengine.runner import checkpoint as checkpoint_module
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import nn
 
@@ -155,10 +156,12 @@ def test_other_schemes_run_nothing_either(scheme: str, tmp_path: Path, monkeypat
         torch.save({"state_dict": {}, "x": Malicious(target)}, place)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setenv("MMENGINE_HOME", str(tmp_path))
-    module = "mmengine.runner.checkpoint"
-    monkeypatch.setattr(f"{module}.get_torchvision_models", lambda: {"resnet18": "https://example.org/bad.pth"})
-    monkeypatch.setattr(f"{module}.get_external_models", lambda: {"small": "bad.pth"})
-    monkeypatch.setattr(f"{module}.get_deprecated_model_names", dict)
+    lists = {
+        "get_torchvision_models": {"resnet18": "https://example.org/bad.pth"},
+        "get_external_models": {"small": "bad.pth"},
+    }
+    for name, listed in {**lists, "get_deprecated_model_names": {}}.items():
+        monkeypatch.setattr(checkpoint_module, name, lambda listed=listed: listed)
     guard_mmengine()
     with pytest.raises(CheckpointError, match=r"bad\.pth: refused"):
         CheckpointLoader.load_checkpoint(scheme)

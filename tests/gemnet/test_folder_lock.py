@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from gemnet import folder_lock as folder_lock_module
 from gemnet.folder_lock import HOLDER, STALE, FolderInUseError, FolderLock, holder_of, seems_alive
 
 
@@ -75,7 +76,7 @@ def test_a_holder_on_another_machine_is_believed_by_its_signs_of_life(age, alive
 
 
 def test_signs_of_life_are_given(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("gemnet.folder_lock.BEAT", 0.02)
+    monkeypatch.setattr(folder_lock_module, "BEAT", 0.02)
     lock = FolderLock(tmp_path)
     lock.acquire()
     os.utime(tmp_path / HOLDER, (0, 0))

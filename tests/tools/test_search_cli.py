@@ -23,9 +23,13 @@ from safetensors.torch import load_file, save_file
 from gemnet.macs import cost
 from nas.commands import export as export_command
 from nas.commands import search as search_command
+from nas.evaluation import latency as latency_module
 from nas.evaluation.csv_table import COLUMNS
 from nas.evaluation.latency import fit_to_space
 from nas.evaluation.ledger import Ledger
+from nas.search import confirm as confirm_module
+from nas.search import parts as parts_module
+from nas.search import rivals as rivals_module
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 HEADER = ",".join(COLUMNS) + "\n"
@@ -133,9 +137,8 @@ def milliseconds(monkeypatch):
         counted = [cost(genome, side, in_chans=in_chans) for genome in genomes]
         return [factor["now"] * (0.1 + 0.02 * each.passes + 1e-7 * each.macs) for each in counted]
 
-    monkeypatch.setattr("nas.evaluation.latency.measure", measured)
-    monkeypatch.setattr("nas.search.confirm.measure", measured)
-    monkeypatch.setattr("nas.search.rivals.measure", measured)
+    for module in (latency_module, confirm_module, rivals_module):
+        monkeypatch.setattr(module, "measure", measured)
     return factor
 
 
@@ -201,7 +204,7 @@ def test_networks_that_turn_out_too_slow_are_left_out_and_the_search_can_go_on(
         milliseconds["now"] = 100.0
         return model
 
-    monkeypatch.setattr("nas.search.parts.fit_to_space", fit_then_be_busy)
+    monkeypatch.setattr(parts_module, "fit_to_space", fit_then_be_busy)
     code, out, error = run(capsys, *arguments, *options)
     assert code == 2
     assert out.count("Left out: no.") == 4
@@ -224,7 +227,7 @@ def test_some_that_turn_out_too_slow_are_left_out_and_a_hiccup_leaves_out_none(
         number.append(9.0 if first or not number else 1.0)
         return number[-1:]
 
-    monkeypatch.setattr("nas.search.confirm.measure", measure)
+    monkeypatch.setattr(confirm_module, "measure", measure)
     arguments = ["--work-dir", str(tmp_path / "work"), "--max-latency", "2.5", "--cfg-options", *LATENCY]
     code, out, _ = run(capsys, *arguments, "--budget", "4")
     assert code == 0
@@ -273,7 +276,7 @@ def test_on_another_device_the_limit_is_kept_as_estimated_and_that_is_said(milli
 
 
 def test_mistakes_are_said_before_anything_is_measured_or_written(milliseconds, monkeypatch, tmp_path, capsys) -> None:
-    monkeypatch.setattr("nas.search.parts.fit_to_space", lambda *_: pytest.fail("measured"))
+    monkeypatch.setattr(parts_module, "fit_to_space", lambda *_: pytest.fail("measured"))
     start = [*LATENCY, "limits.max_latency=2.5"]
     nasgem = [option for option in start if not option.startswith("strategy")]
     for options, words in (

@@ -1,4 +1,4 @@
-"""What windows take, depthwise and dense, beside sums and pools: what `gemnet.deploy.linear.PASS` is read from.
+"""What windows take, depthwise and dense, beside sums and pools: what `gemnet.linear_map.PASS` is read from.
 
     python tools/measure/window_prices.py [--channels 64] [--side 28]
 

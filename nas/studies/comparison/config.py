@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gemnet.data.datasets import DataSpec
-from gemnet.strict import Component, ConfigError, make, read_file
+from gemnet.strict import Component, ConfigError, at_least, make, read_file
 from gemnet.training.recipe import Recipe
 from nas.executors.options import WorkerOptions
 from nas.studies.comparison.timing import FitOptions
@@ -29,8 +29,7 @@ class ChoiceOptions:
     seed: int = 1000
 
     def __post_init__(self) -> None:
-        if self.epochs < 1:
-            raise ConfigError(f"choice.epochs is at least 1, got {self.epochs}.")
+        at_least("choice", self, epochs=1)
         if not 0 < self.subset <= 1:
             raise ConfigError(f"choice.subset is a share of the training images in (0, 1], got {self.subset}.")
 
@@ -79,8 +78,7 @@ class ComparisonConfig:
             raise ConfigError(
                 f"choice.seed is {self.choice.seed}, which is also one of the seeds that are compared. Choose another."
             )
-        if self.epochs < 1:
-            raise ConfigError(f"epochs is at least 1, got {self.epochs}.")
+        at_least("", self, epochs=1)
         if not self.networks:
             raise ConfigError("networks is empty. List what is compared, such as dict(type='timm', arch='resnet18').")
 

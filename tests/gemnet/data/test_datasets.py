@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from torchvision.datasets import cifar as cifar_module
 
 from gemnet.data import datasets
 from gemnet.data.datasets import DataSpec, load_train_images, open_test_images, train_dev_split
@@ -362,7 +363,7 @@ def test_timm_name_reads_the_same_images_as_torchvision(tmp_path):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(CIFAR10, "_check_integrity", lambda self: True)
-        patch.setattr("torchvision.datasets.cifar.check_integrity", lambda *_: True)
+        patch.setattr(cifar_module, "check_integrity", lambda *_: True)
         by_timm = load_train_images(DataSpec("torch/cifar10"))
         by_torchvision = load_train_images(DataSpec("cifar10"))
     assert len(by_timm) == 100

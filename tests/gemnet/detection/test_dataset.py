@@ -19,6 +19,7 @@ pytest.importorskip("mmdet", reason="MMDetection is not installed: pip install '
 
 from mmdet.utils import register_all_modules
 
+from gemnet.detection import dataset as dataset_module
 from gemnet.detection.coco import images_of_part
 from gemnet.detection.dataset import CocoDataset, CocoMetric, DataError
 
@@ -223,7 +224,7 @@ def test_area_and_iscrowd_may_be_missing_or_null(part: str | None, null: bool, s
 def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What the data set logs."""
     texts: list[str] = []
-    monkeypatch.setattr("gemnet.detection.dataset.print_log", lambda text, logger: texts.append(text))
+    monkeypatch.setattr(dataset_module, "print_log", lambda text, logger: texts.append(text))
     return texts
 
 

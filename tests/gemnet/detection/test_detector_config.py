@@ -14,6 +14,7 @@ import gemnet.detection  # noqa: F401
 
 pytest.importorskip("mmdet", reason="MMDetection is not installed: pip install '.[detection]'")
 
+from gemnet.detection import config as config_module
 from gemnet.detection.coco import DataError
 from gemnet.detection.config import complete_config
 from gemnet.errors import GemnetError
@@ -27,7 +28,7 @@ TAG = "gemnet_a.imagenette96"
 def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What is logged."""
     texts: list[str] = []
-    monkeypatch.setattr("gemnet.detection.config.print_log", lambda text, logger: texts.append(text))
+    monkeypatch.setattr(config_module, "print_log", lambda text, logger: texts.append(text))
     return texts
 
 

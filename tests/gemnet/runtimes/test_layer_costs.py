@@ -11,6 +11,7 @@ import pytest
 from gemnet.cell_graph import CellGraph
 from gemnet.genome import Genome
 from gemnet.macs import macs
+from gemnet.runtimes import layer_costs as layer_costs_module
 from gemnet.runtimes.latency import LatencyError, Runtime, Timings
 from gemnet.runtimes.layer_costs import FEW, KINDS, MANY, LayerTable, _chain, layers_of
 from gemnet.runtimes.onnx_form import session
@@ -55,7 +56,7 @@ def test_a_layer_costs_the_difference_that_further_copies_make(genome: Genome, t
         spent = np.array([overhead + each * (MANY if place % 2 else FEW) for place in range(len(calls))])
         return Timings(np.repeat(spent[:, None], rounds, axis=1), np.repeat(spent[:, None], rounds, axis=1))
 
-    monkeypatch.setattr("gemnet.runtimes.layer_costs.in_turns", timed)
+    monkeypatch.setattr(layer_costs_module, "in_turns", timed)
     table = LayerTable(Runtime(), folder=tmp_path)
     layers = layers_of(genome)
     assert table.measure(layers) == len({layer.key for layer in layers})

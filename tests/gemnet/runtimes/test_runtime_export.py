@@ -21,6 +21,7 @@ from gemnet.deploy import deploy
 from gemnet.errors import GemnetError
 from gemnet.metadata import Metadata
 from gemnet.network import GEMNet
+from gemnet.runtimes import export as export_module
 from gemnet.runtimes import onnx_form
 from gemnet.runtimes.export import TOLERANCE, Exported, ExportError, check_request, export_for_runtime, for_inference
 from gemnet.runtimes.formats import FORMATS
@@ -242,7 +243,7 @@ def test_a_file_that_computes_something_else_is_not_written(network, tmp_path: P
     other = for_inference(network.model)
     with torch.no_grad():
         other.classifier.bias += 1
-    monkeypatch.setattr("gemnet.runtimes.export.for_inference", lambda model: other)
+    monkeypatch.setattr(export_module, "for_inference", lambda model: other)
     with pytest.raises(ExportError, match="differ from PyTorch's"):
         export_for_runtime(network, "torch-export", tmp_path / "out")
     assert not list(tmp_path.iterdir())

@@ -13,6 +13,7 @@ from gemnet.cache import CacheError, cache_root
 from gemnet.cell_graph import CellGraph, GraphBatch
 from gemnet.errors import GemnetError
 from nas.encoder import Encoder, EncoderConfig, EncoderError, cache, encoder_key, load_or_train, train_encoder
+from nas.encoder import cache as cache_module
 from nas.encoder.guide import make_guide
 from nas.encoder.inputs import NodeInputs, without_zero_ops
 from nas.encoder.model import GraphNetwork
@@ -208,7 +209,7 @@ def test_cache_folder_comes_from_the_environment(tmp_path, monkeypatch) -> None:
 def test_a_cache_that_can_not_be_written_to_is_said_before_training(tmp_path, monkeypatch) -> None:
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("GEMNET_CACHE", str(tmp_path / "file"))
-    monkeypatch.setattr("nas.encoder.cache.train_encoder", lambda *_: pytest.fail("trained"))
+    monkeypatch.setattr(cache_module, "train_encoder", lambda *_: pytest.fail("trained"))
     with pytest.raises(CacheError, match="Set GEMNET_CACHE to a folder"):
         load_or_train(NASBench201(), QUICK)
 

@@ -11,9 +11,10 @@ import pytest
 
 from gemnet.cell_graph import CellGraph
 from gemnet.macs import cost
-from gemnet.runtimes.latency import Timings
+from gemnet.runtimes.latency import Runtime, Timings
 from gemnet.strict import ConfigError
 from gemnet.templates import template
+from nas.evaluation import latency as latency_module
 from nas.evaluation.latency import LatencyError, LatencyModel, LatencyOptions, device_name, fit, fit_to_space, measure
 from nas.evaluation.records import Fidelity
 from nas.spaces.gemnet import GEMNetSpace
@@ -99,7 +100,7 @@ def test_no_room_for_so_many_images_is_said(monkeypatch) -> None:
     def full(*arguments):
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes")
 
-    monkeypatch.setattr("gemnet.runtimes.latency.Runtime.call", lambda self, model, shape: full)
+    monkeypatch.setattr(Runtime, "call", lambda self, model, shape: full)
     with pytest.raises(LatencyError, match=r"Lower the batch.*batch_size=2, 32x32 images"):
         measure([template("cifar", "a").genome(DW)], LatencyOptions(batch_size=2), side=32)
 
@@ -114,7 +115,7 @@ def test_a_hundred_times_the_work_takes_longer() -> None:
 def test_a_batch_counts_for_an_image_and_turns_that_were_disturbed_count_for_nothing(monkeypatch) -> None:
     turns = np.array([[32.0] * 4 + [90.0] * 16])
     for threads, timings in ((1, Timings(10 * turns, turns)), (2, Timings(turns, 10 * turns))):
-        monkeypatch.setattr("nas.evaluation.latency.in_turns", lambda *arguments, timings=timings: timings)
+        monkeypatch.setattr(latency_module, "in_turns", lambda *arguments, timings=timings: timings)
         options = LatencyOptions(batch_size=16, threads=threads)
         assert measure([template("cifar", "a").genome(DW, width=0.25)], options, side=32) == [2.0]
 
@@ -144,7 +145,7 @@ def test_half_of_the_networks_measured_are_random_and_half_lie_near_the_limit(mo
         measured.extend(found)
         return found
 
-    monkeypatch.setattr("nas.evaluation.latency.measure", timed)
+    monkeypatch.setattr(latency_module, "measure", timed)
     told: list[float] = []
     model = fit_to_space(space, Limits(max_latency=3.0), LatencyOptions(networks=48), told.append)
     assert told == measured

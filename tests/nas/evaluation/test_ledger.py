@@ -14,6 +14,7 @@ import pytest
 import sqlalchemy
 
 from gemnet.cell_graph import CellGraph
+from nas.evaluation import storage as storage_module
 from nas.evaluation.ledger import Ledger, LedgerError, SearchRecord
 from nas.evaluation.records import Evaluation, Fidelity, Proposal
 from nas.evaluation.storage import place_of, without_credentials
@@ -330,7 +331,7 @@ def test_a_server_that_is_stopped_and_started_again_loses_nothing(postgres) -> N
 
 
 def test_a_server_that_stays_away_ends_with_what_to_do(postgres, monkeypatch) -> None:
-    monkeypatch.setattr("nas.evaluation.storage.PATIENCE", 0.3)
+    monkeypatch.setattr(storage_module, "PATIENCE", 0.3)
     with Ledger(postgres.database()) as ledger:
         postgres.stop()
         try:

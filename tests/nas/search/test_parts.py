@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+import torch
 from PIL import Image
 
 from gemnet import machine
@@ -87,7 +90,7 @@ def test_strategy_gets_its_options() -> None:
 
 def test_executor_is_what_the_config_and_the_machine_say(monkeypatch) -> None:
     monkeypatch.setattr(options, "available_cores", lambda: 6)
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
 
     def executor(**workers):
         config = read_config({**DIGITS, "workers": workers})
@@ -98,7 +101,7 @@ def test_executor_is_what_the_config_and_the_machine_say(monkeypatch) -> None:
     assert executor().workers == 6
     assert executor(threads=4).workers == 1
     assert executor(count=3).workers == 3
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert executor().workers == 2
 
 
@@ -109,7 +112,7 @@ def test_workers_get_the_gpus_that_this_process_was_given(given, names, monkeypa
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if given is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert workers_of(WorkerOptions()) == (2, names)
     assert workers_of(WorkerOptions(count=0)) == (0, names)
 
@@ -150,7 +153,7 @@ def test_parts_that_do_not_go_together_are_refused(changes, words) -> None:
 def test_cores_that_others_use_are_left_to_them(monkeypatch) -> None:
     monkeypatch.setattr(machine, "available_cores", lambda: 4)
     for load, idle in ((0.2, 4), (1.4, 3), (3.6, 1), (30.0, 1)):
-        monkeypatch.setattr("os.getloadavg", lambda load=load: (load, 0.0, 0.0))
+        monkeypatch.setattr(os, "getloadavg", lambda load=load: (load, 0.0, 0.0))
         assert idle_cores() == idle
 
 

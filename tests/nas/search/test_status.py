@@ -13,6 +13,7 @@ from nas.commands.search import main
 from nas.evaluation.ledger import Ledger
 from nas.evaluation.records import Evaluation
 from nas.evaluation.tabular import TabularEvaluator
+from nas.search import explore as explore_module
 from nas.search.status import status_of_folder, statuses_of_ledger
 
 CONFIG = """
@@ -128,6 +129,6 @@ def test_a_budget_below_the_first_random_ones_is_said_and_trains_no_encoder(caps
     def refuse(*_: object) -> None:
         raise AssertionError("an encoder is trained")
 
-    monkeypatch.setattr("nas.search.explore.prepare_strategy", refuse)
+    monkeypatch.setattr(explore_module, "prepare_strategy", refuse)
     assert main(["own.py", "--work-dir", "work", "--budget", "4", "--cfg-options", "strategy.initial=4"]) == 0
     assert "All 4 candidates will be random" in capsys.readouterr().out

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from nas.spaces import limits as limits_module
 from nas.spaces.gemnet import GEMNetSpace
 from nas.spaces.limits import Limits, LimitsError, admits, check_limits
 from nas.spaces.nasbench201 import NASBench201
@@ -16,7 +17,7 @@ def test_limits_that_some_candidate_meets_pass() -> None:
 
 
 def test_rare_candidates_are_found_by_walking_downhill(monkeypatch) -> None:
-    monkeypatch.setattr("nas.spaces.limits.SAMPLES", 8)
+    monkeypatch.setattr(limits_module, "SAMPLES", 8)
     space = GEMNetSpace()
     drawn = space.macs(space.sample(8, np.random.default_rng(0)))
     cheapest = float(space.macs(space.sample(4000, np.random.default_rng(0))).min())

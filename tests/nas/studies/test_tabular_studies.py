@@ -17,6 +17,7 @@ from nas.encoder.training import EncoderConfig, train_encoder
 from nas.strategies.acquisition import expected_hypervolume_gain
 from nas.studies.csv_log import CsvLogError
 from nas.studies.statistics import mean_interval, paired_difference
+from nas.studies.tabular import ablation as ablation_module
 from nas.studies.tabular.pareto import FrontScale
 from nas.studies.tabular.predictors import split
 from nas.studies.tabular.runs import RunsFile
@@ -274,7 +275,7 @@ def test_ablation_command_tells_what_a_part_is_worth(
     monkeypatch.setattr(
         "nas.predictors.nasgem_features.encoder_of", untrained
     )  # one for this table takes most of a minute
-    monkeypatch.setattr("nas.studies.tabular.ablation.CHECKPOINTS", (15, 40))
+    monkeypatch.setattr(ablation_module, "CHECKPOINTS", (15, 40))
     parts = ["no embedding", "WL kernel alone, h = 0", "mean alone (beta = 0)"]
     command = ["ablation", "--table", str(own_table), "--metric", "accuracy", "--train-sizes", "20", "--parts", *parts]
     assert main([*command, "--seeds", "3", "--workers", "1", "--work-dir", str(tmp_path)]) == 0

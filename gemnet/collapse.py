@@ -22,10 +22,10 @@ from timm.layers import DropPath, SqueezeExcite
 from torch import Tensor, nn
 
 from gemnet.cell import ADAPTED, RAW, Cell, CellLayout, SpreadHalfPool2d
-from gemnet.deploy.linear import PASS, LinearMap
-from gemnet.deploy.program import INPUT, Instruction, Program
 from gemnet.errors import GemnetError
+from gemnet.linear_map import PASS, LinearMap
 from gemnet.operations import ACTIVATIONS, DilatedPool2d, Layer, parse_operation
+from gemnet.program import INPUT, Instruction, Program
 
 Part = nn.Module | Layer | Sequence[Layer]
 """A module, or what it is made of."""

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from gemnet.cell import Cell
-from gemnet.deploy.collapse import DeployError, collapse_cell, collapse_layers
-from gemnet.deploy.program import Program
+from gemnet.collapse import DeployError, collapse_cell, collapse_layers
 from gemnet.operations import Steps
+from gemnet.program import Program
 
 __all__ = ["DeployError", "Program", "deploy"]
 
