@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from gemnet.errors import GemnetError
+from gemnet.private_mmengine import unpickle_with
 from gemnet.renaming import STEM, from_efficientnet_pytorch
 
 KEY = "gemnet"
@@ -196,7 +197,7 @@ def guard_mmengine() -> None:
     loader.register_scheme(prefixes=("http://", "https://"), loader=_load_from_http, force=True)
     # What the other schemes (torchvision://, open-mmlab://, s3://, ...) end in.
     checkpoint.load_from_http = _load_from_http
-    checkpoint._safe_torch_load = _load_from_anything
+    unpickle_with(_load_from_anything)
     guard_yaml()
 
 

@@ -12,7 +12,6 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-import timm.models
 from torch import nn
 
 from gemnet.checkpoint import (
@@ -25,6 +24,7 @@ from gemnet.checkpoint import (
 )
 from gemnet.metadata import Metadata, metadata_of
 from gemnet.network import GEMNet
+from gemnet.private_timm import load_checkpoints_with, loader_of_checkpoints
 
 
 def load_weights(model: GEMNet, source: str | os.PathLike[str], ema: bool = False) -> Metadata:
@@ -86,8 +86,7 @@ def describe_images(model: nn.Module, about: Metadata) -> None:
 
 def teach_timm() -> None:
     """Has timm load weights into networks of ours as `load_weights` does. May be called again."""
-    helpers: Any = timm.models._helpers
-    original = helpers.load_checkpoint
+    original = loader_of_checkpoints()
     if getattr(original, "of_gemnet", False):
         return
 
@@ -101,5 +100,4 @@ def teach_timm() -> None:
         return nn.modules.module._IncompatibleKeys([], [])
 
     load.of_gemnet = True  # type: ignore[attr-defined]
-    for module in (helpers, timm.models._factory, timm.models):
-        module.load_checkpoint = load
+    load_checkpoints_with(load)

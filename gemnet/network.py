@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from timm.layers import SelectAdaptivePool2d, calculate_drop_path_rates
-from timm.models._features import feature_take_indices
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -22,6 +21,7 @@ from gemnet.errors import GemnetError, GenomeError
 from gemnet.genome import Genome, LayerSpec
 from gemnet.macs import cost
 from gemnet.operations import parse_operation
+from gemnet.private_timm import feature_take_indices
 
 MAX_PARAMS = 2_000_000_000
 """Eight gigabytes of weights."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from gemnet.errors import GemnetError, nearest
+from gemnet.private_mmengine import find_bases_with
 
 T = TypeVar("T")
 
@@ -75,19 +76,7 @@ def config_folder() -> Path:
 
 def name_our_configs() -> None:
     """Lets ``_base_ = 'gemnet::retinanet_gemnet.py'`` name a config of ours from anywhere. May be called again."""
-    from mmengine.config import Config
-
-    if getattr(Config._get_cfg_path, "knows_ours", False):
-        return
-    original = Config._get_cfg_path
-
-    def find(cfg_path: str, filename: str) -> tuple[str, str | None]:
-        if not cfg_path.startswith(OURS):
-            return original(cfg_path, filename)
-        return str(our_config(cfg_path)), None
-
-    find.knows_ours = True  # type: ignore[attr-defined]
-    Config._get_cfg_path = staticmethod(find)
+    find_bases_with(lambda base: our_config(base) if base.startswith(OURS) else None)
 
 
 def our_config(name: str) -> Path:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from gemnet.errors import GemnetError
+from gemnet.private_mmengine import normalises, turns_channels
 
 OPSET = 18
 """The last in which average pools keep onnxruntime's blocked layout: twice as fast as by 20, PyTorch's default."""
@@ -56,8 +57,8 @@ class DenseDetector(nn.Module):
         self.model, self.size = model.eval(), size
         self.least_side = float((model.test_cfg or {}).get("min_bbox_size", -1))
         # MMDetection's pipelines load BGR; where that is not turned, the network was trained on it.
-        self.turn = not getattr(preprocessor, "_channel_conversion", False)
-        normalised = getattr(preprocessor, "_enable_normalize", False)
+        self.turn = not turns_channels(preprocessor)
+        normalised = normalises(preprocessor)
         self.register_buffer("mean", preprocessor.mean.clone() if normalised else torch.zeros(3, 1, 1))
         self.register_buffer("std", preprocessor.std.clone() if normalised else torch.ones(3, 1, 1))
         with torch.no_grad():

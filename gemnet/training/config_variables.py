@@ -20,6 +20,7 @@ from mmengine.runner import Runner
 from mmengine.utils import import_modules_from_strings
 
 from gemnet.checkpoint import guard_yaml
+from gemnet.private_mmengine import name_file
 from gemnet.strict import OURS, name_our_configs, our_config
 
 BASE = "_base_"
@@ -54,7 +55,7 @@ def read_config(file: Path, options: Mapping[str, Any]) -> tuple[Config, dict[st
         # Imported afterwards, since what a config names may have moved.
         config = Config.fromfile(str(source if used else file), import_custom_modules=False)
     _import_modules(config)
-    object.__setattr__(config, "_filename", str(file.resolve()))
+    name_file(config, file.resolve())
     return config, {key: value for key, value in options.items() if key not in used}
 
 

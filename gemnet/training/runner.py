@@ -43,6 +43,7 @@ from gemnet.genome import Genome
 from gemnet.loading import check_genome
 from gemnet.metadata import Metadata, metadata_of, read_metadata
 from gemnet.models import registered_names
+from gemnet.private_mmengine import is_resuming, loop_of, plain_dict, set_loop, train_loader_of
 from gemnet.registry import DATASETS
 from gemnet.strict import config_folder
 from gemnet.training.config_variables import RUNNER_KEYS, read_config
@@ -146,7 +147,7 @@ def _one_slip_apart(left: str, right: str) -> bool:
 
 def _check_option(config: Config, path: str) -> None:
     """An option may add a key, but not one that is nearly another, nor below what isn't there, nor to a variable."""
-    part: Any = config._cfg_dict
+    part: Any = plain_dict(config)
     names = path.split(".")
     if names[0] in part and names[0] not in RUNNER_KEYS | FURTHER_KEYS:
         places = [".".join((*place, *names[1:])) for place in _made_from(config, names[0])]
@@ -181,9 +182,9 @@ def _check_option(config: Config, path: str) -> None:
 
 def _made_from(config: Config, variable: str) -> list[tuple[str, ...]]:
     """Where a variable's value stands in the parts that are read: by its own name, or as a fraction, list or dict."""
-    value, found = _without_scope(config._cfg_dict[variable]), []
+    value, found = _without_scope(plain_dict(config)[variable]), []
     waiting: list[tuple[tuple[str, ...], Any]] = [
-        ((str(key),), part) for key, part in config._cfg_dict.items() if key in RUNNER_KEYS | FURTHER_KEYS
+        ((str(key),), part) for key, part in plain_dict(config).items() if key in RUNNER_KEYS | FURTHER_KEYS
     ]
     while waiting:
         place, part = waiting.pop(0)
@@ -277,27 +278,27 @@ def build_for_training(runner: Runner) -> None:
     runner.logger.addFilter(lambda record: not record.getMessage().startswith("paramwise_options"))
     with _named_errors():
         # In Runner.train's own order; it builds whatever is still a config and takes the rest as it is.
-        runner._train_loop = _train_loop(runner)
+        set_loop(runner, "train", _train_loop(runner))
         runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
         runner.scale_lr(runner.optim_wrapper, runner.auto_scale_lr)
         runner.auto_scale_lr = None  # done: once is enough
         if runner.param_schedulers is not None:
             shorten_warmup(runner.param_schedulers, runner.max_iters)
             runner.param_schedulers = runner.build_param_scheduler(runner.param_schedulers)
-        if runner._val_loop is not None:
-            runner._val_loop = runner.build_val_loop(runner._val_loop)
+        if loop_of(runner, "val") is not None:
+            set_loop(runner, "val", runner.build_val_loop(loop_of(runner, "val")))
 
 
 def _train_loop(runner: Runner) -> Any:
     """The loop; of fewer images than a batch, all of them are a batch."""
-    settings = runner._train_loop
+    settings = loop_of(runner, "train")
     loop = runner.build_train_loop(copy.deepcopy(settings))
     loader = loop.dataloader
     sampler = getattr(loader.batch_sampler, "sampler", loader.sampler)
     images = len(sampler)
-    if not isinstance(runner._train_dataloader, dict) or not 0 < images < runner._train_dataloader["batch_size"]:
+    smaller = train_loader_of(runner)
+    if not isinstance(smaller, dict) or not 0 < images < smaller["batch_size"]:
         return loop
-    smaller = runner._train_dataloader
     runner.logger.info(
         "The %d training images are fewer than a batch of %d: all are one.", images, smaller["batch_size"]
     )
@@ -483,16 +484,16 @@ def measure(runner: Runner, final: bool, opened: Callable[[], None] = lambda: No
     """
     with _named_errors():
         if final:
-            runner._test_loop = runner.build_test_loop(runner._test_loop)
+            set_loop(runner, "test", runner.build_test_loop(loop_of(runner, "test")))
         else:
-            runner._val_loop = runner.build_val_loop(runner._val_loop)
+            set_loop(runner, "val", runner.build_val_loop(loop_of(runner, "val")))
     opened()
     return runner.test() if final else runner.val()
 
 
 def confusions(runner: Runner) -> list[Confusion]:
     """What a classifier's images were taken for in the last measurement; none of a detector's."""
-    loops = (runner._val_loop, runner._test_loop)
+    loops = (loop_of(runner, "val"), loop_of(runner, "test"))
     metrics = [metric for loop in loops if hasattr(loop, "evaluator") for metric in loop.evaluator.metrics]
     found = [getattr(metric, "confusion_", None) for metric in metrics]
     return [confusion for confusion in found if confusion is not None]
@@ -540,7 +541,7 @@ class CheckpointCheck(Hook):
         own = model.state_dict()
         weights = aligned(weights, own)
         checkpoint["state_dict"] = weights  # where mmengine and its hooks look for them
-        if runner._resume and "meta" not in checkpoint:
+        if is_resuming(runner) and "meta" not in checkpoint:
             raise CheckpointError(
                 "The checkpoint holds weights only; a training can't be resumed from it. Use it as load_from instead."
             )
@@ -577,7 +578,7 @@ def _check_images(runner: Runner, about: Metadata) -> None:
     Raises:
         CheckpointError: the same classes in another order: every label would be wrong.
     """
-    loops = (runner._test_loop, runner._val_loop, runner._train_loop)
+    loops = [loop_of(runner, part) for part in ("test", "val", "train")]
     datasets = [getattr(getattr(loop, "dataloader", None), "dataset", None) for loop in loops]
     images: Mapping[str, Any] = next(filter(None, (getattr(data, "metainfo", None) for data in datasets)), {})
     classes = tuple(images.get("classes") or ())

@@ -13,16 +13,22 @@ from functools import partial
 
 import numpy as np
 from timm.layers import make_divisible
-from timm.models._efficientnet_blocks import SqueezeExcite
-from timm.models._efficientnet_builder import decode_arch_def, resolve_act_layer, round_channels
 from timm.models.efficientnet import EfficientNet
-from timm.models.mobilenetv3 import MobileNetV3, _gen_lcnet, _gen_mobilenet_v4
+from timm.models.mobilenetv3 import MobileNetV3
 from torch import nn
 
 from gemnet.classics import nasbench201, random_wiring, repvgg, resnet, watts_strogatz_cell
 from gemnet.errors import GemnetError
 from gemnet.fitting import WIDTH_STEP, block_genome
 from gemnet.genome import Genome
+from gemnet.private_timm import (
+    SqueezeExcite,
+    decode_arch_def,
+    make_lcnet,
+    make_mobilenet_v4,
+    resolve_act_layer,
+    round_channels,
+)
 from gemnet.sources import GenomeSource, Images, Source, count_macs
 
 BEST_NASBENCH201_CELL = (
@@ -159,8 +165,8 @@ class TimmFamilySource:
 
 
 TIMM_FAMILIES: Mapping[str, Callable[..., nn.Module]] = {
-    "lcnet": lambda family, width, **options: _gen_lcnet("lcnet_100", width, **options),
-    "mobilenetv4_conv_small": lambda family, width, **options: _gen_mobilenet_v4(family, width, **options),
+    "lcnet": lambda family, width, **options: make_lcnet("lcnet_100", width, **options),
+    "mobilenetv4_conv_small": lambda family, width, **options: make_mobilenet_v4(family, width, **options),
 }
 
 
