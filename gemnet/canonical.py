@@ -11,6 +11,7 @@ side by side) polynomial in practice.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 
 def canonical_order(labels: Sequence[str], successors: Sequence[int]) -> list[int]:
@@ -46,7 +47,7 @@ def _initial_keys(labels: Sequence[str], predecessors: list[int], n: int) -> lis
     return [((0 if v == 0 else 2 if v == n - 1 else 1), depth[v], labels[v]) for v in range(n)]
 
 
-def _ranks(keys: Sequence[tuple]) -> list[int]:
+def _ranks(keys: Sequence[tuple[Any, ...]]) -> list[int]:
     """Colour of every node: how many nodes have a smaller key (so classes keep room for splitting)."""
     order = sorted(range(len(keys)), key=keys.__getitem__)
     ranks = [0] * len(keys)

@@ -307,7 +307,7 @@ def collapse_layers(layers: nn.Sequential) -> Program:
 
 
 @dataclass(frozen=True)
-class Parts:
+class CellParts:
     """What stands where in a cell; see `gemnet.cell.Cell`."""
 
     expand: Part | None
@@ -326,7 +326,9 @@ def collapse_cell(cell: Cell) -> Program:
         int(node): torch.sigmoid(each.detach().double()).tolist() for node, each in cell.edge_weights.named_parameters()
     }
     operations = {int(node): module for node, module in cell.operations.items()}
-    parts = Parts(cell.expand, cell.adapter, operations, cell.se, cell.project, cell.shortcut, cell.final_act, weights)
+    parts = CellParts(
+        cell.expand, cell.adapter, operations, cell.se, cell.project, cell.shortcut, cell.final_act, weights
+    )
     writer = Collapse(next(cell.parameters(), torch.zeros(())))
     return Program(writer.modules, _walk(writer, cell.layout, parts))
 
@@ -354,7 +356,7 @@ def plan(layout: CellLayout, activation: str) -> tuple[Instruction, ...]:
         if name != "identity":
             shortcut += layers(name, layout.in_channels, layout.width, 1 if pools else stride)
     final = activation if spec.final_activation == "act" else spec.final_activation
-    parts = Parts(
+    parts = CellParts(
         None if spec.expand is None else layers(spec.expand, layout.in_channels, inner),
         half(raw) + (layers("conv1x1_bn", raw, inner) if raw != inner else ()) if layout.adapts else None,
         {
@@ -375,7 +377,7 @@ def plan(layout: CellLayout, activation: str) -> tuple[Instruction, ...]:
     return _walk(Collapse(None), layout, parts)
 
 
-def _walk(writer: Collapse, layout: CellLayout, parts: Parts) -> tuple[Instruction, ...]:
+def _walk(writer: Collapse, layout: CellLayout, parts: CellParts) -> tuple[Instruction, ...]:
     """Writes the program of a cell, in the order of `Cell.forward`."""
     spec = layout.spec
     readers = Counter(key for node in layout.nodes for key in node.sources or (node.zeros_like,))

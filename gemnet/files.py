@@ -16,7 +16,7 @@ from typing import Any
 from gemnet.strict_json import parse_json
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def stored_json(path: Path) -> dict[str, Any]:
     """What `write_json` wrote; an empty dict where there is nothing, or nothing that can be read."""
     try:
         data = parse_json(path.read_text(encoding="utf-8"))

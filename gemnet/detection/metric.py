@@ -106,7 +106,7 @@ class CocoMetric(MMDetCocoMetric):
         A detector that finds nothing, as after a first epoch, has AP 0; MMDetection gives no figures then, and its hook
         that keeps the best checkpoint looks for one.
         """
-        figures = super().compute_metrics(results)
+        figures: dict[str, float] = super().compute_metrics(results)
         if not self.format_only:
             if self.outfile_prefix is not None:
                 self._restore_ids()

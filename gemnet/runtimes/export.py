@@ -15,7 +15,7 @@ from torch import nn
 from gemnet.deploy import deploy
 from gemnet.errors import GemnetError, nearest
 from gemnet.network import GEMNet
-from gemnet.runtimes.formats import FORMATS, Predict, Task, one_by_one
+from gemnet.runtimes.formats import FORMATS, ExportTask, Predict, one_by_one
 from gemnet.runtimes.images import Images, Labelled, photographs
 from gemnet.runtimes.int8_speed import Int8Speed, compare_speed
 from gemnet.runtimes.networks import OpenedNetwork
@@ -100,7 +100,7 @@ def export_for_runtime(
         GemnetError: the network can't be deployed or written, or a package is missing.
     """
     check_request(network, to, folder, dynamic, int8, labelled is not None)
-    task = Task(network.name, for_inference(network.model), network.metadata, tuple(dynamic))
+    task = ExportTask(network.name, for_inference(network.model), network.metadata, tuple(dynamic))
     draft = first = folder.with_name(f".{folder.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)

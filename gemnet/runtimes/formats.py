@@ -27,7 +27,7 @@ PREDICT = Path(__file__).with_name("predict.py")
 
 
 @dataclass(frozen=True)
-class Task:
+class ExportTask:
     """What is to be written.
 
     Args:
@@ -52,10 +52,10 @@ class Task:
         return 1, self.metadata.in_chans or 3, side, side
 
 
-Writer = Callable[[Task, Path], tuple[Path, Predict]]
+Writer = Callable[[ExportTask, Path], tuple[Path, Predict]]
 
 
-def write_onnx(task: Task, folder: Path) -> tuple[Path, Predict]:
+def write_onnx(task: ExportTask, folder: Path) -> tuple[Path, Predict]:
     """``NAME.onnx`` with the metadata inside, and ``predict.py``."""
     file = folder / f"{task.name}.onnx"
     onnx_form.save(onnx_form.to_onnx(task.model, task.shape, task.dynamic), file, task.metadata)
@@ -66,7 +66,7 @@ def write_onnx(task: Task, folder: Path) -> tuple[Path, Predict]:
     return file, one_by_one(lambda images: onnx_form.run(session, images))
 
 
-def write_openvino(task: Task, folder: Path) -> tuple[Path, Predict]:
+def write_openvino(task: ExportTask, folder: Path) -> tuple[Path, Predict]:
     """``NAME.xml`` and ``NAME.bin``; the metadata under ``gemnet`` of the runtime information."""
     openvino = require("openvino")
     draft, _ = write_onnx(task, folder)
@@ -81,7 +81,7 @@ def write_openvino(task: Task, folder: Path) -> tuple[Path, Predict]:
     return file, one_by_one(lambda images: compiled(images)[0])
 
 
-def write_torch_export(task: Task, folder: Path) -> tuple[Path, Predict]:
+def write_torch_export(task: ExportTask, folder: Path) -> tuple[Path, Predict]:
     """``NAME.pt2`` for ``torch.export.load``; the metadata in its extra file ``metadata.json``."""
     _refuse_int8(task, "torch-export")
     program = onnx_form.traced(task.model, task.shape, task.dynamic)
@@ -97,7 +97,7 @@ def write_torch_export(task: Task, folder: Path) -> tuple[Path, Predict]:
     return file, one_by_one(predict)
 
 
-def write_litert(task: Task, folder: Path) -> tuple[Path, Predict]:
+def write_litert(task: ExportTask, folder: Path) -> tuple[Path, Predict]:
     """``NAME.tflite``, images as ``batch x channels x height x width``, and ``metadata.json`` beside it."""
     _refuse_int8(task, "litert")
     if task.dynamic:
@@ -140,6 +140,6 @@ def one_by_one(predict: Predict) -> Predict:
     return lambda images: np.concatenate([predict(images[place : place + 1]) for place in range(len(images))])
 
 
-def _refuse_int8(task: Task, name: str) -> None:
+def _refuse_int8(task: ExportTask, name: str) -> None:
     if task.calibration is not None:
         raise FormatError(f"--int8 goes with --to onnx and --to openvino, not with {name}.")

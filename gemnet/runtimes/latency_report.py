@@ -28,7 +28,7 @@ ROUNDS = 30
 
 
 @dataclass(frozen=True)
-class Row:
+class LatencyRow:
     """What was measured of a network; times are milliseconds an image.
 
     Args:
@@ -80,7 +80,7 @@ def compare_latency(
     rounds: int = ROUNDS,
     memory: bool = True,
     say: Callable[[str], None] = lambda text: None,
-) -> list[Row]:
+) -> list[LatencyRow]:
     """Measures networks in turns.
 
     Args:
@@ -110,7 +110,7 @@ def compare_latency(
         peaks = [peak_memory(each.file, each.shape, runtime) if memory else None for each in prepared]
     wall, cpu = (np.quantile(each, (0.25, 0.5, 0.75), axis=1) for each in (timings.wall, timings.cpu))
     return [
-        Row(
+        LatencyRow(
             each.source,
             name,
             batch,
@@ -188,7 +188,7 @@ def _shape_of(source: str, file: Path, batch: int, size: int | None) -> tuple[in
     return batch, channels, side, side
 
 
-def write_latency(rows: Sequence[Row], csv: Path, plot: Path) -> None:
+def write_latency(rows: Sequence[LatencyRow], csv: Path, plot: Path) -> None:
     """Writes rows as CSV and as a plot: a bar each, with the spread."""
     from matplotlib.figure import Figure
 

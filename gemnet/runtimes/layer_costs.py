@@ -20,7 +20,7 @@ from torch import nn
 from gemnet.cache import cache_root, make_cache_folder
 from gemnet.cell import lay_out, shrunk
 from gemnet.collapse import plan, plan_layers
-from gemnet.files import read_json, write_json
+from gemnet.files import stored_json, write_json
 from gemnet.genome import Genome, LayerSpec
 from gemnet.operations import ACTIVATIONS, build_activation, parse_operation
 from gemnet.program import Instruction
@@ -124,7 +124,7 @@ class LayerTable:
         self.device = f"{runtime.name}, batch {batch}"
         folder = folder or cache_root() / "layers"
         self.file = folder / f"{hashlib.sha256(self.device.encode()).hexdigest()[:16]}.json"
-        kept = read_json(self.file)
+        kept = stored_json(self.file)
         if kept and kept.get("device") != self.device:
             raise LatencyError(
                 f"{self.file} is the table of another device, {kept.get('device')!r}; this is {self.device!r}. "

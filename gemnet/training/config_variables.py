@@ -33,7 +33,7 @@ RUNNER_KEYS = frozenset(inspect.signature(Runner.__init__).parameters) - {"self"
 """What mmengine itself reads of a config; whatever else is assigned in one is a variable."""
 
 
-def read_config(file: Path, options: Mapping[str, Any]) -> tuple[Config, dict[str, Any]]:
+def read_with_variables(file: Path, options: Mapping[str, Any]) -> tuple[Config, dict[str, Any]]:
     """Reads a config with those options that name its variables.
 
     Args:

@@ -38,7 +38,8 @@ class Confusion:
     @property
     def counts(self) -> NDArray[np.int64]:
         """Images of each class, (k,)."""
-        return self.matrix.sum(axis=1)
+        images: NDArray[np.int64] = self.matrix.sum(axis=1)
+        return images
 
     @property
     def accuracy(self) -> float:

@@ -46,7 +46,7 @@ from gemnet.models import registered_names
 from gemnet.private_mmengine import is_resuming, loop_of, plain_dict, set_loop, train_loader_of
 from gemnet.registry import DATASETS
 from gemnet.strict import config_folder
-from gemnet.training.config_variables import RUNNER_KEYS, read_config
+from gemnet.training.config_variables import RUNNER_KEYS, read_with_variables
 from gemnet.training.confusion import Confusion
 from gemnet.weights import find_weights
 
@@ -107,7 +107,7 @@ def load_runner_config(file: Path, options: Mapping[str, Any] | None = None) -> 
             nothing that anything reads.
     """
     try:
-        config, options = read_config(file, dict(options or {}))
+        config, options = read_with_variables(file, dict(options or {}))
     except GemnetError:
         raise
     except ImportError as error:

@@ -19,9 +19,9 @@ def main(program: str, arguments: list[str]) -> int:
     """Runs the command; returns its exit code."""
     options = _parser(program).parse_args(arguments)
     from nas.search.config import find_config, load_config
-    from nas.studies.ranking import Row, measure_fidelity
+    from nas.studies.ranking import RankingRow, measure_fidelity
 
-    def show(row: Row, done: int, total: int) -> None:
+    def show(row: RankingRow, done: int, total: int) -> None:
         print(
             f"{done}/{total}  cell {row.cell}  {row.nodes} nodes  {row.macs / 1e6:.1f} M MACs  {row.epochs} epochs  "
             f"seed {row.seed}  {row.accuracy:.2f} %  {row.seconds:.0f} s",

@@ -20,7 +20,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from gemnet.errors import GemnetError
-from gemnet.files import read_json, write_json
+from gemnet.files import stored_json, write_json
 from nas.evaluation.ledger_tables import (
     EVALUATIONS,
     PROPOSALS,
@@ -100,7 +100,7 @@ class Ledger:
         Raises:
             LedgerError: there is less than there was: another ledger lies in its place, or a part of it is lost.
         """
-        counts, before = self.counts(search, evaluator), read_json(file)
+        counts, before = self.counts(search, evaluator), stored_json(file)
         for what, count in counts.items():
             known = before.get(what, 0)
             if isinstance(known, int) and count < known:

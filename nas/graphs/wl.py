@@ -148,7 +148,8 @@ def wl_kernel_operator(
     transposed = features.T.tocsr()
 
     def product(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-        return features @ (transposed @ vectors)
+        found: NDArray[np.float64] = features @ (transposed @ vectors)
+        return found
 
     n = features.shape[0]
     return LinearOperator((n, n), matvec=product, rmatvec=product, matmat=product, rmatmat=product, dtype=np.float64)

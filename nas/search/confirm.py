@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from gemnet.files import read_json, write_json
+from gemnet.files import stored_json, write_json
 from nas.evaluation.costs import with_latency
 from nas.evaluation.latency import LatencyOptions, measure
 from nas.evaluation.records import Evaluation, Proposal
@@ -88,7 +88,7 @@ def _finalists(
     if ready.latency is None:
         return [(evaluation, None) for evaluation in ranked[:count]]
     limit = ready.config.limits.max_latency or np.inf
-    milliseconds: dict[str, float] = read_json(folder.finalists).get("milliseconds", {})
+    milliseconds: dict[str, float] = stored_json(folder.finalists).get("milliseconds", {})
     kept: list[tuple[Evaluation, float | None]] = []
     for evaluation in ranked:
         number = str(evaluation.proposal.number)

@@ -35,7 +35,7 @@ FAILED = -1.0
 
 
 @dataclass(frozen=True)
-class Row:
+class RankingRow:
     """One training, as the CSV holds it.
 
     Args:
@@ -119,7 +119,7 @@ def measure_fidelity(
     cells: int = 20,
     times: int = 4,
     seed: int = 0,
-    on_row: Callable[[Row, int, int], None] | None = None,
+    on_row: Callable[[RankingRow, int, int], None] | None = None,
 ) -> FidelityReport:
     """Trains the cells, writing a row a training to a CSV; what is in there already is not trained again.
 
@@ -155,10 +155,10 @@ def measure_fidelity(
     ]
     hashes = [_hash(candidate) for candidate in candidates]
     # The table may hold another draw's cells, under the same numbers.
-    log = CsvLog(table, columns_of(Row))
+    log = CsvLog(table, columns_of(RankingRow))
     rows = [
         row
-        for row in records(log, Row)
+        for row in records(log, RankingRow)
         if row.fingerprint == fingerprint and row.cell < cells and row.hash == hashes[row.cell]
     ]
     have = {_key(row) for row in rows}
@@ -180,7 +180,7 @@ def measure_fidelity(
     return report(rows, config.fidelity, times)
 
 
-def report(rows: Sequence[Row], fidelity: Fidelity, times: int) -> FidelityReport:
+def report(rows: Sequence[RankingRow], fidelity: Fidelity, times: int) -> FidelityReport:
     """What the rows say about a fidelity, against ``times`` its epochs. Failed trainings rank last.
 
     Cells are told apart by number; rows of other fidelities are left aside.
@@ -207,9 +207,9 @@ def report(rows: Sequence[Row], fidelity: Fidelity, times: int) -> FidelityRepor
     )
 
 
-def _row(cell: int, evaluation: Evaluation, fingerprint: str) -> Row:
+def _row(cell: int, evaluation: Evaluation, fingerprint: str) -> RankingRow:
     proposal = evaluation.proposal
-    return Row(
+    return RankingRow(
         cell=cell,
         hash=_hash(proposal.candidate),
         nodes=len(proposal.candidate.cell.ops),
@@ -229,11 +229,11 @@ def _hash(candidate: Candidate) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
-def _key(row: Row) -> tuple[Any, ...]:
+def _key(row: RankingRow) -> tuple[Any, ...]:
     return row.hash, row.cell, row.epochs, row.resolution, row.subset, row.seed
 
 
-def _worth(row: Row) -> float:
+def _worth(row: RankingRow) -> float:
     return FAILED if math.isnan(row.accuracy) else row.accuracy
 
 

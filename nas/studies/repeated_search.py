@@ -16,7 +16,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from gemnet.files import read_json, write_json
+from gemnet.files import stored_json, write_json
 from gemnet.strict import Component, ConfigError
 from nas.executors.monitor import Monitor
 from nas.search.config import SearchConfig, read_config
@@ -176,10 +176,10 @@ def seeds_table(results: Sequence[SeedResult]) -> Table:
 def _summary(config: SearchConfig, folder: Path, seed: int, monitor: Monitor) -> dict[str, Any]:
     """The summary of a search, which is run, or finished, only where there is none yet."""
     config = replace(config, search=replace(config.search, seed=seed))
-    known = read_json(folder / SUMMARY) if (folder / SUMMARY).is_file() else {}
+    known = stored_json(folder / SUMMARY) if (folder / SUMMARY).is_file() else {}
     if not known or not _is_of(known, config, folder):
         run_search(config, folder, resume=folder.is_dir(), monitor=monitor)
-        known = read_json(folder / SUMMARY)
+        known = stored_json(folder / SUMMARY)
     return known
 
 

@@ -47,7 +47,7 @@ CONTROLS = {"random_cells": "random cells", "rewired": "rewired"}
 
 
 @dataclass(frozen=True)
-class Entry:
+class NetworkEntry:
     """A network of the comparison in all its forms; the short runs choose one.
 
     Args:
@@ -59,7 +59,7 @@ class Entry:
     forms: tuple[Network, ...]
 
 
-def networks_compared(config: ComparisonConfig, images: Images, times: Path | None = None) -> tuple[Entry, ...]:
+def networks_compared(config: ComparisonConfig, images: Images, times: Path | None = None) -> tuple[NetworkEntry, ...]:
     """All entries of a comparison, the reference first.
 
     Args:
@@ -124,7 +124,9 @@ def _name(part: Component) -> str:
     return name
 
 
-def _entry(name: str, part: Component, images: Images, reference: Network | None, clock: Stopwatch | None) -> Entry:
+def _entry(
+    name: str, part: Component, images: Images, reference: Network | None, clock: Stopwatch | None
+) -> NetworkEntry:
     options = {key: value for key, value in part.options.items() if key not in ("name", "forms")}
     forms = part.options.get("forms", [{}])
     if not isinstance(forms, list | tuple) or not forms or not all(isinstance(form, Mapping) for form in forms):
@@ -137,7 +139,7 @@ def _entry(name: str, part: Component, images: Images, reference: Network | None
     labels = [network.form for network in networks]
     if len(set(labels)) != len(labels):
         raise ConfigError(f"networks: two forms of {name!r} are the same.")
-    return Entry(name, tuple(networks))
+    return NetworkEntry(name, tuple(networks))
 
 
 def _source(name: str, part: Component, images: Images, reference: Network | None, clock: Stopwatch | None) -> Source:
@@ -175,7 +177,7 @@ def _source(name: str, part: Component, images: Images, reference: Network | Non
         raise ConfigError(f"{where}: can't be built with {options}: {type(error).__name__}: {error}") from error
 
 
-def _controls(name: str, part: Component, images: Images, reference: Network) -> list[Entry]:
+def _controls(name: str, part: Component, images: Images, reference: Network) -> list[NetworkEntry]:
     where, options = f"networks ({name})", dict(part.options)
     check_options(("name", "count", "seed", *(("space",) if part.type == "random_cells" else ())), options, where)
     count, seed = options.get("count", 8), options.get("seed", 0)
@@ -192,7 +194,7 @@ def _controls(name: str, part: Component, images: Images, reference: Network) ->
         genomes = rewired_cells(_reference_genome(reference, name), images, count, seed)
     group = CONTROLS[part.type] if name == part.type else name
     return [
-        Entry(f"{name}_{number}", (describe(f"{name}_{number}", GenomeSource(genome), images, group=group),))
+        NetworkEntry(f"{name}_{number}", (describe(f"{name}_{number}", GenomeSource(genome), images, group=group),))
         for number, genome in enumerate(genomes)
     ]
 

@@ -29,7 +29,7 @@ from nas.executors.jobs import Jobs
 from nas.executors.monitor import Monitor
 from nas.executors.options import workers_of
 from nas.studies.comparison.config import ComparisonConfig
-from nas.studies.comparison.networks import Entry, networks_compared
+from nas.studies.comparison.networks import NetworkEntry, networks_compared
 from nas.studies.comparison.trainings import (
     CHOICE,
     TEST,
@@ -37,7 +37,7 @@ from nas.studies.comparison.trainings import (
     ComparisonError,
     ComparisonTrainer,
     Job,
-    Row,
+    TrainingRow,
     Trainings,
     load_weights,
     make_row,
@@ -194,7 +194,7 @@ def make_executor(config: ComparisonConfig, trainer: ComparisonTrainer, folder: 
     return LocalExecutor(build_trainer, count, config.workers.threads, gpus, folder.worker_log)
 
 
-def short_runs(config: ComparisonConfig, compared: Sequence[Entry]) -> list[Job]:
+def short_runs(config: ComparisonConfig, compared: Sequence[NetworkEntry]) -> list[Job]:
     """The runs by which learning rates and forms are chosen; none for an entry with nothing to choose."""
     options = config.choice
     return [
@@ -207,7 +207,7 @@ def short_runs(config: ComparisonConfig, compared: Sequence[Entry]) -> list[Job]
 
 
 def choose(
-    config: ComparisonConfig, compared: Sequence[Entry], table: Trainings, fingerprint: str
+    config: ComparisonConfig, compared: Sequence[NetworkEntry], table: Trainings, fingerprint: str
 ) -> tuple[list[tuple[Network, float]], tuple[str, ...]]:
     """Form and learning rate of the best short run of each entry; of equally good ones the smaller rate.
 
@@ -307,7 +307,7 @@ class _Work:
         return f"{hours}:{minutes:02d} h left for all of it"
 
 
-def _line(row: Row) -> str:
+def _line(row: TrainingRow) -> str:
     name = f"{row.network} ({row.form})" if row.form else row.network
     result = row.reason if row.reason else f"{row.accuracy:.2f} % in {row.seconds:.0f} s"
     return f"{name}, lr {row.lr:g}, seed {row.seed}: {result}"
@@ -377,7 +377,7 @@ def _contenders(
 
 
 def _write_down(
-    config: ComparisonConfig, compared: Sequence[Entry], trainer: ComparisonTrainer, folder: ComparisonFolder
+    config: ComparisonConfig, compared: Sequence[NetworkEntry], trainer: ComparisonTrainer, folder: ComparisonFolder
 ) -> None:
     """What is compared, for whoever finds the folder: settings, commit, costs, genomes."""
     networks = []
@@ -441,7 +441,7 @@ def estimate(config: ComparisonConfig) -> list[Estimate]:
                 speed = train(model, steps, config.recipe, 1, 0, trainer.device).images_per_second
                 if trainer.device == "cpu":
                     speed = len(steps.train) * trainer.threads / (time.process_time() - started)
-            runs = len(short_runs(config, [Entry(entry.name, (network,))]))
+            runs = len(short_runs(config, [NetworkEntry(entry.name, (network,))]))
             if len(entry.forms) > 1:
                 runs = len(config.lrs)
             part = len(at_fidelity(data, subset=config.choice.subset).train)

@@ -62,7 +62,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Row:
+class TrainingRow:
     """One line of the table: a training, or a trained network measured on the test images (phase ``test``).
 
     Args:
@@ -137,10 +137,10 @@ class Trainings:
     """
 
     def __init__(self, path: Path) -> None:
-        self._log = CsvLog(path, columns_of(Row))
-        self.rows: dict[str, Row] = {row.key: row for row in records(self._log, Row)}
+        self._log = CsvLog(path, columns_of(TrainingRow))
+        self.rows: dict[str, TrainingRow] = {row.key: row for row in records(self._log, TrainingRow)}
 
-    def add(self, row: Row) -> None:
+    def add(self, row: TrainingRow) -> None:
         """Writes a row, and returns when it is on the disk."""
         self._log.add(asdict(row))
         self.rows[row.key] = row
@@ -191,7 +191,7 @@ class ComparisonTrainer:
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
-    def train(self, job: Job, folder: Path | None = None) -> Row:
+    def train(self, job: Job, folder: Path | None = None) -> TrainingRow:
         """Trains a network and measures it on the development images.
 
         With a folder, a training that was ended in the middle goes on after its last whole epoch. Its state stays until
@@ -266,7 +266,7 @@ class ComparisonTrainer:
         TrainingLoss(self.images, self.recipe, torch.device("cpu"))
 
 
-def make_row(job: Job, key: str, phase: str | None = None, **figures: Any) -> Row:
+def make_row(job: Job, key: str, phase: str | None = None, **figures: Any) -> TrainingRow:
     """The row of a job.
 
     Args:
@@ -276,7 +276,7 @@ def make_row(job: Job, key: str, phase: str | None = None, **figures: Any) -> Ro
         figures: accuracy, loss, seconds, images_per_second, reason, weights.
     """
     network = job.network
-    return Row(
+    return TrainingRow(
         network=network.name,
         form=network.form,
         phase=phase or job.phase,

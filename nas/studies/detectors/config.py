@@ -109,7 +109,7 @@ def read_detector_comparison(data: Mapping[str, Any]) -> DetectorComparisonConfi
     return make(DetectorComparisonConfig, data, "")
 
 
-def find_weights(config: DetectorComparisonConfig, backbone: Backbone, seed: int) -> str | None:
+def weights_of(config: DetectorComparisonConfig, backbone: Backbone, seed: int) -> str | None:
     """What a backbone starts from in the trainings of one seed: a path or a zoo tag; None for nothing.
 
     Raises:

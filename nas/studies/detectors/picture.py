@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from gemnet.quoting import picture_text
 from nas.studies.detectors.report import figure_title
-from nas.studies.detectors.run import DetectorComparison, Entry, curves
+from nas.studies.detectors.run import DetectorComparison, DetectorEntry, curves
 
 COLOURS = ("#c0392b", "#2c3e50", "#2980b9", "#16a085", "#8e44ad", "#7f8c8d", "#d35400")
 
@@ -36,7 +36,7 @@ def draw_curves(comparison: DetectorComparison, path: Path) -> None:
     figure.savefig(path, dpi=150)
 
 
-def _draw(comparison: DetectorComparison, entries: Sequence[Entry], left: Axes, right: Axes) -> None:
+def _draw(comparison: DetectorComparison, entries: Sequence[DetectorEntry], left: Axes, right: Axes) -> None:
     metric = comparison.config.metric
     for number, backbone in enumerate(comparison.config.backbones):
         colour = COLOURS[number % len(COLOURS)]

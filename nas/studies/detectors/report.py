@@ -12,7 +12,7 @@ import numpy as np
 
 from nas.studies.detectors.config import Backbone
 from nas.studies.detectors.costs import Costs
-from nas.studies.detectors.run import DEV, TEST, DetectorComparison, Entry
+from nas.studies.detectors.run import DEV, TEST, DetectorComparison, DetectorEntry
 from nas.studies.statistics import Interval, mean_interval
 
 SHARES = ("mAP", "mAP_50")
@@ -75,7 +75,7 @@ def lines(comparison: DetectorComparison) -> list[Line]:
     return found
 
 
-def _values(entries: Sequence[Entry], phase: str, metric: str) -> dict[str, list[float]]:
+def _values(entries: Sequence[DetectorEntry], phase: str, metric: str) -> dict[str, list[float]]:
     figures = [entry.test if phase == TEST else entry.dev for entry in entries]
     names = [name for name in figures[0] if name.endswith(SHARES) or name == metric]
     # COCO's evaluation says -1 where the images have no box to find.

@@ -32,7 +32,7 @@ from nas.executors.monitor import Monitor
 from nas.executors.options import workers_of
 from nas.studies.comparison.run import ComparisonFolder
 from nas.studies.comparison.trainings import ComparisonError
-from nas.studies.detectors.config import Backbone, DetectorComparisonConfig, find_weights
+from nas.studies.detectors.config import Backbone, DetectorComparisonConfig, weights_of
 from nas.studies.detectors.costs import Costs, measure_costs
 
 DEV, TEST = "training", "test"
@@ -40,7 +40,7 @@ DEV, TEST = "training", "test"
 
 
 @dataclass(frozen=True)
-class Job:
+class DetectorJob:
     """One training.
 
     Args:
@@ -77,7 +77,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Entry:
+class DetectorEntry:
     """A trained detector with its figures.
 
     Args:
@@ -87,7 +87,7 @@ class Entry:
         costs: of detector and backbone.
     """
 
-    job: Job
+    job: DetectorJob
     dev: Mapping[str, float]
     test: Mapping[str, float]
     costs: Costs
@@ -103,7 +103,7 @@ class DetectorComparison:
     """
 
     config: DetectorComparisonConfig
-    entries: tuple[Entry, ...]
+    entries: tuple[DetectorEntry, ...]
 
 
 def run_detector_comparison(
@@ -143,13 +143,13 @@ def run_detector_comparison(
     return DetectorComparison(
         config,
         tuple(
-            Entry(job, _read(job.figures(DEV)), _read(job.figures(TEST)), costs[job.method, job.backbone.title])
+            DetectorEntry(job, _read(job.figures(DEV)), _read(job.figures(TEST)), costs[job.method, job.backbone.title])
             for job in jobs
         ),
     )
 
 
-def plan(config: DetectorComparisonConfig, folder: Path) -> list[Job]:
+def plan(config: DetectorComparisonConfig, folder: Path) -> list[DetectorJob]:
     """All trainings, those of the first seed first.
 
     Raises:
@@ -167,7 +167,7 @@ def plan(config: DetectorComparisonConfig, folder: Path) -> list[Job]:
     for seed in config.seeds:
         for file, method, epochs in detectors:
             for backbone in config.backbones:
-                genome, weights = backbone.read(), find_weights(config, backbone, seed)
+                genome, weights = backbone.read(), weights_of(config, backbone, seed)
                 GEMNet(genome=genome, init_cfg=weights).init_weights()  # a message now is worth more than hours later
                 options = {
                     **config.options,
@@ -178,11 +178,11 @@ def plan(config: DetectorComparisonConfig, folder: Path) -> list[Job]:
                     "experiment_name": f"{file.stem}_{backbone.title}_seed{seed}",
                 }
                 where = folder / str(options["experiment_name"])
-                jobs.append(Job(file, method, epochs, backbone, seed, where, options))
+                jobs.append(DetectorJob(file, method, epochs, backbone, seed, where, options))
     return jobs
 
 
-def _claim(job: Job) -> None:
+def _claim(job: DetectorJob) -> None:
     """Writes down what a job is, unless its folder holds another one."""
     note = job.folder / "options.json"
     config = load_runner_config(job.file, job.options)
@@ -226,7 +226,7 @@ class _Workers:
             for child in self._children:
                 child.terminate()
 
-    def do(self, work: Any, jobs: Sequence[Job], total: int, phase: str, monitor: Monitor) -> None:
+    def do(self, work: Any, jobs: Sequence[DetectorJob], total: int, phase: str, monitor: Monitor) -> None:
         """``work(self, job)`` for all jobs; says when each is done and about how long the rest takes."""
         if not jobs:
             return
@@ -249,7 +249,7 @@ class _Workers:
                 "command tries these again."
             )
 
-    def call(self, command: str, job: Job, **arguments: Any) -> None:
+    def call(self, command: str, job: DetectorJob, **arguments: Any) -> None:
         """``train`` or ``test`` of a config in a process of its own; its output goes to the job's folder.
 
         Raises:
@@ -280,7 +280,7 @@ class _Workers:
             raise ComparisonError(f"{reason} ({log})")
 
 
-def _train(workers: _Workers, job: Job) -> None:
+def _train(workers: _Workers, job: DetectorJob) -> None:
     """Trains to the end. The figures are those after the last epoch, of all alike, and not the best on the way."""
     workers.call("train", job, work_dir=str(job.folder), resume=latest_checkpoint(job.folder) is not None)
     measured = [(step, figures) for step, figures in curves(job) if "loss" not in figures]
@@ -293,19 +293,19 @@ def _train(workers: _Workers, job: Job) -> None:
     write_json(job.figures(DEV), figures)
 
 
-def _check_metric(workers: _Workers, job: Job, figures: Mapping[str, float]) -> None:
+def _check_metric(workers: _Workers, job: DetectorJob, figures: Mapping[str, float]) -> None:
     if workers.metric not in figures:
         raise ComparisonError(f"metric is {workers.metric!r}, but {job.file} measures {', '.join(sorted(figures))}.")
 
 
-def _test(workers: _Workers, job: Job) -> None:
+def _test(workers: _Workers, job: DetectorJob) -> None:
     """Measures the last checkpoint on the official test images."""
     figures = _measure(workers, job, job.folder, final=True)
     _check_metric(workers, job, figures)
     write_json(job.figures(TEST), figures)
 
 
-def _measure(workers: _Workers, job: Job, folder: Path, final: bool = False) -> Mapping[str, float]:
+def _measure(workers: _Workers, job: DetectorJob, folder: Path, final: bool = False) -> Mapping[str, float]:
     """The last checkpoint's figures on the development images or, if ``final``, on the official test images."""
     checkpoint = latest_checkpoint(job.folder)
     if checkpoint is None:
@@ -317,7 +317,7 @@ def _measure(workers: _Workers, job: Job, folder: Path, final: bool = False) -> 
     return figures
 
 
-def _costs(jobs: Sequence[Job], folder: ComparisonFolder, monitor: Monitor) -> dict[tuple[str, str], Costs]:
+def _costs(jobs: Sequence[DetectorJob], folder: ComparisonFolder, monitor: Monitor) -> dict[tuple[str, str], Costs]:
     """Of each detector on each backbone, from the first seed's training; measured one after the other, once."""
     found: dict[tuple[str, str], Costs] = {}
     for job in jobs:
@@ -335,7 +335,7 @@ def _costs(jobs: Sequence[Job], folder: ComparisonFolder, monitor: Monitor) -> d
     return found
 
 
-def curves(job: Job) -> Iterator[tuple[int, Mapping[str, float]]]:
+def curves(job: DetectorJob) -> Iterator[tuple[int, Mapping[str, float]]]:
     """What a training wrote down on its way: (step, figures), losses and development figures alike, in order."""
     seen: dict[tuple[int, bool], Mapping[str, float]] = {}
     for file in sorted(job.folder.glob("*/vis_data/scalars.json")):  # one a start of the training

@@ -18,8 +18,8 @@ from nas.studies.tabular.plots import plot_differences
 from nas.studies.tabular.predictors import COLUMNS as PREDICTOR_COLUMNS
 from nas.studies.tabular.predictors import KEY as PREDICTOR_KEY
 from nas.studies.tabular.predictors import PredictorTask, check_predictor_tasks, run_predictor
-from nas.studies.tabular.runs import BenchmarkError, Row, RunsFile, run_all
-from nas.studies.tabular.search import COLUMNS, KEY, Task, check_tasks, run_search, text_to_steps
+from nas.studies.tabular.runs import BenchmarkError, RunRow, RunsFile, run_all
+from nas.studies.tabular.search import COLUMNS, KEY, SearchTask, check_tasks, run_task, text_to_steps
 from nas.studies.tabular.sources import DEFAULT_METRICS, DEFAULT_TARGET, metrics_of, open_table
 
 WHOLE = "nasgem"
@@ -89,7 +89,9 @@ def report_ablation(
     queries = max(CHECKPOINTS)
     predictions = [PredictorTask(target, model, size, s) for s in range(seeds) for model in models for size in chosen]
     searches = [
-        Task(searched, "nasgem", seed, queries, options=given) for seed in range(seeds) for given in options.values()
+        SearchTask(searched, "nasgem", seed, queries, options=given)
+        for seed in range(seeds)
+        for given in options.values()
     ]
     check_predictor_tasks(table, predictions)
     check_tasks(table, searches)
@@ -109,7 +111,7 @@ def report_ablation(
         RunsFile(folder / "ablation_search.csv", KEY, COLUMNS),
         table,
         searches,
-        run_search,
+        run_task,
         workers,
         *source,
         lambda task: f"search, seed {task.seed}",
@@ -140,7 +142,7 @@ def _one(asked: str | None, usual: str | None) -> list[str] | None:
     return None if name is None else [name]
 
 
-def _taus(rows: Sequence[Row], sizes: Sequence[int]) -> list[Worth]:
+def _taus(rows: Sequence[RunRow], sizes: Sequence[int]) -> list[Worth]:
     values: dict[tuple[str, int], dict[str, float]] = {}
     for row in rows:
         values.setdefault((row["predictor"], int(row["size"])), {})[row["seed"]] = float(row["tau"])
@@ -152,7 +154,7 @@ def _taus(rows: Sequence[Row], sizes: Sequence[int]) -> list[Worth]:
     ]
 
 
-def _regrets(rows: Sequence[Row], tasks: Sequence[Task], variants: Sequence[str]) -> list[Worth]:
+def _regrets(rows: Sequence[RunRow], tasks: Sequence[SearchTask], variants: Sequence[str]) -> list[Worth]:
     curves: dict[str, dict[str, Sequence[float]]] = {}
     for row, task, variant in zip(rows, tasks, variants, strict=True):
         curves.setdefault(variant, {})[row["seed"]] = text_to_steps(row["regrets"], task.queries).tolist()

@@ -25,7 +25,7 @@ from nas.evaluation.tabular import TabularEvaluator
 from nas.strategies import make_strategy
 from nas.studies.statistics import mean_interval
 from nas.studies.tabular.plots import plot_hypervolume
-from nas.studies.tabular.runs import BenchmarkError, Row, RunsFile, run_all
+from nas.studies.tabular.runs import BenchmarkError, RunRow, RunsFile, run_all
 from nas.studies.tabular.sources import CHECKPOINTS, open_hardware_table
 from nas.tables.table import Table
 
@@ -37,7 +37,7 @@ EVERY = 5  # queries between two points of the curve
 
 @dataclass(frozen=True)
 class ParetoTask:
-    """One run; arguments as in `nas.studies.tabular.search.Task`, ``cost`` is the column to be minimised."""
+    """One run; arguments as in `nas.studies.tabular.search.SearchTask`, ``cost`` is the column to be minimised."""
 
     metric: str
     cost: str
@@ -98,7 +98,7 @@ def run_pareto(table: Table, task: ParetoTask) -> dict[str, object]:
     return {"cpu_seconds": f"{time.process_time() - started:.2f}", "shares": ";".join(f"{s:.5f}" for s in shares)}
 
 
-def curves(rows: Sequence[Row]) -> dict[str, NDArray[np.float64]]:
+def curves(rows: Sequence[RunRow]) -> dict[str, NDArray[np.float64]]:
     """Shares of each strategy, (seeds, points)."""
     groups: dict[str, list[list[float]]] = {}
     for row in rows:

@@ -27,7 +27,7 @@ from nas.spaces.limits import Limits
 from nas.studies.statistics import Interval, mean_interval, paired_difference
 from nas.studies.tabular.models import MODELS, find_model
 from nas.studies.tabular.plots import plot_tau
-from nas.studies.tabular.runs import BenchmarkError, Row, RunsFile, run_all
+from nas.studies.tabular.runs import BenchmarkError, RunRow, RunsFile, run_all
 from nas.studies.tabular.sources import DEFAULT_SIZES, DEFAULT_TARGET, metrics_of, open_table
 from nas.tables.table import Table
 
@@ -111,7 +111,7 @@ def check_predictor_tasks(table: Table, tasks: Sequence[PredictorTask]) -> None:
             )
 
 
-def summarise_predictors(rows: Sequence[Row], column: str) -> dict[str, dict[int, Interval]]:
+def summarise_predictors(rows: Sequence[RunRow], column: str) -> dict[str, dict[int, Interval]]:
     """Mean with interval of a column for each predictor and size; what has no values, or nan, is left out."""
     groups: dict[tuple[str, int], list[float]] = {}
     for row in rows:
@@ -123,7 +123,7 @@ def summarise_predictors(rows: Sequence[Row], column: str) -> dict[str, dict[int
     return result
 
 
-def count_constant(rows: Sequence[Row]) -> dict[tuple[str, int], tuple[int, int]]:
+def count_constant(rows: Sequence[RunRow]) -> dict[tuple[str, int], tuple[int, int]]:
     """In how many runs of a predictor and size every cell was predicted alike, and of how many."""
     found: dict[tuple[str, int], tuple[int, int]] = {}
     for row in rows:
@@ -132,7 +132,7 @@ def count_constant(rows: Sequence[Row]) -> dict[tuple[str, int], tuple[int, int]
     return found
 
 
-def compare_predictors(rows: Sequence[Row], reference: str) -> dict[str, dict[int, Interval]]:
+def compare_predictors(rows: Sequence[RunRow], reference: str) -> dict[str, dict[int, Interval]]:
     """Paired difference in tau, "predictor - reference", for each other predictor and size."""
     values = {(row["predictor"], int(row["size"]), int(row["seed"])): float(row["tau"]) for row in rows}
     values = {run: tau for run, tau in values.items() if not np.isnan(tau)}

@@ -18,7 +18,7 @@ from nas.executors.jobs import Jobs
 from nas.studies.csv_log import CsvLog
 from nas.tables.table import Table
 
-Row = dict[str, str]
+RunRow = dict[str, str]
 
 
 class BenchmarkError(GemnetError):
@@ -40,16 +40,16 @@ class RunsFile:
     def __init__(self, path: Path, key: Sequence[str], columns: Sequence[str]) -> None:
         self.key = tuple(key)
         self._log = CsvLog(path, (*key, *columns))
-        self._found: dict[tuple[str, ...], Row] = {}
+        self._found: dict[tuple[str, ...], RunRow] = {}
         for row in self.rows:
             self._keep(row)
 
     @property
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[RunRow]:
         """All finished runs, in the order in which they ended."""
         return self._log.rows
 
-    def find(self, key: Mapping[str, object]) -> Row | None:
+    def find(self, key: Mapping[str, object]) -> RunRow | None:
         """The finished run with these key values, or None."""
         return self._found.get(tuple(str(key[name]) for name in self.key))
 
@@ -57,7 +57,7 @@ class RunsFile:
         """Appends a finished run."""
         self._keep(self._log.add(row))
 
-    def _keep(self, row: Row) -> None:
+    def _keep(self, row: RunRow) -> None:
         self._found[tuple(row[name] for name in self.key)] = row
 
 
@@ -82,7 +82,7 @@ def run_all(
     make_table: Callable[..., Table],
     arguments: tuple[Any, ...],
     describe: Callable[[T], str],
-) -> list[Row]:
+) -> list[RunRow]:
     """`finish` with a bar of runs done and time left.
 
     Args:
@@ -124,7 +124,7 @@ def finish(
     make_table: Callable[..., Table],
     arguments: tuple[Any, ...],
     on_result: Callable[[T], None],
-) -> list[Row]:
+) -> list[RunRow]:
     """Runs the tasks that a results file lacks, and returns the rows of all.
 
     Args:

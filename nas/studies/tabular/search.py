@@ -25,7 +25,7 @@ from nas.evaluation.tabular import TabularEvaluator
 from nas.strategies import check_options, make_strategy
 from nas.studies.statistics import mean_interval, paired_difference
 from nas.studies.tabular.plots import StrategySummary, plot_regret
-from nas.studies.tabular.runs import BenchmarkError, Row, RunsFile, run_all
+from nas.studies.tabular.runs import BenchmarkError, RunRow, RunsFile, run_all
 from nas.studies.tabular.sources import CHECKPOINTS, DEVIATION, metrics_of, open_table
 from nas.tables.table import Table
 
@@ -34,7 +34,7 @@ COLUMNS = ("found_best", "found_near", "cpu_seconds", "slowest_ask", "regrets")
 
 
 @dataclass(frozen=True)
-class Task:
+class SearchTask:
     """One run.
 
     Args:
@@ -75,7 +75,7 @@ class Task:
         }
 
 
-def run_search(table: Table, task: Task) -> dict[str, object]:
+def run_task(table: Table, task: SearchTask) -> dict[str, object]:
     """One search; returns the values of `COLUMNS`.
 
     ``found_best`` and ``found_near`` are the number of the query that found the best of all cells, or one within
@@ -114,7 +114,7 @@ def run_search(table: Table, task: Task) -> dict[str, object]:
     }
 
 
-def check_tasks(table: Table, tasks: Iterable[Task]) -> None:
+def check_tasks(table: Table, tasks: Iterable[SearchTask]) -> None:
     """Raises where a task can't be run: unknown metric, strategy or option, more queries than cells."""
     for task in tasks:
         table.metric(task.metric)
@@ -151,7 +151,7 @@ def text_to_steps(text: str, queries: int) -> NDArray[np.float64]:
 
 
 def summarise(
-    rows: Sequence[Row], queries: int, checkpoints: Sequence[int], reference: str = "nasgem"
+    rows: Sequence[RunRow], queries: int, checkpoints: Sequence[int], reference: str = "nasgem"
 ) -> list[StrategySummary]:
     """Statistics of each (metric, strategy), in the order of their first rows.
 
@@ -162,7 +162,7 @@ def summarise(
         reference: strategy that the others are compared with, with the options of its first row; "other - reference",
             so positive means the reference is better.
     """
-    groups: dict[tuple[str, str], list[Row]] = {}
+    groups: dict[tuple[str, str], list[RunRow]] = {}
     for row in rows:
         groups.setdefault((row["metric"], label(row)), []).append(row)
     curves = {
@@ -195,7 +195,7 @@ def summarise(
     return result
 
 
-def label(row: Row) -> str:
+def label(row: RunRow) -> str:
     """Name of a strategy with its options, for tables and plots."""
     options = parse_json(row["options"])
     return row["strategy"] + ("" if not options else " " + " ".join(f"{k}={v}" for k, v in options.items()))
@@ -223,7 +223,7 @@ def report_search(
         queries, initial, batch: the protocol.
         workers: processes; None takes all cores.
         folder: where the files go.
-        whole: see `Task`.
+        whole: see `SearchTask`.
     """
     for strategy, _, options in tasks_of:
         check_options(strategy, options)
@@ -231,7 +231,7 @@ def report_search(
     names = metrics_of(table, space, metrics)
     seeds = max(count for _, count, _ in tasks_of)
     tasks = [
-        Task(metric, strategy, seed, queries, initial, batch, DEVIATION.get(metric, 0.0), options, whole)
+        SearchTask(metric, strategy, seed, queries, initial, batch, DEVIATION.get(metric, 0.0), options, whole)
         for seed in range(seeds)  # seed by seed, so that what is there when a run is cut short is comparable
         for metric in names
         for strategy, count, options in tasks_of
@@ -243,7 +243,7 @@ def report_search(
         RunsFile(folder / "search.csv", KEY, COLUMNS),
         table,
         tasks,
-        run_search,
+        run_task,
         workers,
         open_table,
         (space, path),

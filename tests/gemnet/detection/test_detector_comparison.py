@@ -26,10 +26,10 @@ from gemnet.models import genome_for
 from gemnet.network import GEMNet
 from gemnet.strict import ConfigError
 from nas.commands import compare as command
-from nas.studies.detectors.config import Backbone, find_weights, read_detector_comparison
+from nas.studies.detectors.config import Backbone, read_detector_comparison, weights_of
 from nas.studies.detectors.costs import Costs
 from nas.studies.detectors.report import figure_title, lines, markdown
-from nas.studies.detectors.run import DetectorComparison, Entry, Job, curves, plan
+from nas.studies.detectors.run import DetectorComparison, DetectorEntry, DetectorJob, curves, plan
 
 METRIC = "coco/bbox_mAP_50"
 
@@ -242,8 +242,8 @@ def entries(values: dict[str, list[float]]) -> DetectorComparison:
     return DetectorComparison(
         config,
         tuple(
-            Entry(
-                Job(Path("own.py"), "RetinaNet", 3, backbone, seed, Path("nowhere"), {}),
+            DetectorEntry(
+                DetectorJob(Path("own.py"), "RetinaNet", 3, backbone, seed, Path("nowhere"), {}),
                 {METRIC: values[backbone.title][seed], "coco/bbox_mAP_s": 0.0, "time": 3.0},
                 {},
                 costs,
@@ -328,15 +328,15 @@ def test_weights_must_be_one_file(tmp_path: Path) -> None:
     config = read_detector_comparison({**data, "weights": f"{tmp_path}/{{name}}_seed{{seed}}_*.safetensors"})
     backbone = Backbone(arch="gemnet_a")
     with pytest.raises(ConfigError, match="no file"):
-        find_weights(config, backbone, 0)
+        weights_of(config, backbone, 0)
     (tmp_path / "gemnet_a_seed0_x.safetensors").touch()
-    assert find_weights(config, backbone, 0) == str(tmp_path / "gemnet_a_seed0_x.safetensors")
+    assert weights_of(config, backbone, 0) == str(tmp_path / "gemnet_a_seed0_x.safetensors")
     (tmp_path / "gemnet_a_seed0_y.safetensors").touch()
     with pytest.raises(ConfigError, match="should be one file"):
-        find_weights(config, backbone, 0)
-    assert find_weights(config, replace(backbone, weights="{name}.imagenette96"), 0) == "gemnet_a.imagenette96"
+        weights_of(config, backbone, 0)
+    assert weights_of(config, replace(backbone, weights="{name}.imagenette96"), 0) == "gemnet_a.imagenette96"
     with pytest.raises(ConfigError, match="stand for"):
-        find_weights(config, replace(backbone, weights="{what}"), 0)
+        weights_of(config, replace(backbone, weights="{what}"), 0)
 
 
 def test_a_key_that_is_no_genome_names_the_backbone(folder: Path, tmp_path: Path) -> None:

@@ -13,11 +13,11 @@ from nas.search.config import load_config
 from nas.spaces.gemnet import GEMNetSpace
 from nas.spaces.limits import Limits, LimitsError
 from nas.studies import ranking as fidelity
-from nas.studies.ranking import Row, draw_cells, measure_fidelity, report
+from nas.studies.ranking import RankingRow, draw_cells, measure_fidelity, report
 
 
 def row(cell, epochs, seed, accuracy, resolution=0):
-    return Row(cell, f"h{cell}", 3, 1e6, epochs, resolution, 1.0, seed, accuracy, 2.0 * epochs, "f")
+    return RankingRow(cell, f"h{cell}", 3, 1e6, epochs, resolution, 1.0, seed, accuracy, 2.0 * epochs, "f")
 
 
 def test_report_of_known_rows():

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from gemnet.files import read_json, write_json
+from gemnet.files import stored_json, write_json
 from gemnet.strict import ConfigError
 from nas.executors.monitor import Monitor
 from nas.search.config import SearchConfig, find_config, load_config
@@ -69,7 +69,7 @@ def test_leads_are_of_test_images_paired_by_seed(config, tmp_path, monkeypatch) 
     assert (cells.ahead, cells.interval.mean) == (3, pytest.approx(17.0))
     assert (block.ahead, block.interval.mean) == (2, pytest.approx(1.0))  # with seed 0 they are level
     assert chance.interval.low == pytest.approx(7 - 4.303 / 3**0.5, abs=1e-3)
-    assert read_json(tmp_path / "seeds.json")["seeds"][2]["found"] == 83.0
+    assert stored_json(tmp_path / "seeds.json")["seeds"][2]["found"] == 83.0
     console = Console(record=True, width=160, file=io.StringIO())
     print_seeds(console, results)
     printed = console.export_text()

@@ -21,7 +21,7 @@ from nas.studies.tabular import ablation as ablation_module
 from nas.studies.tabular.pareto import FrontScale
 from nas.studies.tabular.predictors import split
 from nas.studies.tabular.runs import RunsFile
-from nas.studies.tabular.search import Task, run_search, steps_to_text, text_to_steps
+from nas.studies.tabular.search import SearchTask, run_task, steps_to_text, text_to_steps
 from nas.tables.read import read_table
 
 
@@ -142,13 +142,14 @@ def test_results_of_another_benchmark_are_not_touched(tmp_path: Path) -> None:
 
 def test_run_reports_when_the_best_was_found(own_table: Path) -> None:
     table = read_table(own_table)
-    result = run_search(table, Task("accuracy", "evolution", seed=0, queries=216, near=0.5))
+    result = run_task(table, SearchTask("accuracy", "evolution", seed=0, queries=216, near=0.5))
     curve = text_to_steps(str(result["regrets"]), 216)
     assert curve[-1] == 0
     assert int(str(result["found_best"])) == int(np.argmax(curve <= 0)) + 1
     assert int(str(result["found_near"])) == int(np.argmax(curve <= 0.5)) + 1
     assert (
-        run_search(table, Task("accuracy", "evolution", seed=0, queries=216, near=0.5))["regrets"] == result["regrets"]
+        run_task(table, SearchTask("accuracy", "evolution", seed=0, queries=216, near=0.5))["regrets"]
+        == result["regrets"]
     )
 
 
@@ -194,7 +195,7 @@ def test_nasgem_with_options_is_what_others_are_compared_with(own_table: Path, t
 
 def test_whole_runs_are_other_runs(own_table: Path) -> None:
     table = read_table(own_table)
-    keys = [Task("accuracy", "random", seed=0, queries=216, whole=whole).key(table) for whole in (False, True)]
+    keys = [SearchTask("accuracy", "random", seed=0, queries=216, whole=whole).key(table) for whole in (False, True)]
     assert keys[0] != keys[1]
 
 
