@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from gemnet.machine import available_cores, visible_gpus
-from gemnet.strict import at_least
+from gemnet.strict import at_least, find_class
+from nas.executors import EXECUTORS, Executor
 
 
 @dataclass(frozen=True)
@@ -33,3 +37,20 @@ def workers_of(options: WorkerOptions) -> tuple[int, list[str]]:
     if options.count is not None:
         return options.count, gpus
     return len(gpus) or max(1, available_cores() // options.threads), gpus
+
+
+def make_workers(options: WorkerOptions, build: Callable[[], Any], log: Path | None = None) -> Executor:
+    """The workers a config asks for, at least one; they start with the first call.
+
+    Args:
+        options: the config's.
+        build: makes the service whose methods are called; picklable, called once in every worker.
+        log: file that takes what the workers print, or None to drop it.
+
+    Raises:
+        ConfigError: ``type`` names no executor.
+    """
+    count, gpus = workers_of(options)
+    kind: Any = find_class(options.type, EXECUTORS, Executor, "workers.type")
+    made: Executor = kind(build, max(count, 1), options.threads, gpus, log)
+    return made

@@ -27,9 +27,9 @@ from nas.evaluation.networks import NetworkTrainer
 from nas.evaluation.records import Evaluator, Fidelity
 from nas.evaluation.tabular import TabularEvaluator
 from nas.evaluation.training import TrainingEvaluator
-from nas.executors import EXECUTORS, Executor, SerialExecutor
+from nas.executors import Executor, SerialExecutor
 from nas.executors.monitor import Monitor
-from nas.executors.options import workers_of
+from nas.executors.options import make_workers, workers_of
 from nas.predictors.nasgem_features import embedded_space
 from nas.search.config import SearchConfig, read_config
 from nas.spaces import is_own, space_class
@@ -263,12 +263,10 @@ def build_strategy(config: SearchConfig, space: SearchSpace, evaluator: Evaluato
 
 def build_executor(config: SearchConfig, evaluator: Evaluator, worker_log: Path | None) -> Executor:
     """The workers of a config; they start with the first call."""
-    count, gpus = workers_of(config.workers)
+    count, _ = workers_of(config.workers)
     if count == 0 or (config.workers.count is None and config.evaluator.type == "tabular"):
         return SerialExecutor(lambda: evaluator)
-    build = partial(_evaluator_in_worker, config.to_dict())
-    kind: Any = find_class(config.workers.type, EXECUTORS, Executor, "workers.type")
-    return kind(build, count, config.workers.threads, gpus, worker_log)
+    return make_workers(config.workers, partial(_evaluator_in_worker, config.to_dict()), worker_log)
 
 
 def _evaluator_in_worker(config: Mapping[str, Any]) -> Evaluator:

@@ -24,10 +24,10 @@ from gemnet.machine import limited_threads
 from gemnet.sources import GenomeSource, Network, build
 from gemnet.training.images import TrainingData, at_fidelity
 from gemnet.training.loop import measure, train
-from nas.executors import Call, Executor, LocalExecutor, SerialExecutor
+from nas.executors import Call, Executor, SerialExecutor
 from nas.executors.jobs import Jobs
 from nas.executors.monitor import Monitor
-from nas.executors.options import workers_of
+from nas.executors.options import make_workers, workers_of
 from nas.studies.comparison.config import ComparisonConfig
 from nas.studies.comparison.networks import NetworkEntry, networks_compared
 from nas.studies.comparison.trainings import (
@@ -187,11 +187,10 @@ def comparison_so_far(config: ComparisonConfig, path: Path) -> Comparison:
 
 def make_executor(config: ComparisonConfig, trainer: ComparisonTrainer, folder: ComparisonFolder) -> Executor:
     """The processes that train; they start with the first training."""
-    count, gpus = workers_of(config.workers)
-    if count == 0:
+    if workers_of(config.workers)[0] == 0:
         return SerialExecutor(lambda: trainer)
     build_trainer = partial(ComparisonTrainer, trainer.data, trainer.recipe, trainer.threads, trainer.device)
-    return LocalExecutor(build_trainer, count, config.workers.threads, gpus, folder.worker_log)
+    return make_workers(config.workers, build_trainer, folder.worker_log)
 
 
 def short_runs(config: ComparisonConfig, compared: Sequence[NetworkEntry]) -> list[Job]:

@@ -8,28 +8,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import queue
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from gemnet.data.openings import code_version
 from gemnet.detection.backbone import GEMNet
 from gemnet.files import write_json
-from gemnet.machine import HUGE_PAGES
 from gemnet.strict import first_difference
 from gemnet.strict_json import parse_json
 from gemnet.training.runner import find_runner_config, latest_checkpoint, load_runner_config
+from nas.executors import Call, Executor
+from nas.executors.jobs import Jobs
 from nas.executors.monitor import Monitor
-from nas.executors.options import workers_of
+from nas.executors.options import make_workers
 from nas.studies.comparison.run import ComparisonFolder
 from nas.studies.comparison.trainings import ComparisonError
 from nas.studies.detectors.config import Backbone, DetectorComparisonConfig, weights_of
@@ -135,10 +133,11 @@ def run_detector_comparison(
             f"{len(waiting)} of {len(jobs)} trainings are not done yet. Run the same command without --final first, "
             "look at the development figures, and open the test images when nothing will be changed."
         )
-    with _Workers(config) as workers:
-        workers.do(_train, waiting, len(jobs), DEV, monitor)
+    with make_workers(config.workers, partial(DetectorTrainer, config.metric), folder.worker_log) as executor:
+        _do(executor, "train", waiting, len(jobs), DEV, monitor)
         if final:
-            workers.do(_test, [job for job in jobs if not job.figures(TEST).is_file()], len(jobs), TEST, monitor)
+            unopened = [job for job in jobs if not job.figures(TEST).is_file()]
+            _do(executor, "test", unopened, len(jobs), TEST, monitor)
     costs = _costs(jobs, folder, monitor)
     return DetectorComparison(
         config,
@@ -202,116 +201,86 @@ def _claim(job: DetectorJob) -> None:
     write_json(note, wanted)
 
 
-class _Workers:
-    """As many processes at a time as the config says, each with its GPU where there are GPUs."""
+def _do(executor: Executor, method: str, jobs: Sequence[DetectorJob], total: int, phase: str, monitor: Monitor) -> None:
+    """A method of `DetectorTrainer` for all jobs; says when each is done and about how long the rest takes."""
+    if not jobs:
+        return
+    monitor.begin(phase, total, total - len(jobs))
+    started, failures = time.monotonic(), []
+    calls = [Call(number, method, (job,)) for number, job in enumerate(jobs)]
+    for done, outcome in enumerate(Jobs(executor, calls), 1):
+        job = jobs[outcome.call.number]
+        if outcome.failure:
+            failures.append(f"{job.title}: {outcome.failure}")
+            monitor.step(failures[-1])
+            continue
+        left = (time.monotonic() - started) / done * (len(jobs) - done)
+        monitor.step(f"{job.title}: {_summary(_read(job.figures(phase)))}", f"{left / 3600:.1f} h left")
+    monitor.end()
+    if failures:
+        raise ComparisonError(
+            f"{len(failures)} of {len(jobs)} failed, the first: {failures[0]} The others are kept; the same "
+            "command tries these again."
+        )
 
-    def __init__(self, config: DetectorComparisonConfig) -> None:
-        count, gpus = workers_of(config.workers)
-        count = max(count, 1)
-        self.metric = config.metric
-        self.threads = config.workers.threads
-        self._devices: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        for number in range(count):
-            self._devices.put(gpus[number % len(gpus)] if gpus else None)
-        self._pool = ThreadPoolExecutor(count)
-        self._children: set[subprocess.Popen[bytes]] = set()
-        self._lock = threading.Lock()
 
-    def __enter__(self) -> _Workers:
-        return self
+class DetectorTrainer:
+    """What a worker does: it trains and tests detectors, each in a process of its own.
 
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        with self._lock:
-            for child in self._children:
-                child.terminate()
+    Args:
+        metric: the figure that every detector has to measure.
+    """
 
-    def do(self, work: Any, jobs: Sequence[DetectorJob], total: int, phase: str, monitor: Monitor) -> None:
-        """``work(self, job)`` for all jobs; says when each is done and about how long the rest takes."""
-        if not jobs:
-            return
-        monitor.begin(phase, total, total - len(jobs))
-        started, failures = time.monotonic(), []
-        futures = {self._pool.submit(work, self, job): job for job in jobs}
-        for done, future in enumerate(as_completed(futures), 1):
-            job = futures[future]
-            error = future.exception()
-            if error is not None:
-                failures.append(f"{job.title}: {error}")
-                monitor.step(failures[-1])
-                continue
-            left = (time.monotonic() - started) / done * (len(jobs) - done)
-            monitor.step(f"{job.title}: {_summary(_read(job.figures(phase)))}", f"{left / 3600:.1f} h left")
-        monitor.end()
-        if failures:
+    def __init__(self, metric: str) -> None:
+        self.metric = metric
+
+    def train(self, job: DetectorJob) -> None:
+        """Trains to the end. The figures are those after the last epoch, of all alike, and not the best on the way."""
+        _call("train", job, work_dir=str(job.folder), resume=latest_checkpoint(job.folder) is not None)
+        measured = [(step, figures) for step, figures in curves(job) if "loss" not in figures]
+        if not measured:
             raise ComparisonError(
-                f"{len(failures)} of {len(jobs)} failed, the first: {failures[0]} The others are kept; the same "
-                "command tries these again."
+                f"{job.file}: the training measured nothing. Give it a val_dataloader and val_evaluator."
             )
+        epoch, figures = measured[-1]
+        if epoch < job.epochs:  # killed between its last checkpoint and its last validation: a resumed one ends at once
+            figures = _measure(job, job.folder / "measured")  # not where the curves are read from
+        self._keep(job, DEV, figures)
 
-    def call(self, command: str, job: DetectorJob, **arguments: Any) -> None:
-        """``train`` or ``test`` of a config in a process of its own; its output goes to the job's folder.
+    def test(self, job: DetectorJob) -> None:
+        """Measures the last checkpoint on the official test images."""
+        self._keep(job, TEST, _measure(job, job.folder, final=True))
 
-        Raises:
-            ComparisonError: it failed; with its last error.
-        """
-        device = self._devices.get()
-        environment = {**os.environ, "OMP_NUM_THREADS": str(self.threads), "MKL_NUM_THREADS": str(self.threads)}
-        environment.setdefault(HUGE_PAGES, "1")
-        if device is not None:
-            environment["CUDA_VISIBLE_DEVICES"] = device
-        log = job.folder / f"{command}.log"
-        given = json.dumps({"name": str(job.config), **arguments})
-        line = [sys.executable, "-m", "nas.studies.detectors.child", command, given]
-        try:
-            with open(log, "ab") as output:
-                child = subprocess.Popen(
-                    line, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, env=environment
-                )
-                with self._lock:
-                    self._children.add(child)
-                code = child.wait()
-                with self._lock:
-                    self._children.discard(child)
-        finally:
-            self._devices.put(device)
-        if code:
-            reason = _last_error(log) if code > 0 else f"the process died of {signal.Signals(-code).name}"
-            raise ComparisonError(f"{reason} ({log})")
+    def _keep(self, job: DetectorJob, phase: str, figures: Mapping[str, float]) -> None:
+        if self.metric not in figures:
+            raise ComparisonError(f"metric is {self.metric!r}, but {job.file} measures {', '.join(sorted(figures))}.")
+        write_json(job.figures(phase), figures)
 
 
-def _train(workers: _Workers, job: DetectorJob) -> None:
-    """Trains to the end. The figures are those after the last epoch, of all alike, and not the best on the way."""
-    workers.call("train", job, work_dir=str(job.folder), resume=latest_checkpoint(job.folder) is not None)
-    measured = [(step, figures) for step, figures in curves(job) if "loss" not in figures]
-    if not measured:
-        raise ComparisonError(f"{job.file}: the training measured nothing. Give it a val_dataloader and val_evaluator.")
-    epoch, figures = measured[-1]
-    if epoch < job.epochs:  # killed between its last checkpoint and its last validation: a resumed one ends at once
-        figures = _measure(workers, job, job.folder / "measured")  # not where the curves are read from
-    _check_metric(workers, job, figures)
-    write_json(job.figures(DEV), figures)
+def _call(command: str, job: DetectorJob, **arguments: Any) -> None:
+    """``train`` or ``test`` of a config in a process of its own; its output goes to the job's folder.
+
+    Raises:
+        ComparisonError: it failed; with its last error.
+    """
+    log = job.folder / f"{command}.log"
+    given = json.dumps({"name": str(job.config), **arguments})
+    line = [sys.executable, "-m", "nas.studies.detectors.child", command, given]
+    with open(log, "ab") as output:
+        child = subprocess.Popen(line, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT)
+        code = child.wait()
+    if code:
+        reason = _last_error(log) if code > 0 else f"the process died of {signal.Signals(-code).name}"
+        raise ComparisonError(f"{reason} ({log})")
 
 
-def _check_metric(workers: _Workers, job: DetectorJob, figures: Mapping[str, float]) -> None:
-    if workers.metric not in figures:
-        raise ComparisonError(f"metric is {workers.metric!r}, but {job.file} measures {', '.join(sorted(figures))}.")
-
-
-def _test(workers: _Workers, job: DetectorJob) -> None:
-    """Measures the last checkpoint on the official test images."""
-    figures = _measure(workers, job, job.folder, final=True)
-    _check_metric(workers, job, figures)
-    write_json(job.figures(TEST), figures)
-
-
-def _measure(workers: _Workers, job: DetectorJob, folder: Path, final: bool = False) -> Mapping[str, float]:
+def _measure(job: DetectorJob, folder: Path, final: bool = False) -> Mapping[str, float]:
     """The last checkpoint's figures on the development images or, if ``final``, on the official test images."""
     checkpoint = latest_checkpoint(job.folder)
     if checkpoint is None:
         raise ComparisonError(f"{job.folder} holds no checkpoint. Delete it to have the training done again.")
     draft = job.folder / "figures.draft"
-    workers.call("test", job, checkpoint=checkpoint, work_dir=str(folder), final=final, out=str(draft))
+    _call("test", job, checkpoint=checkpoint, work_dir=str(folder), final=final, out=str(draft))
     figures = _read(draft)
     draft.unlink()
     return figures

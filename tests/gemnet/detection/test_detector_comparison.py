@@ -218,6 +218,8 @@ def test_a_training_ends_with_whoever_started_it() -> None:
     assert child.wait(60) == 1  # and not 2: it did not come to look for its config
 
 
+@pytest.mark.slow
+@pytest.mark.contract
 def test_curves_are_the_trainings_own(done: Path, folder: Path) -> None:
     job = plan(read_detector_comparison(settings(folder)), done)[0]
     found = list(curves(job))

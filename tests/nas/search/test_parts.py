@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
 import torch
+from executor_doubles import OwnExecutor
 from PIL import Image
 
 from gemnet import machine
@@ -103,6 +105,16 @@ def test_executor_is_what_the_config_and_the_machine_say(monkeypatch) -> None:
     assert executor(count=3).workers == 3
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert executor().workers == 2
+
+
+def test_an_executor_of_ones_own_is_made_as_the_local_one_is(tmp_path) -> None:
+    workers = {"type": "executor_doubles.OwnExecutor", "count": 3, "threads": 2}
+    config = read_config({**DIGITS, "workers": workers})
+    made = build_executor(config, build_parts(config)[1], tmp_path / "log")
+    assert isinstance(made, OwnExecutor)
+    assert made.given == (3, 2, tmp_path / "log")
+    with pytest.raises(ConfigError, match=r"workers\.type"):
+        build_executor(replace(config, workers=replace(config.workers, type="lokal")), build_parts(config)[1], None)
 
 
 @pytest.mark.parametrize(

@@ -1,235 +1,37 @@
 """Comparisons: equal treatment, fitted peers, true controls, nothing lost or done twice, test images kept shut."""
 
 import csv
-import importlib
 import json
 import math
 import shutil
-import sys
-from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 
-import numpy as np
 import pytest
-import timm
-import torch
+from comparison_doubles import DIGITS, compared, config
+from executor_doubles import OwnExecutor
 from safetensors import safe_open
-from torch import nn
 
-import gemnet
-from gemnet.cell_graph import CellGraph
-from gemnet.classics import mobilenetv2, nasbench201
 from gemnet.data import datasets
-from gemnet.macs import macs
-from gemnet.models import genome_for
 from gemnet.sources import (
-    GenomeSource,
-    Images,
-    NetworkError,
-    PythonSource,
     TimmSource,
-    build,
-    count_macs,
-    counted_macs,
     describe,
 )
-from gemnet.strict import ConfigError
-from gemnet.templates import template
 from gemnet.training.loop import TrainingFailed
 from gemnet.training.state import TrainingState
 from gemnet.training.teacher import TeacherError
-from nas.commands import compare
-from nas.executors.monitor import Monitor
-from nas.search.config import find_config
-from nas.spaces.gemnet import GEMNetSpace
 from nas.studies.comparison import run as run_module
 from nas.studies.comparison import trainings as trainings_module
-from nas.studies.comparison.config import load_comparison, read_comparison
-from nas.studies.comparison.controls import ControlError, random_cells, rewire, rewired_cells
 from nas.studies.comparison.networks import networks_compared
-from nas.studies.comparison.peers import BEST_NASBENCH201_CELL, MobileNetSource, PeerError, Target, mobilenet, smallest
-from nas.studies.comparison.picture import draw_comparison
-from nas.studies.comparison.report import as_csv, lines, markdown
+from nas.studies.comparison.report import markdown
 from nas.studies.comparison.run import (
-    Comparison,
     ComparisonFolder,
-    Contender,
     choose,
     comparison_so_far,
+    make_executor,
     make_trainer,
-    run_comparison,
     short_runs,
 )
 from nas.studies.comparison.trainings import ComparisonError, Job, Trainings, make_row, row_key
-from nas.studies.csv_log import CsvLogError
-
-REPOSITORY = Path(__file__).resolve().parents[3]
-DIGITS = Images(8, 1, 10)
-CIFAR = Images(32, 3, 10)
-CELL = CellGraph(
-    ("dw3x3_bn_act", "dw5x5_bn_act", "conv1x1_bn_act", "identity", "max_pool_3x3"),
-    frozenset({(0, 1), (0, 2), (1, 3), (2, 4), (3, 5), (1, 5), (4, 6), (5, 6)}),
-)
-
-
-@pytest.fixture(scope="module")
-def genome_file(tmp_path_factory):
-    file = tmp_path_factory.mktemp("genome") / "small.json"
-    template("cifar", "a").genome(CELL, width=0.5, inner_ratio=2).save(file)
-    return str(file)
-
-
-def config(genome_file, **changes):
-    data = {
-        "data": {"source": "digits", "dev_fraction": 0.5},
-        "recipe": {"batch_size": 64, "flip": False},
-        "epochs": 1,
-        "seeds": [0, 1],
-        "lrs": [0.05, 0.2],
-        "choice": {"epochs": 1, "subset": 0.3},
-        "reference": "small",
-        "networks": [{"type": "gemnet", "genome": genome_file}, {"type": "nasbench201", "cells": 1}],
-        "workers": {"count": 0},
-    }
-    return read_comparison({**data, **changes})
-
-
-@pytest.fixture(scope="module")
-def settings(genome_file):
-    return config(genome_file)
-
-
-@pytest.fixture(scope="module")
-def finished(settings, tmp_path_factory):
-    path = tmp_path_factory.mktemp("comparison") / "work"
-    return compared(settings, path), path
-
-
-def compared(settings, path, final=False) -> Comparison:
-    with ComparisonFolder(path) as folder:
-        return run_comparison(settings, folder, final, Monitor())
-
-
-class TestMacs:
-    @pytest.mark.parametrize("genome", [genome_for("gemnet_a_cifar"), nasbench201(BEST_NASBENCH201_CELL, 4, 1)])
-    def test_of_built_network_are_those_of_its_genome(self, genome):
-        source = GenomeSource(genome)
-        network = describe("it", source, CIFAR)
-        deployed = gemnet.deploy(build(source, CIFAR, 0))
-        assert network.macs == macs(genome, 32, 10) == counted_macs(deployed, CIFAR)
-        assert network.fingerprint == genome.fingerprint
-
-    def test_of_timm_network_are_the_published_ones(self):
-        images = Images(224, 3, 1000)
-        assert count_macs(TimmSource("mobilenetv2_100"), images) == macs(mobilenetv2()) == 300_774_272
-        assert count_macs(TimmSource("resnet18"), images) == 1_814_073_344
-
-    def test_products_of_activations_are_not_counted(self):
-        class Attention(nn.Module):
-            def __init__(self):
-                super().__init__()
-                self.embed = nn.Conv2d(1, 10, 2, 2)
-
-            def forward(self, x):
-                x = self.embed(x).flatten(2)
-                return (x @ x.transpose(1, 2) @ x).mean(2)
-
-        assert counted_macs(Attention(), DIGITS) == 16 * 4 * 10
-
-
-class TestPeers:
-    @pytest.mark.parametrize("family", ["mobilenetv2", "mobilenetv3_small"])
-    def test_has_at_least_the_macs_and_would_not_at_the_next_smaller_width(self, family):
-        source = mobilenet(family, CIFAR, Target(6e6))
-        assert isinstance(source, MobileNetSource)
-        narrower = replace(source, width=source.width - 1 / 64)
-        assert count_macs(narrower, CIFAR) < 6e6 <= count_macs(source, CIFAR)
-
-    @pytest.mark.parametrize(
-        ("family", "name"), [("mobilenetv2", "mobilenetv2_100"), ("mobilenetv3_small", "mobilenetv3_small_100")]
-    )
-    def test_is_timms_own_network_where_width_and_strides_are(self, family, name):
-        ours = build(MobileNetSource(family, 1.0, reduction=32), CIFAR, 0)
-        theirs = timm.create_model(name, num_classes=10)
-        assert {k: v.shape for k, v in ours.state_dict().items()} == {
-            k: v.shape for k, v in theirs.state_dict().items()
-        }
-        ours.load_state_dict(theirs.state_dict())
-        images = torch.randn(2, 3, 64, 64)
-        with torch.no_grad():
-            torch.testing.assert_close(ours.eval()(images), theirs.eval()(images))
-
-    @pytest.mark.parametrize("reduction", [4, 8, 16])
-    @pytest.mark.parametrize("family", ["mobilenetv2", "mobilenetv3_small"])
-    def test_small_form_leaves_out_the_first_strides(self, family, reduction):
-        model = build(MobileNetSource(family, 0.25, reduction), CIFAR, 0)
-        with torch.no_grad():
-            assert model.eval().forward_features(torch.zeros(1, 3, 32, 32)).shape[2] == 32 // reduction
-        assert model.conv_stem.stride == (1, 1)
-
-    def test_out_of_reach(self):
-        with pytest.raises(PeerError, match="mobilenetv2 does not reach"):
-            smallest(lambda scale: MobileNetSource("mobilenetv2", 0.1), CIFAR, Target(1e12), "mobilenetv2")
-
-    def test_best_cell_is_the_tables(self):
-        folder = datasets.data_root() / "nasbench"
-        if not (folder / "nb201.parquet").is_file():
-            pytest.skip("needs the NAS-Bench-201 table: set GEMNET_DATA to the folder with nasbench/nb201.parquet")
-        import pandas as pd
-
-        table = pd.read_parquet(folder / "nb201.parquet")
-        assert table.loc[table["c10_test_200ep_mean"].idxmax(), "arch_str"] == BEST_NASBENCH201_CELL
-
-
-class TestControls:
-    def test_rewired_graph_has_same_operations_and_edges_and_no_dead_nodes(self):
-        rng = np.random.default_rng(0)
-        hashes = set()
-        for _ in range(200):
-            other = rewire(CELL, rng)
-            assert Counter(other.ops) == Counter(CELL.ops)
-            assert len(other.edges) == len(CELL.edges)
-            assert other.is_connected
-            assert not other.dead_nodes()
-            hashes.add(other.canonical_hash())
-        assert len(hashes) > 150  # far from where it began, not one edit away
-
-    def test_rewired_wirings_are_equally_likely(self):
-        cell = CellGraph(("identity",) * 2, frozenset({(0, 1), (1, 2), (2, 3), (0, 3)}))
-        rng = np.random.default_rng(0)
-        counts = Counter(rewire(cell, rng).edges for _ in range(1500))
-        # All with four edges: 1 and 2 each read and are read.
-        assert len(counts) == 4
-        assert min(counts.values()) > 300
-
-    def test_chain_can_only_be_reordered(self):
-        chain = CellGraph(("dw3x3_bn_act", "identity"), frozenset({(0, 1), (1, 2), (2, 3)}))
-        rng = np.random.default_rng(0)
-        assert {rewire(chain, rng).edges for _ in range(20)} == {chain.edges}
-
-    def test_rewired_networks_differ_and_cost_the_same(self):
-        genome = template("cifar", "a").genome(CELL)
-        others = rewired_cells(genome, CIFAR, 5, 0)
-        assert len({genome.fingerprint, *(other.fingerprint for other in others)}) == 6
-        for other in others:
-            assert macs(other, 32, 10) == pytest.approx(macs(genome, 32, 10), rel=0.02)
-        assert others == rewired_cells(genome, CIFAR, 5, 0)
-        assert others != rewired_cells(genome, CIFAR, 5, 1)
-
-    def test_cell_of_one_node_has_no_rewirings(self):
-        single = CellGraph(("dw3x3_bn_act",), frozenset({(0, 1), (1, 2)}))
-        with pytest.raises(ControlError, match="too few nodes"):
-            rewired_cells(template("cifar", "a").genome(single), CIFAR, 2, 0)
-
-    @pytest.mark.slow
-    def test_random_cells_cost_what_the_reference_costs(self):
-        space = GEMNetSpace(form="cifar", size="a")
-        found = random_cells(space, 6e6, 8, 0)
-        assert len({genome.fingerprint for genome in found}) == 8
-        assert all(macs(genome, 32, 10) == pytest.approx(6e6, rel=0.02) for genome in found)
-        with pytest.raises(ControlError, match=r"Only 0 of .* random cells"):
-            random_cells(space, 1e3, 1, 0)
 
 
 class TestComparison:
@@ -437,6 +239,13 @@ class TestComparison:
         workers = replace(settings.workers, count=1)
         assert compared(replace(settings, workers=workers), tmp_path / "w").contenders == finished[0].contenders
 
+    def test_an_executor_of_ones_own_trains_where_the_config_names_it(self, settings, tmp_path):
+        own = replace(settings, workers=replace(settings.workers, type="executor_doubles.OwnExecutor", count=2))
+        with ComparisonFolder(tmp_path / "w") as folder:
+            made = make_executor(own, make_trainer(own), folder)
+        assert isinstance(made, OwnExecutor)
+        assert made.given == (2, own.workers.threads, folder.worker_log)
+
     def test_one_process_a_folder(self, tmp_path):
         with ComparisonFolder(tmp_path), pytest.raises(ComparisonError, match="Another process"):
             ComparisonFolder(tmp_path)
@@ -478,279 +287,6 @@ class TestChoice:
     def test_nothing_to_choose_takes_no_runs(self, genome_file):
         settings = config(genome_file, lrs=[0.1])
         assert short_runs(settings, networks_compared(settings, DIGITS)) == []
-
-
-class TestReport:
-    @pytest.fixture
-    def comparison(self, genome_file):
-        def contender(name, cost, accuracies, group="", tests=None):
-            network = describe(name, GenomeSource(genome_for("gemnet_a_cifar")), CIFAR, group=group)
-            return Contender(replace(network, macs=cost), 0.1, accuracies, tests or {})
-
-        return Comparison(
-            (
-                contender("ours", 890, {0: 91.0, 1: 92.0, 2: 93.0}),
-                contender("theirs", 1000, {0: 90.0, 1: 90.5, 2: 92.5}),
-                contender("broken", 1000, {0: math.nan, 1: 50.0, 2: math.nan}),
-                contender("r_0", 890, {0: 90.0}, "random cells"),
-                contender("r_1", 890, {0: 88.0}, "random cells"),
-            ),
-            ("hopeless",),
-            config(genome_file, reference="ours", lrs=[0.1, 0.2]),
-        )
-
-    def test_lead_is_paired_by_seed(self, comparison):
-        ours, theirs, broken, *_ = lines(comparison)
-        assert ours.dev.lead is None
-        assert theirs.dev.lead.mean == pytest.approx(1.0)
-        # Differences 1, 1.5, 0.5: sd 0.5; t(0.975, 2) = 4.3027.
-        assert theirs.dev.lead.low == pytest.approx(1 - 4.3027 * 0.5 / 3**0.5, abs=1e-4)
-        assert theirs.macs_saved == pytest.approx(11)
-        assert (broken.dev.n, broken.dev.failed, broken.dev.lead.mean) == (1, 2, 42.0)
-        assert math.isnan(broken.dev.lead.low)
-
-    def test_group_is_summed_up_over_its_cells(self, comparison):
-        mean = lines(comparison)[-1]
-        assert mean.name == "2 random cells: mean"
-        assert mean.dev.mean == 89
-        assert mean.dev.lead.mean == 2
-        assert mean.dev.lead.n == 2
-
-    def test_markdown_says_what_one_must_know(self, comparison):
-        text = markdown(comparison)
-        assert "| theirs | 0.00 | 11 % |" in text
-        assert "+1.00 [-0.24, +2.24]" in text
-        assert "50.00 (2 failed)" in text
-        assert "the official test images were not opened" in text
-        assert "At the edge of the learning rates offered: ours (0.1)" in text
-        assert "hopeless" in text
-
-    def test_csv_has_every_line(self, comparison):
-        rows = list(csv.DictReader(as_csv(comparison).splitlines()))
-        assert [row["network"] for row in rows] == ["ours", "theirs", "broken", "r_0", "r_1", "2 random cells: mean"]
-        assert float(rows[1]["dev_lead"]) == pytest.approx(1.0)
-        assert rows[0]["dev_lead"] == rows[0]["test_mean"] == ""
-
-    @pytest.mark.filterwarnings("error::UserWarning")
-    def test_picture_of_a_single_network_is_drawn(self, comparison, tmp_path):
-        draw_comparison(replace(comparison, contenders=comparison.contenders[:1]), tmp_path / "a.png")
-        assert (tmp_path / "a.png").stat().st_size > 1000
-
-    def test_picture_is_drawn(self, comparison, tmp_path):
-        draw_comparison(comparison, tmp_path / "a.png")
-        assert (tmp_path / "a.png").stat().st_size > 10_000
-
-
-class TestMistakes:
-    @pytest.mark.parametrize(
-        ("changes", "words"),
-        [
-            ({"lrs": []}, "lrs is empty"),
-            ({"lrs": [0.1, 0.1]}, "lists a value twice"),
-            ({"lrs": [-1]}, "between"),
-            ({"networks": []}, "networks is empty"),
-            ({"epochs": 0}, "epochs is at least 1"),
-            ({"seeds": [0, 1000]}, "choice.seed"),
-            ({"recipe": {"lr": 0.1}}, "Put it into lrs"),
-            ({"recipe": {"batchsize": 4}}, "recipe.batch_size"),
-            ({"refrence": "x"}, "reference"),
-        ],
-    )
-    def test_in_the_settings(self, genome_file, changes, words):
-        with pytest.raises(ConfigError, match=words):
-            config(genome_file, **changes)
-
-    @pytest.mark.parametrize(
-        ("network", "words"),
-        [
-            ({"type": "tim", "arch": "resnet18"}, "Did you mean 'timm'"),
-            ({"type": "timm", "arch": "resnet81"}, "timm has no network 'resnet81'"),
-            ({"type": "timm", "arch": "vit_tiny_patch16_224"}, "can't be built for 8x8 images"),
-            ({"type": "gemnet", "arch": "gemnet_z"}, "Unknown architecture 'gemnet_z'"),
-            ({"type": "gemnet", "genome": "./nowhere.json"}, "nowhere.json: can't be read"),
-            ({"type": "gemnet", "name": "x"}, "either arch"),
-            ({"type": "mobilenetv2", "reductoin": 4}, "reduction"),
-            ({"type": "mobilenetv2", "reduction": 3}, "4, 8, 16 or 32"),
-            ({"type": "mobilenetv2", "macs_ratio": "much"}, "macs_ratio"),
-            ({"type": "nasbench201", "arch": "|x~0|"}, "Not an architecture of NAS-Bench-201"),
-            ({"type": "nasbench201", "cells": "many"}, "nasbench201"),
-            ({"type": "block", "block": "vgg"}, "no block 'vgg'"),
-            ({"type": "random_wiring", "nodes": 40}, "6 to 30"),
-            ({"type": "random_cells", "space": {"forms": "cifar"}}, "space.form"),
-            ({"type": "rewired", "count": 0}, "count is at least 1"),
-            ({"type": "python", "build": "no_such_module:net"}, "PYTHONPATH"),
-            ({"type": "python", "build": "math:net"}, "has no 'net'"),
-            ({"type": "python", "build": "json:loads"}, "can't be built"),
-            ({"type": "mobilenetv2", "name": "../up"}, "name consists of"),
-            ({"type": "nasbench201", "forms": [{"cells": 1}, {"cells": 1}]}, "two forms"),
-            ({"type": "nasbench201", "name": "small"}, "called 'small'"),
-        ],
-    )
-    def test_in_a_network(self, genome_file, network, words):
-        settings = config(genome_file, networks=[{"type": "gemnet", "genome": genome_file}, network])
-        with pytest.raises((ConfigError, NetworkError, PeerError), match=words):
-            networks_compared(settings, DIGITS)
-
-    def test_a_network_without_anything_that_is_counted(self, tmp_path, monkeypatch, genome_file):
-        (tmp_path / "odd_nets.py").write_text(
-            "import torch\nfrom torch import nn\n"
-            "class Odd(nn.Module):\n"
-            "    def __init__(self, num_classes, in_chans):\n"
-            "        super().__init__()\n"
-            "        self.w = nn.Parameter(torch.zeros(in_chans, num_classes))\n"
-            "    def forward(self, x):\n"
-            "        return x.mean((2, 3)) @ self.w\n"
-        )
-        monkeypatch.syspath_prepend(str(tmp_path))
-        odd = {"type": "python", "build": "odd_nets:Odd", "name": "odd"}
-        settings = config(genome_file, networks=[{"type": "gemnet", "genome": genome_file}, odd])
-        with pytest.raises(NetworkError, match="'odd' has no MACs to compare it by"):
-            networks_compared(settings, DIGITS)
-
-    def test_no_reference(self, genome_file):
-        with pytest.raises(ConfigError, match=r"reference is 'gemnet_a'.* There are: small, nasbench201"):
-            networks_compared(config(genome_file, reference="gemnet_a"), DIGITS)
-
-    def test_fitted_reference(self, genome_file):
-        with pytest.raises(ConfigError, match="itself fitted to the reference"):
-            networks_compared(config(genome_file, reference="nasbench201"), DIGITS)
-
-    def test_controls_need_a_genome(self):
-        networks = [{"type": "timm", "arch": "resnet10t"}, {"type": "rewired"}]
-        with pytest.raises(ConfigError, match="made from the reference's genome"):
-            networks_compared(config("", reference="resnet10t", networks=networks), DIGITS)
-
-    def test_table_of_something_else(self, tmp_path):
-        (tmp_path / "t.csv").write_text("a,b\n1,2\n")
-        with pytest.raises(CsvLogError, match="but what is written here has"):
-            Trainings(tmp_path / "t.csv")
-
-
-class TestCommand:
-    def run(self, capsys, *arguments):
-        code = compare.main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    @pytest.fixture
-    def file(self, genome_file, tmp_path, monkeypatch):
-        monkeypatch.chdir(tmp_path)
-        (tmp_path / "my_nets.py").write_text(
-            "from torch import nn\n"
-            "def plain(num_classes, in_chans, width):\n"
-            "    return nn.Sequential(nn.Conv2d(in_chans, width, 3), nn.ReLU(),\n"
-            "                         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, num_classes))\n"
-            "class Shared(nn.Module):\n"  # one convolution under two names
-            "    def __init__(self, width):\n"
-            "        super().__init__()\n"
-            "        self.first = self.second = nn.Conv2d(width, width, 3, padding=1)\n"
-            "    def forward(self, x):\n"
-            "        return self.second(self.first(x).relu())\n"
-            "def shared(num_classes, in_chans, width):\n"
-            "    return nn.Sequential(nn.Conv2d(in_chans, width, 3), Shared(width), nn.AdaptiveAvgPool2d(1),\n"
-            "                         nn.Flatten(), nn.Linear(width, num_classes))\n"
-        )
-        monkeypatch.syspath_prepend(str(tmp_path))
-        file = tmp_path / "mine.py"
-        file.write_text(
-            "data = dict(source='digits', dev_fraction=0.5)\nrecipe = dict(batch_size=64, flip=False)\n"
-            "epochs = 1\nseeds = [0]\nlrs = [0.1]\nreference = 'plain'\nworkers = dict(count=0)\n"
-            "networks = [dict(type='python', build='my_nets:plain', width=16),\n"
-            "    dict(type='python', build='my_nets:shared', width=8),\n"
-            f"    dict(type='mobilenetv2', reduction=4), dict(type='gemnet', genome={genome_file!r})]\n"
-        )
-        return file
-
-    def test_compares_networks_of_ones_own_and_writes_tables(self, file, capsys):
-        code, out, err = self.run(capsys, file)
-        assert code == 0, err
-        folder = Path("work_dirs/comparison_mine")
-        assert (folder / "table.md").read_text() in out
-        assert "| **plain** |" in out
-        assert (folder / "table.csv").is_file()
-        assert (folder / "accuracy.png").is_file()
-        about = json.loads((folder / "comparison.json").read_text())
-        assert [network["name"] for network in about["networks"]] == ["plain", "shared", "mobilenetv2", "small"]
-        assert len(list((folder / "weights").glob("*.safetensors"))) == 4
-        with ComparisonFolder(folder):  # as if it still ran
-            assert self.run(capsys, file, "--report") == (0, out[out.index("| network") :], "")
-        code, out, _ = self.run(capsys, file, "--report", "--cfg-options", "seeds=[0,1]")
-        assert code == 0
-        assert out.count("(1 of 2 seeds)") == 4
-
-    def test_estimate_trains_nothing(self, file, capsys):
-        code, out, _ = self.run(capsys, file, "--estimate")
-        assert code == 0
-        assert "images/s" in out
-        assert "together" in out
-        assert not Path("work_dirs").exists()
-
-    @pytest.mark.parametrize(
-        ("arguments", "words"),
-        [
-            (["cifar11"], "Did you mean 'cifar10'"),
-            (["mine.py", "--cfg-options", "data.source=./nowhere"], "There is no image folder at"),
-            (["mine.py", "--final"], "without --final first"),
-            (["mine.py", "--report"], "nothing to report"),
-            (["mine.py", "--workers", "-1"], "--workers"),
-        ],
-    )
-    def test_mistakes_end_with_one_message(self, file, capsys, arguments, words):
-        code, _, err = self.run(capsys, *arguments)
-        assert code == 2
-        assert words in err
-        assert "Traceback" not in err
-
-    def test_help_teaches(self, capsys):
-        with pytest.raises(SystemExit):
-            compare.main(["--help"])
-        out = capsys.readouterr().out
-        for word in ("--final", "--estimate", "--report", "weights/", "docs/comparison.md"):
-            assert word in out
-
-
-@pytest.mark.parametrize("name", ["cifar10", "imagenette96", "controls_cifar10"])
-def test_shipped_comparisons_make_sense(name, monkeypatch):
-    monkeypatch.setenv("GEMNET_DATA", "data")
-    settings = load_comparison(find_config(name, "comparison"))
-    images = Images(96 if name == "imagenette96" else 32, 3, 10)
-    compared = networks_compared(settings, images)
-    reference = compared[0].forms[0]
-    assert compared[0].name == settings.reference
-    assert len(compared) == {"cifar10": 5, "imagenette96": 5, "controls_cifar10": 18}[name]
-    for entry in compared[1:]:
-        for network in entry.forms:
-            if network.group:
-                assert network.macs == pytest.approx(reference.macs, rel=0.02)
-            elif network.name == "mnasnet_small":  # timm's own, as it is
-                assert network.macs < reference.macs
-            else:
-                assert network.macs >= reference.macs
-            if network.name in ("nasbench201", "mobilenetv3_small", "mnasnet_050"):
-                assert network.macs >= reference.macs / 0.89
-
-
-def test_own_network_is_another_when_its_code_is(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(str(tmp_path))
-    file = tmp_path / "own_code.py"
-    code = (
-        "from torch import nn\n"
-        "class Net(nn.Module):\n"
-        "    def __init__(self, classes):\n"
-        "        super().__init__()\n"
-        "        self.layer = nn.Linear(64, classes)\n"
-        "    def forward(self, x):\n"
-        "        return self.layer(x.flatten(1) * 1)\n"
-        "def make(num_classes, in_chans):\n"
-        "    return Net(num_classes)\n"
-    )
-    found = []
-    for text in (code, code, code.replace("* 1", "* 2")):
-        file.write_text(text)
-        monkeypatch.delitem(sys.modules, "own_code", raising=False)
-        importlib.invalidate_caches()
-        found.append(describe("own", PythonSource("own_code:make"), DIGITS).fingerprint)
-    assert found[0] == found[1] != found[2]
 
 
 def test_job_key_changes_with_whatever_changes_the_result():
