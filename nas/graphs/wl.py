@@ -24,7 +24,6 @@ from typing import Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
-from scipy.sparse.linalg import LinearOperator
 
 from gemnet.cell_graph import INPUT, OUTPUT, CellGraph, GraphBatch
 from gemnet.errors import GemnetError
@@ -90,7 +89,6 @@ def wl_kernel(
     iterations: int = 3,
     normalize: bool = True,
     direction: Direction = "both",
-    exact: bool = False,
 ) -> NDArray[np.float64]:
     """The WL subtree kernel between two sets of graphs.
 
@@ -100,12 +98,11 @@ def wl_kernel(
         iterations: how many times colours are refined (h).
         normalize: divide k(a, b) by sqrt(k(a, a) k(b, b)), so that it lies in [0, 1] and is 1 for a graph and itself.
         direction: "both" or "out", see `wl_colours`. "out" is GraKeL's setting.
-        exact: use exact colours instead of hashed ones.
 
     Returns:
         float64 (n, m).
     """
-    rows, columns = WLVocabulary(iterations, direction, exact).fit_transform_pair(graphs, others)
+    rows, columns = WLVocabulary(iterations, direction).fit_transform_pair(graphs, others)
     out = np.empty((rows.shape[0], (rows if columns is None else columns).shape[0]))
     for start, block in _kernel_blocks(rows, columns, normalize, _block_rows(out.shape[1])):
         out[start : start + len(block)] = block
@@ -133,42 +130,18 @@ def wl_kernel_rows(
     yield from _kernel_blocks(rows, columns, normalize, block or _block_rows(width))
 
 
-def wl_kernel_operator(
-    graphs: Graphs, iterations: int = 3, normalize: bool = True, direction: Direction = "both"
-) -> LinearOperator:
-    """The n x n kernel as something that multiplies vectors, without ever forming it.
-
-    Returns:
-        A symmetric ``scipy.sparse.linalg.LinearOperator`` (n, n), float64: for conjugate gradients, `eigsh`, or kernel
-        ridge regression on tens of thousands of graphs. One product costs one pass over the features.
-    """
-    features = wl_features(graphs, iterations, direction).astype(np.float64)
-    if normalize:
-        features = csr_array(features.multiply(1.0 / np.sqrt(_square_norms(features))[:, None]))
-    transposed = features.T.tocsr()
-
-    def product(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-        found: NDArray[np.float64] = features @ (transposed @ vectors)
-        return found
-
-    n = features.shape[0]
-    return LinearOperator((n, n), matvec=product, rmatvec=product, matmat=product, rmatmat=product, dtype=np.float64)
-
-
 class WLVocabulary:
     """Colours met so far, each with a column of its own; new graphs are counted against old ones without refitting.
 
     Args:
         iterations: how many times colours are refined.
         direction: "both" or "out", see `wl_colours`.
-        exact: use exact colours instead of hashed ones.
     """
 
-    def __init__(self, iterations: int = 3, direction: Direction = "both", exact: bool = False) -> None:
+    def __init__(self, iterations: int = 3, direction: Direction = "both") -> None:
         _check(iterations, direction)
         self.iterations = iterations
         self.direction = direction
-        self._dictionary = _ColourDictionary(iterations, direction) if exact else None
         self._index = _ColourIndex.of([])
 
     @property
@@ -205,10 +178,10 @@ class WLVocabulary:
         return self._index.matrix(first), None if second is None else self._index.matrix(second)
 
     def _count(self, graphs: Graphs) -> list[_ColourCounts]:
-        batch, dictionary = as_batch(graphs), self._dictionary
-        if dictionary is not None:
-            return [_ColourCounts.of(dictionary.refine(batch))]
-        return _map_chunks(lambda part: _ColourCounts.of(_hashed_colours(part, self.iterations, self.direction)), batch)
+        def count(part: GraphBatch) -> _ColourCounts:
+            return _ColourCounts.of(_hashed_colours(part, self.iterations, self.direction))
+
+        return _map_chunks(count, as_batch(graphs))
 
 
 def as_batch(graphs: Graphs) -> GraphBatch:
@@ -283,44 +256,6 @@ def _block_adjacency(batch: GraphBatch) -> csr_array:
     columns = (bits & 31).astype(np.int32)
     columns += np.repeat(np.arange(n, dtype=np.int32) * np.int32(width), degrees.reshape(n, width).sum(axis=1))
     return csr_array((np.ones(len(columns), dtype=np.uint64), columns, pointers), shape=(n * width, n * width))
-
-
-class _ColourDictionary:
-    """Exact colours: integers for each (own colour, successors' colours, predecessors' colours), as they are met."""
-
-    def __init__(self, iterations: int, direction: Direction) -> None:
-        self.direction = direction
-        self.labels: dict[str, int] = {}
-        self.known: list[dict[bytes, int]] = [{} for _ in range(iterations)]
-
-    def refine(self, batch: GraphBatch) -> Colours:
-        """Colours at all depths, laid out as `wl_colours` does."""
-        codes = np.zeros(3 + len(batch.vocabulary), dtype=np.uint64)
-        for code, name in enumerate((INPUT, OUTPUT, *batch.vocabulary), start=1):
-            codes[code] = self.labels.setdefault(name, len(self.labels) + 1)
-        colours = codes[batch.ops]
-        result = [colours << DEPTH_BITS]
-        node = batch.ops != 0
-        adjacency = batch.adjacency()[node]
-        reverse = batch.adjacency().transpose(0, 2, 1)[node]
-        owner = np.nonzero(node)[0]
-        for depth, known in enumerate(self.known, start=1):
-            of_graph = colours[owner].astype(np.uint32)
-            parts = [colours[node].astype(np.uint32)[:, None], np.sort(of_graph * adjacency, axis=1)]
-            if self.direction == "both":
-                parts.append(np.sort(of_graph * reverse, axis=1))
-            # Sorted ascending, the zeros of absent neighbours come first; cut them so that width does not matter.
-            keys = np.concatenate([_to_width(part, 33) for part in parts], axis=1)
-            unique, inverse = np.unique(keys, axis=0, return_inverse=True)
-            found = [known.setdefault(row.tobytes(), len(known) + 1) for row in unique]
-            colours = np.zeros_like(colours)
-            colours[node] = np.array(found, dtype=np.uint64)[inverse.reshape(-1)]
-            result.append(np.where(node, colours << DEPTH_BITS | np.uint64(depth), np.uint64(0)))
-        return np.stack(result, axis=1)
-
-
-def _to_width(part: NDArray[np.uint32], width: int) -> NDArray[np.uint32]:
-    return part if part.shape[1] == 1 else np.pad(part, ((0, 0), (width - part.shape[1], 0)))
 
 
 # --- features --------------------------------------------------------------------------------------------------------
