@@ -182,7 +182,8 @@ def _folding(label: int, depth: int, width: int) -> tuple[Floats, Floats]:
 
 
 def _unit(vectors: Floats) -> Floats:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-12))
+    unit: Floats = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-12))
+    return unit
 
 
 class PlainWL:
@@ -202,7 +203,8 @@ class PlainWL:
 
     def gram(self, features: csr_array) -> Floats:
         """The normalised kernel; float32 (n, n)."""
-        return (features @ features.T).toarray()
+        kernel: Floats = (features @ features.T).toarray()
+        return kernel
 
 
 def _grakel(name: str) -> Any:

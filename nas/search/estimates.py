@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
-from gemnet.files import read_json, write_json
+from gemnet.files import stored_json, write_json
 from nas.evaluation.costs import LATENCY, completed
 from nas.evaluation.ledger import EvaluationKey
 from nas.evaluation.records import Evaluation
@@ -66,7 +66,7 @@ def estimated(file: Path) -> Callable[[Evaluation], float | None]:
     Args:
         file: what its `Estimates` wrote.
     """
-    kept = read_json(file).get("milliseconds")
+    kept = stored_json(file).get("milliseconds")
     known: dict[str, float] = kept if isinstance(kept, dict) else {}
     return lambda evaluation: known.get(_key(evaluation))
 
