@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from nas.executors import Executor
     from nas.executors.monitor import Monitor
     from nas.search.config import SearchConfig
-    from nas.search.result import SearchResult
+    from nas.search.report.result import SearchResult
     from nas.spaces.base import Candidate, CandidateBatch, SearchSpace, SpaceError
     from nas.spaces.base import SearchSpace as Space
     from nas.spaces.limits import Limits
@@ -45,7 +45,7 @@ _HOMES = {
     "Monitor": "nas.executors.monitor",
     "Proposal": "nas.evaluation.records",
     "SearchConfig": "nas.search.config",
-    "SearchResult": "nas.search.result",
+    "SearchResult": "nas.search.report.result",
     "SearchSpace": "nas.spaces.base",
     "Space": "nas.spaces.base",
     "SpaceError": "nas.spaces.base",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,15 @@ def test_imports_run_downward_only(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     monkeypatch.chdir(REPOSITORY)
     status = lint_imports(config_filename=str(REPOSITORY / "pyproject.toml"), no_cache=True)
     assert status == EXIT_STATUS_SUCCESS, capsys.readouterr().out
+
+
+def test_no_two_rooms_import_one_another() -> None:
+    spec = importlib.util.spec_from_file_location("house", REPOSITORY / "tools" / "measure" / "house.py")
+    assert spec is not None
+    assert spec.loader is not None
+    house = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(house)
+    assert house.circles(house.imports()[1]) == []
 
 
 def test_each_module_of_the_search_is_in_the_room_of_its_step() -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nas.executors.monitor import Monitor
     from nas.search.config import SearchConfig
-    from nas.search.result import SearchResult
+    from nas.search.report.result import SearchResult
 
 __all__ = ["run"]
 

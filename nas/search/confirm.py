@@ -15,7 +15,7 @@ from nas.executors.monitor import Monitor
 from nas.search.folder import WorkFolder
 from nas.search.preflight import ReadySearch
 from nas.search.recorder import Recorder, evaluation_call
-from nas.search.result import Chosen, SearchError, figures_of
+from nas.search.report.result import Chosen, SearchError, figures_of
 from nas.spaces.gemnet import GEMNetSpace
 
 

@@ -12,7 +12,7 @@ from gemnet.quoting import printable
 from nas.search.config import SearchConfig
 from nas.search.folder import REPORT
 from nas.search.next_commands import next_commands
-from nas.search.result import Row, SearchResult, bookkeeping_share, evaluations_per_hour
+from nas.search.report.result import Row, SearchResult, bookkeeping_share, evaluations_per_hour
 from nas.spaces.nasbench201 import NASBench201, arch_from_cell
 
 BALANCE_SHOWN = 2.0

@@ -20,10 +20,10 @@ from nas.executors.jobs import Jobs
 from nas.executors.monitor import Monitor
 from nas.search.begin import earlier_evaluations, fitting
 from nas.search.folder import WorkFolder
+from nas.search.live import LivePage
 from nas.search.preflight import ReadySearch
 from nas.search.recorder import Recorder, evaluation_call
-from nas.search.report.live import LivePage
-from nas.search.result import SearchError, figures_of
+from nas.search.report.result import SearchError, figures_of
 from nas.strategies.base import Strategy
 
 OnResult = Callable[[Evaluation, bool], None]

@@ -25,12 +25,12 @@ from nas.search.confirm import confirm
 from nas.search.estimates import Estimates
 from nas.search.explore import explore
 from nas.search.folder import WorkFolder, open_work_folder
+from nas.search.live import LivePage
 from nas.search.parts import build_executor
-from nas.search.pictures import draw_cell, draw_search
 from nas.search.preflight import ReadySearch, preflight
 from nas.search.recorder import Recorder
-from nas.search.report.live import LivePage
-from nas.search.result import Chosen, SearchResult, summary
+from nas.search.report.pictures import draw_cell, draw_search
+from nas.search.report.result import Chosen, SearchResult, summary
 from nas.search.rivals import compare
 from nas.spaces.gemnet import GEMNetSpace
 from nas.strategies.random import RandomSearch

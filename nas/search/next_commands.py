@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 
 from nas.search.config import SearchConfig
-from nas.search.result import SearchResult
+from nas.search.report.result import SearchResult
 
 
 def program(tool: str, installed: bool) -> str:

@@ -21,7 +21,7 @@ from nas.executors.monitor import Monitor
 from nas.search.folder import WorkFolder
 from nas.search.preflight import ReadySearch
 from nas.search.recorder import LIMIT_SLACK, Recorder
-from nas.search.result import Row, SearchError, figures_of, row_of
+from nas.search.report.result import Row, SearchError, figures_of, row_of
 from nas.spaces.base import CandidateBatch, SearchSpace
 from nas.spaces.gemnet import GEMNetSpace
 

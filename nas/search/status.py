@@ -17,7 +17,7 @@ from nas.search.config import read_config
 from nas.search.ending import duration
 from nas.search.estimates import estimated
 from nas.search.folder import ESTIMATES, LEDGER, read_identity
-from nas.search.result import figures_of
+from nas.search.report.result import figures_of
 
 RECENT = 50
 """Evaluations by whose times the rate is told."""

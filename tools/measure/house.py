@@ -11,15 +11,14 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import networkx as nx
 
 
-def main() -> int:
-    """Counts and prints."""
-    root = Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).resolve().parents[2]).resolve()
-    sys.path.insert(0, str(root))
+def imports() -> tuple[nx.DiGraph, Counter[tuple[str, str]]]:
+    """Modules and what they import; how many of these imports lead from one room to another."""
     import grimp
 
     graph = grimp.build_graph("gemnet", "nas", cache_dir=None)
@@ -33,14 +32,27 @@ def main() -> int:
             parts.pop()
         return ".".join(parts)
 
-    modules = nx.DiGraph([(a, b) for a in graph.modules for b in graph.find_modules_directly_imported_by(a)])
-    between = Counter((room(a), room(b)) for a, b in modules.edges if room(a) != room(b))
-    rooms = nx.DiGraph(list(between))
-    circles = [circle for circle in nx.strongly_connected_components(rooms) if len(circle) > 1]
-    inside = [pair for pair in between if any(set(pair) <= circle for circle in circles)]
-    print(f"rooms {len({room(module) for module in graph.modules})}")
+    modules: nx.DiGraph = nx.DiGraph(
+        [(a, b) for a in graph.modules for b in graph.find_modules_directly_imported_by(a)]
+    )
+    return modules, Counter((room(a), room(b)) for a, b in modules.edges if room(a) != room(b))
+
+
+def circles(between: Iterable[tuple[str, str]]) -> list[set[str]]:
+    """Rooms that import one another, directly or not."""
+    return [circle for circle in nx.strongly_connected_components(nx.DiGraph(list(between))) if len(circle) > 1]
+
+
+def main() -> int:
+    """Counts and prints."""
+    root = Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).resolve().parents[2]).resolve()
+    sys.path.insert(0, str(root))
+    modules, between = imports()
+    closed = circles(between)
+    inside = [pair for pair in between if any(set(pair) <= circle for circle in closed)]
+    print(f"rooms {len({room for pair in between for room in pair})}")
     print(f"pairs of rooms that import {len(between)}, pairs of modules in different rooms {sum(between.values())}")
-    print(f"pairs in circles {len(inside)}: {'; '.join(', '.join(sorted(circle)) for circle in circles) or 'none'}")
+    print(f"pairs in circles {len(inside)}: {'; '.join(', '.join(sorted(circle)) for circle in closed) or 'none'}")
     for loop in ("gemnet.training.loop", "nas.training.loop"):
         if loop in modules and nx.has_path(modules, "nas.commands.search", loop):
             path = nx.shortest_path(modules, "nas.commands.search", loop)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from gemnet.cell_graph import INPUT, OUTPUT, CellGraph
-from nas.search.pictures import PALETTE, layered_layout
+from nas.search.report.pictures import PALETTE, layered_layout
 
 STEP_X, STEP_Y, RADIUS, MARGIN, LEGEND = 46.0, 34.0, 9.0, 22.0, 18.0
 

@@ -14,7 +14,7 @@ from nas.evaluation.records import Evaluation
 from nas.evaluation.score import EfficiencyScore
 from nas.predictors.features import FeatureTable
 from nas.predictors.scores import ScorePredictor
-from nas.search.result import Chosen, Row
+from nas.search.report.result import Chosen, Row
 from nas.spaces.base import CandidateBatch, SearchSpace
 from nas.spaces.limits import Limits
 

@@ -14,8 +14,8 @@ from scipy.stats import kendalltau
 
 from nas.evaluation.costs import COSTS, LATENCY, costs_text
 from nas.evaluation.records import Evaluation
-from nas.search.pictures import pareto_front
 from nas.search.report.facts import Floats, Report, best_so_far, expected_best
+from nas.search.report.pictures import pareto_front
 
 Figure = dict[str, Any]
 DOT, BEST, CHANCE, GUIDE, FRONT, FAILED = "#5b8def", "#2563eb", "#a855f7", "#9a9a9a", "#f97316", "#dc2626"

@@ -25,7 +25,7 @@ from nas.search.report.figures import (
     tau_figure,
     time_figure,
 )
-from nas.search.result import Row, figures_of
+from nas.search.report.result import Row, figures_of
 
 BEST_CELLS = 6
 REFRESH = 10

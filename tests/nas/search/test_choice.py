@@ -17,7 +17,7 @@ from nas.evaluation.records import Evaluation, Proposal
 from nas.evaluation.tabular import TabularEvaluator
 from nas.search.config import read_config
 from nas.search.main import run_search
-from nas.search.result import SearchError, SearchResult
+from nas.search.report.result import SearchError, SearchResult
 from nas.spaces.limits import LimitsError
 
 CELLS = [CellGraph(ops, frozenset({(0, 1), (1, 2), (2, 3)})) for ops in product("abcd", repeat=2)]

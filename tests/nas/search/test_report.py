@@ -14,8 +14,8 @@ from nas.commands.console import ConsoleMonitor
 from nas.evaluation.records import Evaluation, Fidelity, Proposal
 from nas.evaluation.score import EfficiencyScore
 from nas.search.ending import comparison_table, duration, spread
-from nas.search.pictures import draw_cell, draw_search, layered_layout, pareto_front
-from nas.search.result import Row
+from nas.search.report.pictures import draw_cell, draw_search, layered_layout, pareto_front
+from nas.search.report.result import Row
 from nas.spaces.gemnet import GEMNetSpace
 from nas.spaces.limits import Limits
 

@@ -21,7 +21,7 @@ from nas.predictors.nasgem_features import Parts, features
 from nas.predictors.pool import Pool
 from nas.search.report.facts import Hindsight, Report, best_so_far, expected_best, failures_of, interval, map_of
 from nas.search.report.page import answer, page, write_page
-from nas.search.result import Chosen, Row
+from nas.search.report.result import Chosen, Row
 from nas.spaces.base import Candidate
 from nas.spaces.limits import Limits
 from nas.spaces.nasbench201 import NASBench201

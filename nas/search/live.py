@@ -16,7 +16,7 @@ from nas.search.config import SearchConfig
 from nas.search.next_commands import next_commands, program
 from nas.search.report.facts import Floats, Hindsight, Report, Round, map_of
 from nas.search.report.page import write_page
-from nas.search.result import SearchResult
+from nas.search.report.result import SearchResult
 from nas.spaces.base import SearchSpace
 from nas.spaces.gemnet import GEMNetSpace
 from nas.strategies.base import Strategy
