@@ -19,7 +19,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -30,6 +30,7 @@ from gemnet.cell_graph import CellGraph
 from gemnet.errors import GemnetError, GenomeError, nearest
 from gemnet.files import write_text
 from gemnet.operations import ACTIVATIONS, Step, parse_operation
+from gemnet.strict import check_keys
 from gemnet.strict_json import parse_json
 
 FORMAT = 1
@@ -392,7 +393,7 @@ class Genome:
                 "wrote the file, or export the network again."
             )
         rest = {key: value for key, value in data.items() if key != "format"}
-        _keys(rest, cls, "", extra=("format",))
+        check_keys(cls, rest, "", "genome", GenomeError)
         for key in ("stem", "head"):
             rest[key] = read_layers(rest, key)
         rest["stages"] = tuple(_make(StageSpec, item, f"stages[{n}]") for n, item in enumerate(_list(rest, "stages")))
@@ -451,21 +452,10 @@ def read_layers(data: Mapping[str, Any], key: str) -> tuple[LayerSpec, ...]:
     return tuple(_make(LayerSpec, item, f"{key}[{n}]") for n, item in enumerate(_list(data, key)))
 
 
-def _keys(data: Mapping[str, Any], kind: type, where: str, extra: Sequence[str] = ()) -> None:
-    known = [f for f in fields(kind) if f.init]
-    names = [f.name for f in known]
-    for key in data:
-        if key not in names:
-            raise GenomeError(f"{where}{key} is not a key of a genome here.{nearest(str(key), [*names, *extra])}")
-    for f in known:
-        if f.default is MISSING and f.default_factory is MISSING and f.name not in data:
-            raise GenomeError(f"{where}{f.name} is missing.")
-
-
 def _make(kind: type[T], data: Any, where: str) -> T:
     if not isinstance(data, Mapping):
         raise GenomeError(f"{where} is {data!r}; expected a mapping.")
-    _keys(data, kind, where + ".")
+    check_keys(kind, data, f"{where}.", "genome", GenomeError)
     try:
         return kind(**data)
     except GenomeError as error:

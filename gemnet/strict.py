@@ -12,16 +12,11 @@ import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 from gemnet.errors import GemnetError, nearest
-from gemnet.private_mmengine import find_bases_with
 
 T = TypeVar("T")
-
-OURS = "gemnet::"
-"""What stands before the name of a config of ours where it is another's base, as ``mmdet::`` does."""
 
 
 class ConfigError(GemnetError):
@@ -68,54 +63,6 @@ def find_class(name: str, known: Mapping[str, str], kind: type[T], where: str) -
     return found
 
 
-def config_folder() -> Path:
-    """The folder of the configs that come with the package: the repository's, or the copy inside a wheel."""
-    installed = Path(__file__).resolve().parent / "configs"
-    return installed if installed.is_dir() else Path(__file__).resolve().parents[1] / "configs"
-
-
-def name_our_configs() -> None:
-    """Lets ``_base_ = 'gemnet::retinanet_gemnet.py'`` name a config of ours from anywhere. May be called again."""
-    find_bases_with(lambda base: our_config(base) if base.startswith(OURS) else None)
-
-
-def our_config(name: str) -> Path:
-    """The file of a config such as ``gemnet::classification/finetune.py``.
-
-    Raises:
-        ConfigError: there is none of this name.
-    """
-    folder, rest = config_folder(), name.removeprefix(OURS)
-    if not (folder / rest).is_file():
-        known = [file.relative_to(folder).as_posix() for file in folder.rglob("*.py")]
-        raise ConfigError(f"There is no config {name!r}.{nearest(rest, known)}")
-    return folder / rest
-
-
-def read_file(path: str | Path, options: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """What an mmengine config file says, as plain dicts.
-
-    Args:
-        path: the file.
-        options: ``{'search.seed': 1}``: values to put over the file's.
-
-    Raises:
-        ConfigError: the file is not a config.
-    """
-    from mmengine.config import Config
-
-    from gemnet.checkpoint import guard_yaml
-
-    guard_yaml()
-    try:
-        loaded = Config.fromfile(str(path), lazy_import=False)
-        loaded.merge_from_dict(dict(options or {}))
-        return loaded.to_dict()
-    except Exception as error:  # the file is a program: it may raise anything
-        text = " ".join(str(error).split())
-        raise ConfigError(f"Cannot read config {path}: {type(error).__name__}: {text}") from error
-
-
 def make(kind: type[T], data: Any, where: str) -> T:
     """A dataclass from a dict, strictly.
 
@@ -135,21 +82,34 @@ def make(kind: type[T], data: Any, where: str) -> T:
             raise ConfigError(f"{where} needs a type: dict(type='...', ...), got {dict(data)!r}.")
         return kind(data["type"], options)  # type: ignore[call-arg]
     prefix = f"{where}." if where else ""
-    known = {item.name: item for item in fields(kind) if item.init}  # type: ignore[arg-type]
-    for key in data:
-        if key not in known:
-            raise ConfigError(f"There is no config key {prefix}{key}.{_suggest(str(key), known, prefix)}")
+    check_keys(kind, data, prefix, "config", ConfigError)
     hints = typing.get_type_hints(kind)
     values = {key: _value(hints[key], value, f"{prefix}{key}") for key, value in data.items()}
-    for name, item in known.items():
-        if name not in values and item.default is MISSING and item.default_factory is MISSING:
-            raise ConfigError(f"The config has no {prefix}{name}, which is needed.")
     try:
         return kind(**values)
     except ConfigError:
         raise
     except GemnetError as error:
         raise ConfigError(f"{where}: {error}" if where else str(error)) from error
+
+
+def check_keys(kind: type, data: Mapping[str, Any], prefix: str, noun: str, error: type[GemnetError]) -> None:
+    """Checks that a dict has a dataclass's keys.
+
+    Args:
+        kind: the dataclass; keys with a default may be missing.
+        data: the dict.
+        prefix: what stands before a key in messages, such as ``stages[0].``.
+        noun: what the dict is part of.
+        error: what is raised.
+    """
+    known = {item.name: item for item in fields(kind) if item.init}
+    for key in data:
+        if key not in known:
+            raise error(f"There is no {noun} key {prefix}{key}.{_suggest(str(key), known, prefix)}")
+    for name, item in known.items():
+        if name not in data and item.default is MISSING and item.default_factory is MISSING:
+            raise error(f"{prefix}{name} is missing from the {noun}.")
 
 
 def check_options(known: Iterable[str], options: Mapping[str, Any], where: str) -> None:

@@ -7,10 +7,10 @@ backbone ``gemnet.GEMNet`` and the loss ``gemnet.FocalLoss``. It needs neither M
 """
 
 from gemnet.checkpoint import guard_mmengine
+from gemnet.config_files import name_our_configs
 from gemnet.detection import mmcv_ext
 from gemnet.detection.backbone import GEMNet
 from gemnet.detection.focal_loss import FocalLoss
-from gemnet.strict import name_our_configs
 
 mmcv_ext.install()
 guard_mmengine()

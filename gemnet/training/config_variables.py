@@ -20,8 +20,8 @@ from mmengine.runner import Runner
 from mmengine.utils import import_modules_from_strings
 
 from gemnet.checkpoint import guard_yaml
+from gemnet.config_files import OURS, name_our_configs, our_config
 from gemnet.private_mmengine import name_file
-from gemnet.strict import OURS, name_our_configs, our_config
 
 BASE = "_base_"
 FORMER_MODULES = {

@@ -35,6 +35,7 @@ from gemnet.checkpoint import (
     load_checkpoint,
     state_dict_of,
 )
+from gemnet.config_files import config_folder
 from gemnet.data.openings import log_opening
 from gemnet.detection.config import complete_config
 from gemnet.detection.statistics import detector_metadata, is_detector
@@ -45,7 +46,6 @@ from gemnet.metadata import Metadata, metadata_of, read_metadata
 from gemnet.models import registered_names
 from gemnet.private_mmengine import is_resuming, loop_of, plain_dict, set_loop, train_loader_of
 from gemnet.registry import DATASETS
-from gemnet.strict import config_folder
 from gemnet.training.config_variables import RUNNER_KEYS, read_with_variables
 from gemnet.training.confusion import Confusion
 from gemnet.weights import find_weights

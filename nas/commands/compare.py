@@ -64,7 +64,8 @@ def main(program: str, arguments: list[str]) -> int:
     options = _parser(program).parse_args(arguments)
     from rich.console import Console
 
-    from gemnet.strict import ConfigError, read_file
+    from gemnet.config_files import read_file
+    from gemnet.strict import ConfigError
     from nas.commands.console import ConsoleMonitor
     from nas.search.config import find_config
     from nas.studies.comparison.run import ComparisonFolder

@@ -12,8 +12,9 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from gemnet.config_files import config_folder, read_file
 from gemnet.errors import nearest
-from gemnet.strict import Component, ConfigError, at_least, config_folder, make, read_file
+from gemnet.strict import Component, ConfigError, at_least, make
 from nas.evaluation.latency import LatencyOptions
 from nas.evaluation.records import Fidelity
 from nas.evaluation.score import EfficiencyScore

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gemnet.config_files import read_file
 from gemnet.data.datasets import DataSpec
-from gemnet.strict import Component, ConfigError, at_least, make, read_file
+from gemnet.strict import Component, ConfigError, at_least, make
 from gemnet.training.recipe import Recipe
 from nas.executors.options import WorkerOptions
 from nas.studies.comparison.timing import FitOptions

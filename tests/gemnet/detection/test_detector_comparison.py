@@ -303,7 +303,7 @@ def test_figures_have_names_for_people(name: str, title: str) -> None:
 
 
 def settings(folder: Path, **changes: Any) -> dict[str, Any]:
-    from gemnet.strict import read_file
+    from gemnet.config_files import read_file
 
     return {**read_file(folder / "mine.py"), **changes}
 

@@ -69,7 +69,7 @@ def test_bad_configs_are_refused_with_the_culprit_named(change, words) -> None:
 
 
 def test_missing_part_is_named() -> None:
-    with pytest.raises(ConfigError, match="no fidelity, which is needed"):
+    with pytest.raises(ConfigError, match="fidelity is missing"):
         read_config({key: value for key, value in SMALL.items() if key != "fidelity"})
 
 

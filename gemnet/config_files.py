@@ -1,0 +1,62 @@
+"""Config files: ours, where they lie, and what any of them says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gemnet.errors import nearest
+from gemnet.private_mmengine import find_bases_with
+from gemnet.strict import ConfigError
+
+OURS = "gemnet::"
+"""What stands before the name of a config of ours where it is another's base, as ``mmdet::`` does."""
+
+
+def config_folder() -> Path:
+    """The folder of the configs that come with the package: the repository's, or the copy inside a wheel."""
+    installed = Path(__file__).resolve().parent / "configs"
+    return installed if installed.is_dir() else Path(__file__).resolve().parents[1] / "configs"
+
+
+def name_our_configs() -> None:
+    """Lets ``_base_ = 'gemnet::retinanet_gemnet.py'`` name a config of ours from anywhere. May be called again."""
+    find_bases_with(lambda base: our_config(base) if base.startswith(OURS) else None)
+
+
+def our_config(name: str) -> Path:
+    """The file of a config such as ``gemnet::classification/finetune.py``.
+
+    Raises:
+        ConfigError: there is none of this name.
+    """
+    folder, rest = config_folder(), name.removeprefix(OURS)
+    if not (folder / rest).is_file():
+        known = [file.relative_to(folder).as_posix() for file in folder.rglob("*.py")]
+        raise ConfigError(f"There is no config {name!r}.{nearest(rest, known)}")
+    return folder / rest
+
+
+def read_file(path: str | Path, options: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What an mmengine config file says, as plain dicts.
+
+    Args:
+        path: the file.
+        options: ``{'search.seed': 1}``: values to put over the file's.
+
+    Raises:
+        ConfigError: the file is not a config.
+    """
+    from mmengine.config import Config
+
+    from gemnet.checkpoint import guard_yaml
+
+    guard_yaml()
+    try:
+        loaded = Config.fromfile(str(path), lazy_import=False)
+        loaded.merge_from_dict(dict(options or {}))
+        return loaded.to_dict()
+    except Exception as error:  # the file is a program: it may raise anything
+        text = " ".join(str(error).split())
+        raise ConfigError(f"Cannot read config {path}: {type(error).__name__}: {text}") from error
