@@ -39,6 +39,14 @@ class Interval:
         return self.text(".3f")
 
 
+def interval_columns(name: str, value: Interval | None) -> dict[str, str]:
+    """A mean and its ends as three columns of a table of results; empty where there is none."""
+    names = (name, f"{name}_low", f"{name}_high")
+    if value is None:
+        return dict.fromkeys(names, "")
+    return {key: f"{figure:.4f}" for key, figure in zip(names, (value.mean, value.low, value.high), strict=True)}
+
+
 def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
     """Mean with Student's interval (t of n - 1 degrees of freedom), which holds its coverage down to a few values.
 

@@ -12,13 +12,13 @@ from rich.table import Table as TextTable
 
 from gemnet.errors import nearest
 from gemnet.files import write_csv
-from nas.studies.statistics import Interval, mean_interval, paired_difference
+from nas.studies.statistics import Interval, interval_columns, mean_interval, paired_difference
 from nas.studies.tabular.models import ABLATIONS
 from nas.studies.tabular.plots import plot_differences
 from nas.studies.tabular.predictors import COLUMNS as PREDICTOR_COLUMNS
 from nas.studies.tabular.predictors import KEY as PREDICTOR_KEY
 from nas.studies.tabular.predictors import PredictorTask, check_predictor_tasks, run_predictor
-from nas.studies.tabular.runs import BenchmarkError, RunRow, RunsFile, run_all
+from nas.studies.tabular.runs import BenchmarkError, RunRow, RunsFile, run_all, text_table
 from nas.studies.tabular.search import COLUMNS, KEY, SearchTask, check_tasks, run_task, text_to_steps
 from nas.studies.tabular.sources import DEFAULT_METRICS, DEFAULT_TARGET, metrics_of, open_table
 
@@ -176,9 +176,7 @@ def _worth(variant: str, figure: str, own: dict[str, float], whole: dict[str, fl
 
 
 def _text(title: str, worths: Sequence[Worth], figures: Sequence[str]) -> TextTable:
-    text = TextTable(title=f"{title}; below it, less nasgem's, pair by pair [95 % interval]", title_justify="left")
-    for heading in ("", *figures):
-        text.add_column(heading)
+    text = text_table(f"{title}; below it, less nasgem's, pair by pair [95 % interval]", ("", *figures))
     by_variant: dict[str, dict[str, str]] = {}
     for worth in worths:
         cell = f"{worth.value.mean:.3f}"
@@ -192,7 +190,6 @@ def _text(title: str, worths: Sequence[Worth], figures: Sequence[str]) -> TextTa
 
 
 def _plain(worth: Worth) -> dict[str, object]:
-    difference = worth.difference
     return {
         "variant": worth.variant,
         "figure": worth.figure,
@@ -200,7 +197,5 @@ def _plain(worth: Worth) -> dict[str, object]:
         "value": f"{worth.value.mean:.4f}",
         "low": f"{worth.value.low:.4f}",
         "high": f"{worth.value.high:.4f}",
-        "difference": "" if difference is None else f"{difference.mean:.4f}",
-        "difference_low": "" if difference is None else f"{difference.low:.4f}",
-        "difference_high": "" if difference is None else f"{difference.high:.4f}",
+        **interval_columns("difference", worth.difference),
     }

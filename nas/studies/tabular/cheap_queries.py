@@ -13,13 +13,12 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table as TextTable
 
 from gemnet.files import write_csv
 from nas.evaluation.tabular import TabularEvaluator
 from nas.strategies import make_strategy
-from nas.studies.statistics import mean_interval, paired_difference
-from nas.studies.tabular.runs import BenchmarkError, RunsFile, run_all
+from nas.studies.statistics import interval_columns, mean_interval, paired_difference
+from nas.studies.tabular.runs import BenchmarkError, RunsFile, run_all, run_key, text_table
 from nas.studies.tabular.search import steps_to_text, text_to_steps
 from nas.studies.tabular.sources import DEFAULT_METRICS, open_table
 from nas.tables.table import Table
@@ -63,8 +62,7 @@ class FidelityTask:
 
     def key(self, table: Table) -> dict[str, object]:
         """What names this run in a results file."""
-        own = {name: getattr(self, name) for name in KEY if hasattr(self, name)}
-        return {"table": table.name, "fingerprint": table.fingerprint, **own}
+        return run_key(self, table, KEY)
 
 
 def fidelity_tasks(space: str, metric: str, epochs: int, cheap: int, seeds: int, queries: int) -> list[FidelityTask]:
@@ -161,18 +159,22 @@ def report_fidelity(
         }
         for wanted in (cheap, 0)
     }
-    text = TextTable(title=f"{tasks[0].metric}: mean regret after so many full trainings' cost", title_justify="left")
-    for heading in ("", *(f"@{k}" for k in checkpoints)):
-        text.add_column(heading)
-    summary = []
+    title = f"{tasks[0].metric}: mean regret after so many full trainings' cost"
+    text = text_table(title, ("", *(f"@{k}" for k in checkpoints)))
+    summary: list[dict[str, object]] = []
     names = {cheap: f"{cheap} trainings of {epochs} epochs first", 0: "full trainings only"}
     for wanted, found in values.items():
         intervals = {k: mean_interval([curve[10 * k - 1] for curve in found.values()]) for k in checkpoints}
         text.add_row(names[wanted], *(str(interval) for interval in intervals.values()))
         summary += [
-            {"metric": tasks[0].metric, "cheap": wanted, "cost": k, "seeds": i.n}
-            | {"regret": f"{i.mean:.4f}", "regret_low": f"{i.low:.4f}", "regret_high": f"{i.high:.4f}"}
-            for k, i in intervals.items()
+            {
+                "metric": tasks[0].metric,
+                "cheap": wanted,
+                "cost": k,
+                "seeds": interval.n,
+                **interval_columns("regret", interval),
+            }
+            for k, interval in intervals.items()
         ]
     saved = {
         k: paired_difference(

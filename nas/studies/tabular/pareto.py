@@ -18,14 +18,13 @@ from numpy.typing import NDArray
 from pymoo.indicators.hv import HV
 from pymoo.util.nds.non_dominated_sorting import NonDominatedSorting
 from rich.console import Console
-from rich.table import Table as TextTable
 
 from gemnet.files import write_csv
 from nas.evaluation.tabular import TabularEvaluator
 from nas.strategies import make_strategy
-from nas.studies.statistics import mean_interval
+from nas.studies.statistics import interval_columns, mean_interval
 from nas.studies.tabular.plots import plot_hypervolume
-from nas.studies.tabular.runs import BenchmarkError, RunRow, RunsFile, run_all
+from nas.studies.tabular.runs import BenchmarkError, RunRow, RunsFile, run_all, run_key, text_table
 from nas.studies.tabular.sources import CHECKPOINTS, open_hardware_table
 from nas.tables.table import Table
 
@@ -49,8 +48,7 @@ class ParetoTask:
 
     def key(self, table: Table) -> dict[str, object]:
         """What names this run in a results file."""
-        own = {name: getattr(self, name) for name in KEY if hasattr(self, name)}
-        return {"table": table.name, "fingerprint": table.fingerprint, **own}
+        return run_key(self, table, KEY)
 
 
 class FrontScale:
@@ -160,30 +158,25 @@ def report_pareto(
         lambda task: f"{task.strategy}, {task.cost}, seed {task.seed}",
     )
     checkpoints = [k for k in CHECKPOINTS if k < queries] + [queries]
-    text = TextTable(
-        title=f"{metric} against latency: share of the true front's hypervolume [95 % interval]", title_justify="left"
-    )
-    for heading in ("latency", "strategy", *(f"@{k}" for k in checkpoints)):
-        text.add_column(heading)
-    summary = []
+    title = f"{metric} against latency: share of the true front's hypervolume [95 % interval]"
+    text = text_table(title, ("latency", "strategy", *(f"@{k}" for k in checkpoints)))
+    summary: list[dict[str, object]] = []
     for cost in costs:
         found = curves([row for row in rows if row["cost"] == cost])
         for strategy, values in found.items():
             intervals = {k: mean_interval(values[:, k // EVERY - 1]) for k in checkpoints}
             text.add_row(cost, strategy, *(str(interval) for interval in intervals.values()))
-            for k, interval in intervals.items():
-                summary.append(
-                    {
-                        "metric": metric,
-                        "cost": cost,
-                        "strategy": strategy,
-                        "seeds": interval.n,
-                        "queries": k,
-                        "share": f"{interval.mean:.4f}",
-                        "share_low": f"{interval.low:.4f}",
-                        "share_high": f"{interval.high:.4f}",
-                    }
-                )
+            summary += [
+                {
+                    "metric": metric,
+                    "cost": cost,
+                    "strategy": strategy,
+                    "seeds": interval.n,
+                    "queries": k,
+                    **interval_columns("share", interval),
+                }
+                for k, interval in intervals.items()
+            ]
         plot_hypervolume(found, EVERY, folder / f"pareto_{cost}.png", f"{metric} against {cost}")
     console.print(text)
     write_csv(folder / "pareto_summary.csv", summary)

@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table as TextTable
 
 from gemnet.errors import GemnetError
 from gemnet.machine import one_thread
@@ -70,6 +71,20 @@ class Task(Protocol):
 
 
 T = TypeVar("T", bound=Task)
+
+
+def run_key(task: object, table: Table, names: Sequence[str]) -> dict[str, object]:
+    """What names a run in a results file: its table, and those of its settings that are among the names."""
+    own = {name: getattr(task, name) for name in names if hasattr(task, name)}
+    return {"table": table.name, "fingerprint": table.fingerprint, **own}
+
+
+def text_table(title: str, headings: Sequence[str]) -> TextTable:
+    """An empty table for the terminal."""
+    text = TextTable(title=title, title_justify="left")
+    for heading in headings:
+        text.add_column(heading)
+    return text
 
 
 def run_all(

@@ -23,9 +23,9 @@ from gemnet.files import write_csv
 from gemnet.strict_json import parse_json
 from nas.evaluation.tabular import TabularEvaluator
 from nas.strategies import check_options, make_strategy
-from nas.studies.statistics import mean_interval, paired_difference
+from nas.studies.statistics import interval_columns, mean_interval, paired_difference
 from nas.studies.tabular.plots import StrategySummary, plot_regret
-from nas.studies.tabular.runs import BenchmarkError, RunRow, RunsFile, run_all
+from nas.studies.tabular.runs import BenchmarkError, RunRow, RunsFile, run_all, text_table
 from nas.studies.tabular.sources import CHECKPOINTS, DEVIATION, metrics_of, open_table
 from nas.tables.table import Table
 
@@ -261,17 +261,11 @@ def report_search(
 
 def _search_table(metric: str, summaries: Sequence[StrategySummary], checkpoints: Sequence[int]) -> TextTable:
     near = DEVIATION.get(metric)
-    text = TextTable(
-        title=f"{metric}: mean regret in points [95 % interval]; ± against nasgem, pair by pair", title_justify="left"
-    )
-    text.add_column("strategy")
-    for k in checkpoints:
-        text.add_column(f"@{k}")
-    text.add_column("best found in")
-    text.add_column("queries until found: median, 90 %")
+    title = f"{metric}: mean regret in points [95 % interval]; ± against nasgem, pair by pair"
+    headings = ["strategy", *(f"@{k}" for k in checkpoints), "best found in", "queries until found: median, 90 %"]
     if near is not None:
-        text.add_column(f"within {near:g}: median, 90 %")
-    text.add_column("CPU s/run")
+        headings.append(f"within {near:g}: median, 90 %")
+    text = text_table(title, [*headings, "CPU s/run"])
     for summary in summaries:
         cells = []
         for k in checkpoints:
@@ -297,19 +291,14 @@ def _quantiles(queries: np.ndarray) -> str:
 def _search_rows(summaries: Iterable[StrategySummary]) -> Iterable[dict[str, object]]:
     for summary in summaries:
         for k, regret in summary.regret.items():
-            difference = summary.difference.get(k)
             ordered = np.sort(summary.found_best)
             yield {
                 "metric": summary.metric,
                 "strategy": summary.strategy,
                 "seeds": regret.n,
                 "queries": k,
-                "regret": f"{regret.mean:.4f}",
-                "regret_low": f"{regret.low:.4f}",
-                "regret_high": f"{regret.high:.4f}",
-                "difference": "" if difference is None else f"{difference.mean:.4f}",
-                "difference_low": "" if difference is None else f"{difference.low:.4f}",
-                "difference_high": "" if difference is None else f"{difference.high:.4f}",
+                **interval_columns("regret", regret),
+                **interval_columns("difference", summary.difference.get(k)),
                 "best_found_share": f"{(ordered <= k).mean():.3f}",
                 "near_found_share": f"{(summary.found_near <= k).mean():.3f}",
                 "cpu_seconds": f"{summary.seconds:.2f}",
