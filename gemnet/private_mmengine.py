@@ -65,14 +65,14 @@ def train_loader_of(runner: Any) -> Any:
 
 def is_resuming(runner: Any) -> bool:
     """Whether a Runner goes on with a training; it has no public word for it."""
-    return runner._resume
+    return bool(runner._resume)
 
 
 def turns_channels(preprocessor: Any) -> bool:
     """Whether images are turned from BGR to RGB: an exported detector must do the same."""
-    return getattr(preprocessor, "_channel_conversion", False)
+    return bool(getattr(preprocessor, "_channel_conversion", False))
 
 
 def normalises(preprocessor: Any) -> bool:
     """Whether images are normalised at all: ``mean`` and ``std`` are there only then."""
-    return getattr(preprocessor, "_enable_normalize", False)
+    return bool(getattr(preprocessor, "_enable_normalize", False))

@@ -33,7 +33,8 @@ __all__ = [
 
 def loader_of_checkpoints() -> Callable[..., Any]:
     """What ``create_model(checkpoint_path=...)`` reads weights with."""
-    return timm.models._helpers.load_checkpoint
+    load: Callable[..., Any] = timm.models._helpers.load_checkpoint
+    return load
 
 
 def load_checkpoints_with(load: Callable[..., Any]) -> None:
