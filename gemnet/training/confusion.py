@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from rich.table import Table
 from rich.text import Text
-from sklearn.metrics import confusion_matrix
 
 from gemnet.quoting import printable
 
@@ -32,8 +31,9 @@ class Confusion:
     @classmethod
     def of(cls, labels: ArrayLike, predicted: ArrayLike, classes: Sequence[str]) -> Confusion:
         """From the true and the predicted class of n images, each in ``range(len(classes))``."""
-        matrix = confusion_matrix(np.asarray(labels), np.asarray(predicted), labels=np.arange(len(classes)))
-        return cls(matrix.astype(np.int64), tuple(classes))
+        number = len(classes)
+        pairs = np.asarray(labels, np.int64) * number + np.asarray(predicted, np.int64)
+        return cls(np.bincount(pairs, minlength=number**2).reshape(number, number), tuple(classes))
 
     @property
     def counts(self) -> NDArray[np.int64]:
