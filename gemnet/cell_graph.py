@@ -300,8 +300,7 @@ class GraphBatch:
                 for j in range(i + 1, self.width):
                     masks[:, j] |= ((row >> np.uint32(j)) & np.uint32(1)) << np.uint32(i)
             self._cache["predecessors"] = masks
-        found: NDArray[np.uint32] = self._cache["predecessors"]
-        return found
+        return self._cache["predecessors"]
 
     def adjacency(self) -> NDArray[np.bool_]:
         """Dense adjacency; bool (n, width, width), ``[g, i, j]`` for the edge i -> j."""

@@ -33,8 +33,7 @@ __all__ = [
 
 def loader_of_checkpoints() -> Callable[..., Any]:
     """What ``create_model(checkpoint_path=...)`` reads weights with."""
-    load: Callable[..., Any] = timm.models._helpers.load_checkpoint
-    return load
+    return timm.models._helpers.load_checkpoint
 
 
 def load_checkpoints_with(load: Callable[..., Any]) -> None:

@@ -131,5 +131,4 @@ def _placed(
     row = np.clip((cosine * y - sine * x + middle) >> _SHIFT, 0, edge - 1)
     column = np.clip((cosine * x + sine * y + middle) >> _SHIFT, 0, edge - 1)
     flat = (picks[:, None, None] * edge + row) * edge + column
-    ink: NDArray[np.int64] = np.take(glyphs.reshape(-1), flat).astype(np.int64)
-    return ink
+    return np.take(glyphs.reshape(-1), flat).astype(np.int64)

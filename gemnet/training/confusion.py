@@ -38,8 +38,7 @@ class Confusion:
     @property
     def counts(self) -> NDArray[np.int64]:
         """Images of each class, (k,)."""
-        images: NDArray[np.int64] = self.matrix.sum(axis=1)
-        return images
+        return self.matrix.sum(axis=1)
 
     @property
     def accuracy(self) -> float:

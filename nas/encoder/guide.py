@@ -182,8 +182,7 @@ def _folding(label: int, depth: int, width: int) -> tuple[Floats, Floats]:
 
 
 def _unit(vectors: Floats) -> Floats:
-    unit: Floats = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-12))
-    return unit
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-12))
 
 
 class PlainWL:
@@ -203,8 +202,7 @@ class PlainWL:
 
     def gram(self, features: csr_array) -> Floats:
         """The normalised kernel; float32 (n, n)."""
-        kernel: Floats = (features @ features.T).toarray()
-        return kernel
+        return (features @ features.T).toarray()
 
 
 def _grakel(name: str) -> Any:

@@ -131,8 +131,7 @@ def _block_features(graphs: EffectiveGraphs, real_codes: list[int]) -> Floats:
     reads = np.einsum("kwn,wn->kn", labels.astype(np.float32), into)
     by_label = _by_labels(ops, weights, steps, real_codes)
     parts = [counts, lengths, np.log1p(paths), ~connected[None], backward, forward, reads, ends, *by_label]
-    features: Floats = np.concatenate([part.astype(np.float32) for part in parts]).T
-    return features
+    return np.concatenate([part.astype(np.float32) for part in parts]).T
 
 
 def _path_lengths(

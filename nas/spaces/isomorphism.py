@@ -20,7 +20,7 @@ def wl_hash(batch: CandidateBatch) -> NDArray[np.uint64]:
     """
     colours = wl_colours(batch.graphs, HASH_ITERATIONS)[:, -1]
     mixed = (colours ^ (colours >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
-    total: NDArray[np.uint64] = (mixed ^ (mixed >> np.uint64(32))).sum(axis=1, dtype=np.uint64)
+    total = (mixed ^ (mixed >> np.uint64(32))).sum(axis=1, dtype=np.uint64)
     for column in range(batch.macro.shape[1]):
         total = (total ^ batch.macro[:, column].astype(np.uint64)) * np.uint64(0x94D049BB133111EB)
         total ^= total >> np.uint64(31)
