@@ -57,8 +57,8 @@ def test_base_files_and_options_are_merged(tmp_path) -> None:
         ({"search": {"batch": 2.5}}, "search.batch is a whole number, got 2.5"),
         ({"search": 5}, "search is a dict, got 5"),
         ({"limits": {"max_macs": -1}}, "limits: max_macs is a positive number"),
-        ({"score": {"weight": 1.0}}, "score: A score with weight 1.0 needs target_macs"),
-        ({"final": {}}, "has no final.epochs"),
+        ({"score": {"weight": 1.0}}, "score: A score with weight 1.0 and cost 'macs' needs target_macs"),
+        ({"final": {}}, "final.epochs is missing"),
         ({"space": {}}, "space needs a type"),
     ],
 )
