@@ -116,13 +116,13 @@ class TrainedDetector:
         )
 
 
-def find_detector(source: str | Path, config: str | Path | None = None, device: str = "cpu") -> TrainedDetector:
+def find_detector(source: str | Path, config: Config | None = None, device: str = "cpu") -> TrainedDetector:
     """The detector that a checkpoint, or the work folder of a training, stands for.
 
     Args:
         source: a ``.pth`` or ``.safetensors`` file; of a folder the best checkpoint on the development images, else the
             last.
-        config: an MMDetection config, where the checkpoint carries none; as every config, it is a program that is run.
+        config: of MMDetection, where the checkpoint carries none.
         device: where it runs.
 
     Raises:
@@ -135,9 +135,9 @@ def find_detector(source: str | Path, config: str | Path | None = None, device: 
     checkpoint = load_checkpoint(path)
     meta = checkpoint.get("meta")
     meta = meta if isinstance(meta, Mapping) else {}
-    settings = _given_config(config) if config is not None else _carried_config(meta, path)
+    settings = config if config is not None else _carried_config(meta, path)
     if not isinstance(settings.get("model"), Mapping):
-        raise TrainedDetectorError(f"{config or path}: the config has no model=dict(type=...).")
+        raise TrainedDetectorError(f"{path}: the config has no model=dict(type=...).")
     if config is not None:
         complete_config(settings, checkpoint)
     known = metadata_of(checkpoint, path).classes or (meta.get("dataset_meta") or {}).get("classes")
@@ -147,12 +147,6 @@ def find_detector(source: str | Path, config: str | Path | None = None, device: 
             f"{path} doesn't say what its classes are called. Give its training's config: --config FILE."
         )
     return TrainedDetector(settings, state_dict_of(checkpoint), [str(name) for name in known], str(path), device)
-
-
-def _given_config(config: str | Path) -> Config:
-    from gemnet.training.runner import find_runner_config, load_runner_config
-
-    return load_runner_config(find_runner_config(str(config)))
 
 
 def _carried_config(meta: Mapping[str, Any], path: Path) -> Config:

@@ -43,9 +43,11 @@ def main(program: str, arguments: list[str]) -> int:
 
     from gemnet.detection.trained import find_detector
     from gemnet.runtimes.inference import find_images
+    from gemnet.training.runner import find_runner_config, load_runner_config
 
     files = find_images(options.images, ()).files
-    detector = find_detector(options.weights, options.config, options.device)
+    config = None if options.config is None else load_runner_config(find_runner_config(options.config))
+    detector = find_detector(options.weights, config, options.device)
     image_ids, category_ids = _ids(options.annotations, files, detector.classes)
     out.mkdir(parents=True, exist_ok=True)
     results: list[dict[str, Any]] = []

@@ -27,6 +27,8 @@ OTHERS = {
     "_skip_resize": "torchvision's",
     "_ext": "MMCV's",
     "_has_blocks": "our own",
+    "_rows": "our own",
+    "_tables": "our own",
     "_successor_masks": "our own",
 }
 """Private members of anything but MMEngine, MMDetection and timm, by whose they are."""
