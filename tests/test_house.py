@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,12 @@ def test_no_two_rooms_import_one_another() -> None:
     house = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(house)
     assert house.circles(house.imports()[1]) == []
+
+
+def test_tests_patch_objects_and_no_dotted_names() -> None:
+    text = re.compile(r"""setattr\(\s*f?["']""")
+    files = [file for file in (REPOSITORY / "tests").rglob("*.py") if text.search(file.read_text(encoding="utf-8"))]
+    assert files == []
 
 
 def test_each_module_of_the_search_is_in_the_room_of_its_step() -> None:

@@ -215,7 +215,7 @@ def test_a_training_ends_with_whoever_started_it() -> None:
     )
     assert child.stdin is not None
     child.stdin.close()  # as the kernel does when the parent is gone
-    assert child.wait(60) == 1  # and not 2: it did not come to look for its config
+    assert child.wait(600) == 1  # and not 2: it did not come to look for its config
 
 
 @pytest.mark.slow
