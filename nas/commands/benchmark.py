@@ -10,7 +10,7 @@ from typing import Any
 
 from gemnet.errors import GemnetError
 from nas.commands.entry import command
-from nas.commands.options import check_output, positive
+from nas.commands.options import check_output, command_parser, positive
 
 DESCRIPTION = """\
 Measures side by side: how long networks take (latency), and on tabular benchmarks searches and predictors.
@@ -263,13 +263,7 @@ def _options_by_strategy(given: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 
 def _parser(program: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=program,
-        description=DESCRIPTION,
-        epilog=EXAMPLES.replace("{program}", program),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = command_parser(program, DESCRIPTION, EXAMPLES)
     commands = parser.add_subparsers(metavar="command", required=True)
 
     search = commands.add_parser("search", help="strategies against a table", allow_abbrev=False)

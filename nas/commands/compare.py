@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from gemnet.errors import GemnetError
 from gemnet.files import write_text
 from nas.commands.entry import command
-from nas.commands.options import options_action
+from nas.commands.options import command_parser, options_action
 
 if TYPE_CHECKING:
     from nas.executors.monitor import Monitor
@@ -178,13 +178,7 @@ def _print_estimate(data: Mapping[str, Any]) -> None:
 
 
 def _parser(program: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=program,
-        description=DESCRIPTION,
-        epilog=EXAMPLES.replace("{program}", program),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = command_parser(program, DESCRIPTION, EXAMPLES)
     parser.add_argument("config", help="config file, or the name of one of ours in configs/comparison")
     parser.add_argument(
         "--work-dir", metavar="D", help="folder for everything (default: work_dirs/comparison_<config>)"

@@ -12,7 +12,7 @@ from typing import Any
 from gemnet.errors import GemnetError
 from gemnet.files import write_text
 from nas.commands.entry import command
-from nas.commands.options import check_output
+from nas.commands.options import check_output, command_parser
 
 DESCRIPTION = """\
 Finds objects in images: draws their boxes, and writes them as JSON in the form of COCO's results. Images are prepared
@@ -105,13 +105,7 @@ def _show(counts: dict[Path, int], results: list[dict[str, Any]], out: Path) -> 
 
 
 def _parser(program: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=program,
-        description=DESCRIPTION,
-        epilog=EXAMPLES.replace("{program}", program),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = command_parser(program, DESCRIPTION, EXAMPLES)
     parser.add_argument(
         "weights", help="a detector's checkpoint (.pth, .safetensors), or the work folder of a training"
     )

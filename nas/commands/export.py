@@ -10,7 +10,7 @@ from gemnet.files import taken_back
 from gemnet.macs import macs
 from gemnet.quoting import printable
 from nas.commands.entry import command
-from nas.commands.options import check_output
+from nas.commands.options import check_output, command_parser
 
 DESCRIPTION = """\
 Hands a network on, in one of four ways:
@@ -70,13 +70,7 @@ def main(program: str, arguments: list[str]) -> int:
 
 
 def _parser(program: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=program,
-        description=DESCRIPTION,
-        epilog=EXAMPLES.replace("{program}", program),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = command_parser(program, DESCRIPTION, EXAMPLES)
     parser.add_argument(
         "source",
         help="work folder of a search or a training, weights (.pth, .safetensors), a genome (.json), a tag; with --to "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from nas.commands.entry import command
+from nas.commands.options import command_parser
 
 DESCRIPTION = """\
 Runs one of MMDetection's tools with what a GEMNet needs: operators that MMCV lacks are stood in for, checkpoints are
@@ -24,13 +25,7 @@ examples
 @command("mmdet_tools")
 def main(program: str, arguments: list[str]) -> int:
     """Runs the command; returns its exit code."""
-    parser = argparse.ArgumentParser(
-        prog=program,
-        description=DESCRIPTION,
-        epilog=EXAMPLES.replace("{program}", program),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = command_parser(program, DESCRIPTION, EXAMPLES)
     parser.add_argument("tool", help="such as train, test, browse_dataset, confusion_matrix, get_flops, print_config")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="the tool's own")
     options = parser.parse_args(arguments)

@@ -8,6 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from gemnet.errors import GemnetError
+from gemnet.private_mmengine import option_value
+
+
+def command_parser(program: str, description: str, examples: str) -> argparse.ArgumentParser:
+    """A command's parser; ``{program}`` in the examples stands for what was typed."""
+    return argparse.ArgumentParser(
+        prog=program,
+        description=description,
+        epilog=examples.replace("{program}", program),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
 
 
 def positive(text: str) -> int:
@@ -35,7 +47,7 @@ def options_action() -> Any:
                     found[key] = _container(value)
                 except ValueError:
                     try:
-                        found[key] = self._parse_iterable(value)
+                        found[key] = option_value(value)
                     except (ValueError, TypeError, IndexError, AssertionError, RecursionError, MemoryError):
                         parser.error(f"--cfg-options {key}: its value can't be read: {value[:80]!r}.")
             setattr(namespace, self.dest, found)

@@ -11,7 +11,7 @@ from typing import Any
 from gemnet.errors import GemnetError
 from gemnet.files import write_text
 from nas.commands.entry import command
-from nas.commands.options import check_output
+from nas.commands.options import check_output, command_parser
 
 DESCRIPTION = """\
 Says what is in images: the most probable classes of each. The network is fed as it was trained (size, crop, mean, std,
@@ -100,13 +100,7 @@ def _show(images: list[dict[str, Any]]) -> None:
 
 
 def _parser(program: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=program,
-        description=DESCRIPTION,
-        epilog=EXAMPLES.replace("{program}", program),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = command_parser(program, DESCRIPTION, EXAMPLES)
     parser.add_argument(
         "network",
         help="work folder of a search or a training, weights (.pth, .safetensors), a tag of the zoo, an exported .onnx",

@@ -10,7 +10,7 @@ from typing import Any
 
 from gemnet.errors import GemnetError
 from nas.commands.entry import command, shown_command
-from nas.commands.options import check_output, options_action, positive
+from nas.commands.options import check_output, command_parser, options_action, positive
 
 DESCRIPTION = """\
 Searches for a small, accurate vision network: cells are proposed, trained for a short while on your images, and the
@@ -142,13 +142,7 @@ def _with(config: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def _parser(program: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=program,
-        description=DESCRIPTION,
-        epilog=EXAMPLES.replace("{program}", program),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = command_parser(program, DESCRIPTION, EXAMPLES)
     parser.add_argument(
         "config", nargs="?", help="config file, or the name of one of ours (default: 'default', scenes of digits)"
     )

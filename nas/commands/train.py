@@ -8,7 +8,7 @@ import sys
 
 from gemnet.machine import HUGE_PAGES
 from nas.commands.entry import command
-from nas.commands.options import options_action
+from nas.commands.options import command_parser, options_action
 
 DESCRIPTION = "Trains what a config describes: a classifier of ours, a detector, or anything else mmengine runs."
 
@@ -58,13 +58,7 @@ def main(program: str, arguments: list[str]) -> int:
 
 
 def _parser(program: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=program,
-        description=DESCRIPTION,
-        epilog=EXAMPLES.replace("{program}", program),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = command_parser(program, DESCRIPTION, EXAMPLES)
     parser.add_argument("config", help="config file, or the name of one of ours")
     parser.add_argument("--work-dir", metavar="D", help="folder for checkpoints and logs (default: work_dirs/<config>)")
     parser.add_argument(

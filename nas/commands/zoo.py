@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from gemnet.errors import GemnetError, nearest
 from gemnet.files import taken_back
 from nas.commands.entry import command
-from nas.commands.options import check_output
+from nas.commands.options import check_output, command_parser
 
 if TYPE_CHECKING:
     from gemnet.zoo.results import Result
@@ -229,13 +229,7 @@ def _hub(options: argparse.Namespace) -> int:
 
 
 def _parser(program: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=program,
-        description=DESCRIPTION,
-        epilog=EXAMPLES.replace("{program}", program),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = command_parser(program, DESCRIPTION, EXAMPLES)
     parser.add_argument("--zoo", type=Path, default=Path("model_zoo"), metavar="D", help="default: model_zoo")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     commands.add_parser("list", help="the published weights").set_defaults(run=_list)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from collections import defaultdict
@@ -28,6 +29,13 @@ def published_figures(folder: Path) -> dict[str, list[float]]:
         for kind, body in zip(parts[::2], parts[1::2], strict=True)
     }
     return {kind: found[kind] for kind in ("bbox", "segm")}
+
+
+@pytest.mark.parametrize("name", ["_coco_api", "_dataset_meta"])
+def test_mmdetections_metric_works_with_what_ours_puts_in(name: str) -> None:
+    from mmdet.evaluation import CocoMetric
+
+    assert any(f"self.{name}" in inspect.getsource(kind) for kind in CocoMetric.__mro__[:-1])
 
 
 def test_all_24_published_figures_come_out(data_folder: Callable[[str], Path]) -> None:
