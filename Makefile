@@ -19,7 +19,7 @@ test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow
 
 test-contracts: $(VENV)/.dev
-	$(BIN)/python -m pytest -m contract -n 2
+	$(BIN)/python -m pytest -m contract -n 2 --dist loadfile
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

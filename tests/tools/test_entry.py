@@ -126,6 +126,8 @@ def test_an_interrupt_with_nothing_under_way_ends_at_once(capsys) -> None:
     assert main([]) == 130
 
 
+@pytest.mark.slow
+@pytest.mark.contract
 def test_a_reader_that_has_gone_is_no_error() -> None:
     tool = REPOSITORY / "tools" / "zoo.py"
     shell = f"{sys.executable} {tool} list | true; exit ${{PIPESTATUS[0]}}"

@@ -347,6 +347,8 @@ def test_our_configs_are_found_wherever_the_package_lies(tmp_path, monkeypatch):
         find_runner_config("controls_cifar10")  # a comparison's
 
 
+@pytest.mark.slow
+@pytest.mark.contract
 def test_tool_ends_without_traceback_from_the_shell(tmp_path):
     run = subprocess.run(
         [sys.executable, str(REPOSITORY / "tools/train.py"), CONFIG, "--cfg-options", "train_cfg.max_epoch=3"],

@@ -161,6 +161,8 @@ def test_operator_outside_the_stand_in_fails_clearly_through_mmcv() -> None:
         mmcv.ops.nms_rotated(torch.zeros(1, 5), torch.zeros(1), 0.5)
 
 
+@pytest.mark.slow
+@pytest.mark.contract
 def test_compiled_extension_comes_first_where_there_is_one(tmp_path) -> None:
     """A module mmcv/_ext on the path is what `import mmcv._ext` gives, stand-in installed or not."""
     package = tmp_path / "mmcv"

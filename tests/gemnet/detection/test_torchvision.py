@@ -120,6 +120,8 @@ def test_images_may_have_any_number_of_channels(channels: int) -> None:
         assert len(model([torch.rand(channels, 64, 64)])) == 1
 
 
+@pytest.mark.slow
+@pytest.mark.contract
 def test_it_needs_neither_mmcv_nor_mmdet() -> None:
     code = (
         "import sys; sys.modules['mmcv'] = sys.modules['mmdet'] = None\n"

@@ -37,6 +37,8 @@ def large(tmp_path: Path) -> str:
     return str(tmp_path / "large.json")
 
 
+@pytest.mark.slow
+@pytest.mark.contract
 def test_networks_are_measured_in_turns_and_compared_with_the_first(genome, large, tmp_path: Path) -> None:
     rows = compare_latency([genome, large], Runtime(), rounds=4)
     assert [row.network for row in rows] == [genome, large]

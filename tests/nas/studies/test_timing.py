@@ -96,6 +96,8 @@ def test_a_damaged_file_of_times_is_named(tmp_path: Path, reference: Network) ->
         Stopwatch(reference, IMAGES, FitOptions("time"), file)
 
 
+@pytest.mark.slow
+@pytest.mark.contract
 def test_times_are_measured_in_onnxruntime_and_written_down(tmp_path: Path, reference: Network) -> None:
     pytest.importorskip("onnxruntime", reason="pip install 'gemnet[export]' brings onnxruntime")
     pytest.importorskip("onnxscript", reason="pip install 'gemnet[export]' brings onnxscript")
