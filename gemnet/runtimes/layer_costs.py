@@ -7,6 +7,7 @@ in one graph as in another: the difference is without what a call costs, and wit
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
@@ -98,11 +99,72 @@ def layers_of(genome: Genome, in_chans: int = 3) -> list[LayerAt]:
             size, channels = shrunk(size, each.stride), width
 
     run(genome.stem)
+    planned: dict[tuple[str, int, int, int], tuple[Instruction, ...]] = {}  # blocks of a stage are alike
     for block in genome.blocks():
-        add(plan(lay_out(genome.cells[block.cell], block.in_channels, block.width, block.stride), genome.activation))
+        key = (block.cell, block.in_channels, block.width, block.stride)
+        if key not in planned:
+            planned[key] = plan(lay_out(genome.cells[block.cell], *key[1:]), genome.activation)
+        add(planned[key])
         size, channels = shrunk(size, block.stride), block.width
     run(genome.head)
     return found
+
+
+BLOCK = 16
+"""Channels that onnxruntime keeps together; others are filled up to a multiple."""
+SMALL = 64
+"""Pixels of a map up to which a 1x1 convolution is slower a multiply-add."""
+COUNTS = (
+    "window MACs",
+    "1x1 MACs",
+    "1x1 MACs on small maps",
+    "depthwise MACs",
+    "average pools",
+    "max pools",
+    "sums",
+    "factors",
+    "hard-swish",
+    "squeeze-excitations",
+    "joins",
+    "filled up",
+    "layers",
+)
+"""What `count_layers` counts: multiply-adds of kinds of layers, numbers that others write, and how often one runs."""
+
+
+def count_layers(layers: Iterable[LayerAt]) -> NDArray[np.float64]:
+    """What is paid for in a deployed network, finer than its sums of multiply-adds and traffic; one of each `COUNTS`.
+
+    Args:
+        layers: as `layers_of` gives them.
+    """
+    found = dict.fromkeys(COUNTS, 0.0)
+    for layer in layers:
+        reads, writes = (-(-channels // BLOCK) * BLOCK for channels in (layer.in_channels, layer.out_channels))
+        pixels = math.prod(shrunk(layer.size, layer.stride))
+        written, window = float(pixels * writes), layer.kernel**2
+        family = layer.family
+        if family == "conv":
+            small = pixels <= SMALL
+            name = "window MACs" if window > 1 else "1x1 MACs on small maps" if small else "1x1 MACs"
+            found[name] += written * reads * window / layer.groups
+        elif family == "dw":
+            found["depthwise MACs"] += written * window
+        elif family == "pool":
+            found["average pools" if layer.kind == "avg_pool" else "max pools"] += written * window
+        elif family == "sum":
+            found["sums"] += written * (layer.reads - 1)
+            found["factors"] += written * layer.scaled
+        elif family == "se":
+            found["squeeze-excitations"] += written
+        elif family == "concat":
+            found["joins"] += written
+        if "hswish" in (layer.kind, layer.activation):
+            found["hard-swish"] += written
+        if family in ("dw", "pool") and layer.in_channels % BLOCK:
+            found["filled up"] += written
+        found["layers"] += 1
+    return np.array(list(found.values()))
 
 
 class LayerTable:

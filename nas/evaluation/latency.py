@@ -5,8 +5,9 @@ network's time goes into running many kernels, and into moving numbers between t
 building anything (`gemnet.macs`), so a few dozen networks are measured once, before a search begins, and what is
 counted is fitted to the milliseconds: each multiply-add, each number moved and each pass has its price on this device,
 none below zero, and there is a constant. Estimates are a matter of microseconds, which pools of thousands of
-candidates need; the network that is chosen in the end is measured itself. What is measured is the deployed network in
-the runtime that will be used.
+candidates need. Of a few candidates the layers are counted by kind (`gemnet.runtimes.layer_costs.count_layers`), each
+with a price of its own, where that estimates better; the network that is chosen in the end is measured itself. What is
+measured is the deployed network in the runtime that will be used.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from gemnet.genome import Genome
 from gemnet.macs import cost
 from gemnet.network import GEMNet
 from gemnet.runtimes.latency import LatencyError, Runtime, in_turns, usual_backend
+from gemnet.runtimes.layer_costs import COUNTS, count_layers, layers_of
 from gemnet.strict import at_least
 from gemnet.strict_json import parse_json
 from nas.spaces.base import CandidateBatch
@@ -54,6 +56,8 @@ class LatencyModel:
         slowest: likewise.
         networks: how many were measured.
         device: what they ran on, for people.
+        kinds: prices of what `count_layers` counts, and the constant; empty where they estimate no better.
+        pool_error_90: by ``prices`` alone nine of ten are within this; None where there are no others.
     """
 
     prices: tuple[float, float, float, float]
@@ -63,6 +67,8 @@ class LatencyModel:
     slowest: float
     networks: int
     device: str
+    kinds: tuple[float, ...] = ()
+    pool_error_90: float | None = None
 
     def __call__(self, costs: NDArray[Any]) -> NDArray[np.float64]:
         """Milliseconds of an image; (n,).
@@ -73,7 +79,9 @@ class LatencyModel:
         return _counts(costs) @ np.array(self.prices)
 
     def of(self, genome: Genome, in_chans: int = 3) -> float:
-        """Milliseconds of an image in any network, at its genome's input size."""
+        """Milliseconds of an image in any network, at its genome's input size; by kinds of layers where known."""
+        if self.kinds:
+            return float(count_genomes([genome], in_chans)[0] @ np.array(self.kinds))
         return float(self(np.array([cost(genome, in_chans=in_chans)]))[0])
 
     def is_of(self, options: LatencyOptions) -> bool:
@@ -99,7 +107,10 @@ class LatencyModel:
             if data.pop("format") != FORMAT:
                 raise ValueError("of another version")
             macs, traffic, passes, constant = map(float, data["prices"])
-            return cls(**{**data, "prices": (macs, traffic, passes, constant)})
+            kinds = tuple(map(float, data.get("kinds", ())))  # which older files do not have
+            if len(kinds) not in (0, len(COUNTS) + 1):
+                raise ValueError("of another version")
+            return cls(**{**data, "prices": (macs, traffic, passes, constant), "kinds": kinds})
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise LatencyError(
                 f"{path} can't be read ({error}). It has the prices of the search's latency limit; delete it to have "
@@ -107,13 +118,16 @@ class LatencyModel:
             ) from None
 
 
-def fit(costs: NDArray[Any], milliseconds: NDArray[np.float64], device: str) -> LatencyModel:
+def fit(
+    costs: NDArray[Any], milliseconds: NDArray[np.float64], device: str, counts: NDArray[np.float64] | None = None
+) -> LatencyModel:
     """Fits prices to measured networks, each weighed so that relative errors count, and tries them on others.
 
     Args:
         costs: of the networks, (n, 4), columns as in `gemnet.operations.Cost`.
         milliseconds: of an image, (n,).
         device: what they ran on, for people.
+        counts: of the networks by kinds of layers, as `count_genomes` gives them; None for prices alone.
 
     Raises:
         LatencyError: fewer networks than can be divided.
@@ -124,15 +138,26 @@ def fit(costs: NDArray[Any], milliseconds: NDArray[np.float64], device: str) -> 
 
     priced = fit_prices(_counts(costs), milliseconds)
     macs, traffic, passes, constant = priced.prices.tolist()
+    close = None if counts is None else fit_prices(counts, milliseconds)
+    if close is not None and not np.quantile(close.errors, 0.9) < np.quantile(priced.errors, 0.9):
+        close = None
+    errors = priced.errors if close is None else close.errors
     return LatencyModel(
         (macs, traffic, passes, constant),
-        float(np.median(priced.errors)),
-        float(np.quantile(priced.errors, 0.9)),
+        float(np.median(errors)),
+        float(np.quantile(errors, 0.9)),
         float(milliseconds.min()),
         float(milliseconds.max()),
         n,
         device,
+        () if close is None else tuple(close.prices.tolist()),
+        None if close is None else float(np.quantile(priced.errors, 0.9)),
     )
+
+
+def count_genomes(genomes: Sequence[Genome], in_chans: int = 3) -> NDArray[np.float64]:
+    """What `count_layers` counts of networks, and a one for the constant; (n, counts + 1)."""
+    return np.array([[*count_layers(layers_of(genome, in_chans)), 1.0] for genome in genomes])
 
 
 @dataclass(frozen=True)
@@ -211,7 +236,9 @@ def fit_to_space(
     distance[chosen] = np.inf
     nearest = np.argsort(distance, kind="stable")[: options.networks - half]
     measured = np.concatenate([measured, _measure_all(space, pool, nearest, options, on_network)])
-    return fit(costs[np.concatenate([chosen, nearest])], measured, device_name(options))
+    rows = np.concatenate([chosen, nearest])
+    counts = count_genomes([space.genome(space.unpack(pool, int(row))) for row in rows], space.in_chans)
+    return fit(costs[rows], measured, device_name(options), counts)
 
 
 def _measure_all(

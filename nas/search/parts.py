@@ -232,11 +232,14 @@ def prepare_latency(
         near = config.score.target_latency
         model = fit_to_space(space, config.limits, options, lambda each: monitor.step(f"{each:.3g} ms"), near)
         monitor.end()
+        rough = "" if model.pool_error_90 is None else f" In a pool of thousands: within {model.pool_error_90:.0%}."
         monitor.note(
             f"Latency on {model.device}: {model.networks} networks took {model.fastest:.3g} to {model.slowest:.3g} ms "
             f"an image. Estimates are within {model.error:.0%} for half of them, {model.error_90:.0%} for nine of ten."
+            f"{rough}"
         )
     space.latency_model = model
+    space.latency_of = partial(model.of, in_chans=space.in_chans) if model.kinds else None
     check_limits(space, config.limits)
     return model
 

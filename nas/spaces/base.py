@@ -83,6 +83,7 @@ class SearchSpace(ABC):
         macro_choices: name -> the values it may take; empty where only the cell is searched.
         zero_ops: operations that let nothing through (`none`).
         identity_ops: operations that change nothing (`skip_connect`).
+        is_closer_alone: whether `latency` estimates a few candidates more closely than thousands.
     """
 
     name: str
@@ -90,6 +91,7 @@ class SearchSpace(ABC):
     macro_choices: Mapping[str, tuple[Choice, ...]] = MappingProxyType({})
     zero_ops: frozenset[str] = frozenset()
     identity_ops: frozenset[str] = frozenset()
+    is_closer_alone: bool = False
 
     @abstractmethod
     def sample(self, n: int, rng: np.random.Generator) -> CandidateBatch:

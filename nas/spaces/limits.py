@@ -106,7 +106,7 @@ def check_limits(space: SearchSpace, limits: Limits) -> None:
         return
     if not len(excess):
         raise LimitsError(f"Space {space.name!r} is empty.")
-    found = figures(space, limits, batch.take([0]))
+    found = figures(space, limits, batch)
     wanted = " and ".join(f"{name} = {_SHOWN[name][0].format(getattr(limits, name))}" for name in found)
     broken = " and ".join(name for name, values in found.items() if values[0] > getattr(limits, name))
     raise LimitsError(

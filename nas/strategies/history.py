@@ -121,7 +121,13 @@ class HistoryStrategy(Strategy):
         if self.pool is not None:
             index = self.pool.index(candidate)
             return index is not None and index not in taken
-        return candidate.key() not in taken
+        return candidate.key() not in taken and self.keeps_limits(candidate)
+
+    def keeps_limits(self, candidate: Candidate) -> bool:
+        """Whether a candidate is within the limits by itself: a latency is estimated roughly among thousands."""
+        if self.limits.max_latency is None or not self.space.is_closer_alone:
+            return True
+        return bool(admits(self.space, self.limits, self.space.pack([candidate]))[0])
 
     def admitted(self, batch: CandidateBatch) -> CandidateBatch:
         """The candidates of a batch that are within the limits."""
@@ -139,7 +145,7 @@ class HistoryStrategy(Strategy):
             batch = self.admitted(self.space.sample(max(DRAWS_PER_ROUND, n), rng))
             for row in range(len(batch)):
                 candidate = self.space.unpack(batch, row)
-                if candidate.key() not in seen:
+                if candidate.key() not in seen and self.keeps_limits(candidate):
                     seen.add(candidate.key())
                     found.append(candidate)
                     if len(found) == n:

@@ -10,7 +10,7 @@ import numpy as np
 
 from gemnet.errors import GemnetError
 from gemnet.runtimes.latency import Runtime
-from gemnet.runtimes.layer_costs import LayerTable, layers_of
+from gemnet.runtimes.layer_costs import LayerTable, count_layers, layers_of
 from nas.evaluation.latency import LatencyOptions, fit_prices, measure
 from nas.spaces.gemnet import GEMNetSpace
 
@@ -32,6 +32,7 @@ class Estimates:
         seconds: what measuring layers took.
         by_table: half of the networks, and nine of ten, are within these by a table of layers, its kinds weighed.
         by_sum: likewise by its plain sum.
+        by_counts: likewise by what the search counts of a few: multiply-adds and numbers of each kind of layer.
         by_prices: likewise by one price each for multiply-adds, numbers moved and passes.
     """
 
@@ -44,6 +45,7 @@ class Estimates:
     seconds: float
     by_table: tuple[float, float]
     by_sum: tuple[float, float]
+    by_counts: tuple[float, float]
     by_prices: tuple[float, float]
 
 
@@ -83,11 +85,12 @@ def study_estimates(
     kinds = np.array([table.by_kind(each) for each in layers])
     one = np.ones((networks, 1))
     costs = space.costs(drawn)[:, [0, 2, 3]]
+    counted = np.array([count_layers(each) for each in layers])
     errors = [
         fit_prices(np.concatenate([counts, one], axis=1), milliseconds).errors
-        for counts in (kinds, kinds.sum(axis=1, keepdims=True), costs)
+        for counts in (kinds, kinds.sum(axis=1, keepdims=True), counted, costs)
     ]
-    by_table, by_sum, by_prices = ((float(np.median(each)), float(np.quantile(each, 0.9))) for each in errors)
+    within = [(float(np.median(each)), float(np.quantile(each, 0.9))) for each in errors]
     return Estimates(
         table.device,
         networks,
@@ -96,7 +99,5 @@ def study_estimates(
         measured,
         len(table.milliseconds),
         seconds,
-        by_table,
-        by_sum,
-        by_prices,
+        *within,
     )

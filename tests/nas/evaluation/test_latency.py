@@ -10,12 +10,22 @@ import numpy as np
 import pytest
 
 from gemnet.cell_graph import CellGraph
+from gemnet.genome import Genome
 from gemnet.macs import cost
 from gemnet.runtimes.latency import Runtime, Timings
 from gemnet.strict import ConfigError
 from gemnet.templates import template
 from nas.evaluation import latency as latency_module
-from nas.evaluation.latency import LatencyError, LatencyModel, LatencyOptions, device_name, fit, fit_to_space, measure
+from nas.evaluation.latency import (
+    LatencyError,
+    LatencyModel,
+    LatencyOptions,
+    count_genomes,
+    device_name,
+    fit,
+    fit_to_space,
+    measure,
+)
 from nas.evaluation.records import Fidelity
 from nas.spaces.gemnet import GEMNetSpace
 from nas.spaces.limits import Limits, LimitsError, admits, check_limits
@@ -135,6 +145,48 @@ def test_onnxruntime_measures_where_it_is_installed_and_torch_on_a_gpu(monkeypat
 def test_a_device_that_is_not_there_is_named(device: str) -> None:
     with pytest.raises(LatencyError, match=f"latency: device is '{device}'"):
         measure([template("cifar", "a").genome(DW)], LatencyOptions(device=device), side=32)
+
+
+@pytest.fixture(scope="module")
+def genomes() -> list[Genome]:
+    space = GEMNetSpace()
+    drawn = space.sample(48, np.random.default_rng(2))
+    return [space.genome(space.unpack(drawn, row)) for row in range(48)]
+
+
+def test_kinds_of_layers_are_priced_where_that_estimates_better(genomes, tmp_path) -> None:
+    counts, costs = count_genomes(genomes), np.array([cost(genome) for genome in genomes])
+    prices = np.array([1e-8, 2e-8, 4e-8, 5e-8, 3e-8, 3e-8, 5e-7, 5e-8, 2e-7, 1e-6, 1e-7, 2e-7, 0.001, 0.05])
+    by_kinds = counts @ prices
+    model = fit(costs, by_kinds, "here", counts)
+    assert model.error_90 < 0.05 < model.pool_error_90
+    assert model.of(genomes[0]) == pytest.approx(by_kinds[0], rel=0.05)
+    model.save(tmp_path / "latency.json")
+    assert LatencyModel.load(tmp_path / "latency.json") == model
+
+    by_sums = true_latency(costs)
+    model = fit(costs, by_sums, "here", counts)
+    assert (model.kinds, model.pool_error_90) == ((), None)
+    assert model.of(genomes[0]) == pytest.approx(by_sums[0])
+
+
+def test_prices_written_before_kinds_were_counted_are_read(costs, tmp_path) -> None:
+    model = fit(costs, true_latency(costs), "here")
+    model.save(tmp_path / "latency.json")
+    data = json.loads((tmp_path / "latency.json").read_text())
+    del data["kinds"], data["pool_error_90"]
+    (tmp_path / "latency.json").write_text(json.dumps(data))
+    assert LatencyModel.load(tmp_path / "latency.json") == model
+
+
+def test_what_is_proposed_keeps_the_limit_as_estimated_by_itself() -> None:
+    space = GEMNetSpace(choices={"width": [1.0]})
+    space.latency_model = lambda costs: np.ones(len(costs))  # among thousands all seem fast enough
+    space.latency_of = lambda genome: 1.0 + genome.activation.count("hswish")
+    strategy = make_strategy("random", space, 0, fidelity=Fidelity(1), limits=Limits(max_latency=1.5))
+    proposals = strategy.ask(12)
+    assert len(proposals) == 12
+    assert {dict(each.candidate.macro)["activation"] for each in proposals} == {"relu"}
 
 
 def test_half_of_the_networks_measured_are_random_and_half_lie_near_the_limit(monkeypatch) -> None:
