@@ -165,7 +165,7 @@ def test_on_another_device_the_limit_is_kept_as_estimated_and_that_is_said(milli
     (tmp_path / "work" / "finalists.json").unlink()
     code, out, _ = run(capsys, *arguments, "--budget", "8", "--resume")
     assert code == 0
-    assert "This is not cpu (an abacus), 1 thread: max_latency is kept as estimated" in out
+    assert "This is not cpu (an abacus), 1 thread: latencies are those estimated for it" in out
     assert "not measured on this machine: by estimates for cpu (an abacus), 1 thread only" in " ".join(out.split())
     assert json.loads((tmp_path / "work" / "summary.json").read_text())["chosen"]["latency_ms"] is None
 
