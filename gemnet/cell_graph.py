@@ -149,13 +149,15 @@ class CellGraph:
 
     @classmethod
     def from_json(cls, data: Any) -> CellGraph:
-        """Reads what `to_json` wrote.
+        """Reads what `to_json` wrote, or ``{"edges": [[i, j, op], ...]}``: operations on edges (`from_edge_ops`).
 
         Raises:
             GraphError: a key is missing, unknown or of the wrong type.
         """
         if not isinstance(data, dict):
             raise GraphError(f"A cell is a mapping with 'ops' and 'edges', got {type(data).__name__}.")
+        if "ops" not in data and isinstance(data.get("edges"), list):
+            return cls._with_edge_ops(data)
         for key in data:
             if key not in ("ops", "edges"):
                 raise GraphError(f"Unknown key {key!r} in a cell.{nearest(str(key), ('ops', 'edges'))}")
@@ -168,6 +170,48 @@ class CellGraph:
                 raise GraphError(f"An edge is a pair of node numbers [i, j], got {edge!r}.")
             edges.append((edge[0], edge[1]))
         return cls(ops=tuple(data["ops"]), edges=frozenset(edges))
+
+    @classmethod
+    def from_edge_ops(cls, edges: Iterable[tuple[int, int, str]]) -> CellGraph:
+        """The cell whose *edges* carry the operations, as in NAS-Bench-201: each edge becomes a node here.
+
+        Args:
+            edges: (i, j, op) with i < j; 0 is the input, the largest number the output. A node sums what leads to it.
+
+        Raises:
+            GraphError: no edges, an edge twice, or one that runs backwards.
+        """
+        ordered = sorted(edges, key=lambda edge: (edge[1], edge[0]))
+        pairs = [(i, j) for i, j, _ in ordered]
+        if not pairs:
+            raise GraphError("A cell with operations on its edges has at least one edge.")
+        for i, j in pairs:
+            if not 0 <= i < j:
+                raise GraphError(f"Edge ({i}, {j}) runs backwards; number nodes in topological order from 0 (i < j).")
+            if pairs.count((i, j)) > 1:
+                raise GraphError(f"Edge ({i}, {j}) is there twice; an edge carries one operation.")
+        last = pairs[-1][1]
+        found = {
+            (a + 1, b + 1) for a, (_, end) in enumerate(pairs) for b, (start, _) in enumerate(pairs) if end == start
+        }
+        found |= {(0, a + 1) for a, (start, _) in enumerate(pairs) if start == 0}
+        found |= {(a + 1, len(pairs) + 1) for a, (_, end) in enumerate(pairs) if end == last}
+        return cls(tuple(op for _, _, op in ordered), frozenset(found))
+
+    @classmethod
+    def _with_edge_ops(cls, data: dict[str, Any]) -> CellGraph:
+        for key in data:
+            if key != "edges":
+                raise GraphError(f"Unknown key {key!r} in a cell.{nearest(str(key), ('ops', 'edges'))}")
+        for edge in data["edges"]:
+            if not (
+                isinstance(edge, list | tuple)
+                and len(edge) == 3
+                and all(type(v) is int for v in edge[:2])
+                and isinstance(edge[2], str)
+            ):
+                raise GraphError(f"Without 'ops', an edge carries its operation: [i, j, \"op\"]; got {edge!r}.")
+        return cls.from_edge_ops([(i, j, op) for i, j, op in data["edges"]])
 
     def to_networkx(self) -> nx.DiGraph:
         """A ``networkx.DiGraph`` whose nodes carry ``label``."""

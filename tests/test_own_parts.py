@@ -58,7 +58,7 @@ def test_parts_of_ones_own_search(folder: Path) -> None:
 def test_parts_of_ones_own_are_compared_on_a_table(folder: Path) -> None:
     tool = str(REPOSITORY / "tools" / "benchmark.py")
     table = ["--space", "mine.Chains", "--table", "chains.csv", "--workers", "1", "--seeds", "2", "--work-dir", "bench"]
-    run(folder, tool, "search", *table, "--metrics", "accuracy", "--strategies", "mine.NearTheBest", "random",
+    run(folder, tool, "search", *table, "--metric", "accuracy", "--strategies", "mine.NearTheBest", "random",
         "--queries", "20", "--initial", "5")  # fmt: skip
     run(folder, tool, "predictors", *table, "--metric", "accuracy", "--predictors", "mine.Mean", "--train-sizes", "15")
     written = "".join(path.read_text(encoding="utf-8") for path in (folder / "bench").glob("*.csv"))

@@ -28,7 +28,7 @@ examples
   seven strategies, 200 queries, 10 seeds each, on NAS-Bench-201's three data sets:
     {program} search --space nasbench201 --seeds 10
   two strategies on one metric, with an option changed:
-    {program} search --space nasbench201 --strategies nasgem evolution --metrics c10_valid_200ep_1seed \\
+    {program} search --space nasbench201 --strategies nasgem evolution --metric c10_valid_200ep_1seed \\
       --options evolution.population=50
   how well predictors rank cells they never saw:
     {program} predictors --space nasbench101 --train-sizes 100 172 424 --seeds 10
@@ -39,7 +39,7 @@ examples
   12-epoch results as cheap queries:
     {program} fidelity --space nasbench201 --seeds 10
   a table of your own (docs/tables.md):
-    {program} search --table mine.parquet --metrics accuracy --queries 100 --seeds 5
+    {program} search --table mine.parquet --metric accuracy --queries 100 --seeds 5
   the table from a benchmark's official file:
     {program} convert nasbench101 nasbench_full.tfrecord --out data/nasbench/nb101.parquet
 
@@ -83,7 +83,7 @@ def _search(options: argparse.Namespace) -> None:
         Console(soft_wrap=True),
         options.space,
         options.table,
-        options.metrics,
+        options.metric,
         [(name, slow if name in SLOW else options.seeds, extra.get(name, {})) for name in strategies],
         options.queries,
         options.initial,
@@ -270,9 +270,7 @@ def _parser(program: str) -> argparse.ArgumentParser:
     search = commands.add_parser("search", help="strategies against a table", allow_abbrev=False)
     _add_common(search)
     search.add_argument("--strategies", metavar="S", nargs="+", help="default: all seven")
-    search.add_argument(
-        "--metrics", metavar="M", nargs="+", help="columns to maximise (default: the space's usual ones)"
-    )
+    _add_metric(search, "columns to maximise (default: the space's usual ones)", nargs="+")
     search.add_argument(
         "--queries", metavar="N", type=int, default=200, help="evaluations of a run (default %(default)s)"
     )
@@ -313,7 +311,7 @@ def _parser(program: str) -> argparse.ArgumentParser:
     pareto.add_argument(
         "--devices", metavar="D", nargs="+", default=["raspi4"], choices=DEVICES, help=f"of {', '.join(DEVICES)}"
     )
-    pareto.add_argument("--metric", metavar="M", default="c10_valid_200ep_1seed", help="accuracy (default %(default)s)")
+    _add_metric(pareto, "accuracy (default %(default)s)", default="c10_valid_200ep_1seed")
     pareto.add_argument("--strategies", metavar="S", nargs="+", default=["nasgem", "evolution", "random"])
     pareto.add_argument("--queries", metavar="N", type=positive, default=200, help="default %(default)s")
     _add_running(pareto)
@@ -324,7 +322,7 @@ def _parser(program: str) -> argparse.ArgumentParser:
     )
     fidelity.add_argument("--space", choices=["nasbench201", "nasbench101"], required=True)
     fidelity.add_argument("--table", metavar="FILE", help="the table, where it is not in its usual place")
-    fidelity.add_argument("--metric", metavar="M", help="column of full trainings (default: the space's first)")
+    _add_metric(fidelity, "column of full trainings (default: the space's first)")
     fidelity.add_argument("--cheap-epochs", metavar="N", type=positive, default=12, help="default %(default)s")
     fidelity.add_argument("--cheap", metavar="N", type=positive, default=100, help="how many (default %(default)s)")
     fidelity.add_argument(
@@ -392,11 +390,17 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     _add_running(parser)
 
 
+def _add_metric(parser: argparse.ArgumentParser, text: str, **options: Any) -> None:
+    """``--metric``; the name that one command had for it before is still understood."""
+    parser.add_argument("--metric", metavar="M", help=text, **options)
+    parser.add_argument("--metrics", dest="metric", help=argparse.SUPPRESS, **{"default": argparse.SUPPRESS, **options})
+
+
 def _add_sizes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--train-sizes", metavar="N", nargs="+", type=positive, help="training cells (default: as published)"
     )
-    parser.add_argument("--metric", metavar="M", help="column to predict (default: the space's usual target)")
+    _add_metric(parser, "column to predict (default: the space's usual target)")
 
 
 def _add_running(parser: argparse.ArgumentParser) -> None:

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gemnet.errors import GemnetError
-from nas.graphs.effective import without_dead_weight
 from nas.graphs.structure import feature_names, structural_features
 from nas.spaces.base import CandidateBatch, SearchSpace
 
@@ -101,9 +100,7 @@ def macro_table(space: SearchSpace, batch: CandidateBatch) -> FeatureTable:
 
     What zero operations cut off costs nothing here: it says nothing about what the cell computes.
     """
-    alive = CandidateBatch(without_dead_weight(batch.graphs, space.zero_ops), batch.macro)
-    costs = [cost for cost in (space.macs(alive), space.params(alive)) if cost is not None]
-    columns = [np.log(np.maximum(cost, 1)).astype(np.float32)[:, None] for cost in costs]
+    columns = [np.log(np.maximum(cost, 1)).astype(np.float32)[:, None] for cost in space.live_costs(batch)]
     tables = [FeatureTable(column, ("cost",)) for column in columns]
     return FeatureTable.join([choice_table(space, batch), *tables])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import numpy as np
 from rich.console import Console
@@ -13,7 +14,8 @@ from nas.search.config import SearchConfig
 from nas.search.folder import REPORT
 from nas.search.next_commands import next_commands
 from nas.search.report.result import Row, SearchResult, bookkeeping_share, evaluations_per_hour
-from nas.spaces.nasbench201 import NASBench201, arch_from_cell
+from nas.spaces.base import SpaceError
+from nas.spaces.nasbench201 import arch_from_cell
 
 BALANCE_SHOWN = 2.0
 """Points between accuracy and balanced accuracy from which on both are shown."""
@@ -44,7 +46,7 @@ def print_ending(console: Console, config: SearchConfig, result: SearchResult, i
     )
     if config.evaluator.type == "tabular":
         say(f"  accuracy {chosen.found.accuracy:.2f} %")
-        if config.space.type == NASBench201.name:
+        with suppress(SpaceError):
             say(f"  {arch_from_cell(candidate.cell)}")
     elif chosen.fresh:
         fresh = [each.accuracy for each in chosen.fresh if each.accuracy is not None]

@@ -18,6 +18,7 @@ from gemnet.genome import Genome
 from nas.evaluation.ledger import Ledger, SearchRecord
 from nas.evaluation.networks import NetworkTrainer
 from nas.evaluation.records import Evaluation
+from nas.evaluation.tabular import TabularEvaluator
 from nas.executors.monitor import Monitor, Stopwatch
 from nas.graphs.effective import effective_cell
 from nas.search.config import SearchConfig
@@ -116,7 +117,10 @@ def _open_ledger(ready: ReadySearch, folder: WorkFolder, monitor: Monitor) -> Le
 
 
 def _say_what_is_not_measured(ready: ReadySearch, monitor: Monitor) -> None:
-    """Notes, before hours go by, which figures there will not be."""
+    """Notes, before hours go by, which figures there will not be, and what a table leaves open."""
+    if isinstance(ready.evaluator, TabularEvaluator):
+        for remark in ready.evaluator.table.remarks:
+            monitor.note(remark)
     if ready.missing_test:
         monitor.note(f"No figures on test images, only on development images: {ready.missing_test}")
     if ready.latency is not None and not ready.measures_latency:

@@ -114,7 +114,7 @@ def _table(
     latency: str | None = None,
     extra: tuple[str, ...] = (),
 ) -> tuple[SearchSpace, Evaluator]:
-    table = read_table(find_table(space, path), space, base)
+    table = read_table(find_table(space, path), space if path is None else None, base)
     columns = {fidelity.epochs: accuracy}
     return table.space, TabularEvaluator(table, columns, seconds=seconds, latency=latency, extra=tuple(extra))
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from gemnet.cell_graph import CellGraph, GraphBatch
 from gemnet.errors import GemnetError, nearest
+from nas.graphs.effective import without_dead_weight
 
 Choice = str | int | float | bool | None
 
@@ -120,6 +121,14 @@ class SearchSpace(ABC):
     def params(self, batch: CandidateBatch) -> NDArray[np.float64] | None:
         """Parameters of each candidate's network, (n,); None where the space has no such notion."""
         return None
+
+    def live_costs(self, batch: CandidateBatch) -> list[NDArray[np.float64]]:
+        """MACs and parameters, each (n,), of what the cells compute: what zero operations cut off costs nothing here.
+
+        It is what predictors go by; empty where the space knows neither.
+        """
+        live = CandidateBatch(without_dead_weight(batch.graphs, self.zero_ops), batch.macro)
+        return [values for values in (self.macs(live), self.params(live)) if values is not None]
 
     def latency(self, batch: CandidateBatch) -> NDArray[np.float64] | None:
         """Milliseconds an image takes in each candidate's network, (n,); None where nothing was measured."""

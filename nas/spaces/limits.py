@@ -111,8 +111,13 @@ def check_limits(space: SearchSpace, limits: Limits) -> None:
     broken = " and ".join(name for name, values in found.items() if values[0] > getattr(limits, name))
     raise LimitsError(
         f"No cell of space {space.name!r} meets {wanted}: the one that comes nearest has {describe(found)}. "
-        f"Raise {broken}, or choose a smaller space (for 'gemnet': size, stage_widths, choices.width; "
-        "form='imagenet' for images of 96 pixels and more)."
+        f"Raise {broken}"
+        + (
+            ", or choose a smaller space (for 'gemnet': size, stage_widths, choices.width; form='imagenet' for images "
+            "of 96 pixels and more)."
+            if everything is None
+            else "."
+        )
     )
 
 

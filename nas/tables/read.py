@@ -5,7 +5,9 @@ Three forms of the graph are understood, by the columns that hold it:
 - ``arch_str``: a NAS-Bench-201 architecture string;
 - ``n``, ``adj_bits``, ``ops``: a NAS-Bench-101 cell of n vertices; bit ``7 i + j`` of ``adj_bits`` is the edge i ->
   j, ``ops`` has one digit for each inner vertex (0 = conv3x3, 1 = conv1x1, 2 = maxpool3x3);
-- ``graph``: JSON ``{"ops": [...], "edges": [[i, j], ...]}`` as `CellGraph.to_json` writes it, for a table of one's own.
+- ``graph``: JSON ``{"ops": [...], "edges": [[i, j], ...]}`` as `CellGraph.to_json` writes it, or with operations on
+  edges ``{"edges": [[i, j, op], ...]}``, for a table of one's own. What its operations mean says a file beside it
+  (`nas.tables.description`).
 """
 
 from __future__ import annotations
@@ -23,13 +25,12 @@ import pyarrow.csv
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from gemnet.cell_graph import FIRST_OP_CODE, INPUT_CODE, OUTPUT_CODE, CellGraph, GraphBatch
-from gemnet.errors import GraphError, nearest
-from gemnet.strict_json import JsonError, parse_json
-from nas.spaces.base import Candidate, CandidateBatch, SearchSpace, SpaceError
-from nas.spaces.nasbench101 import MAX_EDGES, MAX_VERTICES, NASBench101
-from nas.spaces.nasbench101 import VOCABULARY as VOCABULARY_101
-from nas.spaces.nasbench201 import NASBench201, cell_from_arch
+from gemnet.errors import nearest
+from nas.spaces.base import CandidateBatch, SearchSpace
+from nas.spaces.nasbench101 import NASBench101
+from nas.spaces.nasbench201 import NASBench201
+from nas.tables.cells import from_adjacency_bits, from_arch_strings, from_graphs
+from nas.tables.description import description_file, read_description
 from nas.tables.space import TableSpace
 from nas.tables.table import Table, TableError, check_distinct
 
@@ -78,7 +79,7 @@ def read_table(path: str | Path, name: str | None = None, base: SearchSpace | No
             one column of numbers.
         name: what messages call it; None takes the file's name.
         base: the space that cells in column ``graph`` come from, where there is one: it knows their operations' meaning
-            and costs.
+            and costs. Columns ``macs`` and ``params`` go before its own figures.
 
     Raises:
         TableError: no such file, another format, no graph or no metric column, an invalid cell (with its row), a cell
@@ -104,26 +105,42 @@ def read_table(path: str | Path, name: str | None = None, base: SearchSpace | No
             f"Table {path} has no column of numbers beside its graphs; a metric to search by is needed."
             f"{f' Other columns: {found}.' if found else ''}"
         )
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-    space: SearchSpace
+    described, content = read_description(path)
+    digest = hashlib.sha256(path.read_bytes() + content).hexdigest()[:16]
+    if kind != "own":
+        base = NASBench201() if kind == "nasbench201" else NASBench101()
+    if base is not None and (described.zero_ops is not None or described.identity_ops is not None):
+        raise TableError(
+            f"{description_file(path)} says what operations mean, but space {base.name!r} knows it. "
+            "Remove zero_ops and identity_ops."
+        )
     if kind == "nasbench201":
-        batch = _nasbench201(name, columns["arch_str"])
-        check_distinct(name, NASBench201(), batch)
-        space, batch, metrics = _ordered_201(name, batch, metrics)
+        batch = from_arch_strings(name, columns["arch_str"])
     elif kind == "nasbench101":
-        batch = _nasbench101(name, columns["n"], columns["adj_bits"], columns["ops"])
-        check_distinct(name, NASBench101(), batch)
-        space = TableSpace(name, batch, base=NASBench101())
+        batch = from_adjacency_bits(name, columns["n"], columns["adj_bits"], columns["ops"])
         # The official table keeps accuracies as shares of one; ours are percent everywhere.
         metrics = {
             key: values * 100 if re.search("ep_(valid|test)", key) and np.nanmax(values) <= 1 else values
             for key, values in metrics.items()
         }
     else:
-        batch = _own(name, columns["graph"], base)
-        space = TableSpace(name, batch, base, macs=metrics.get("macs"), params=metrics.get("params"))
-        check_distinct(name, space, batch)
-    return Table(name, space, batch, metrics, digest, texts)
+        batch = from_graphs(name, columns["graph"], base)
+    remarks: tuple[str, ...] = ()
+    if base is None:
+        described.check_ops(description_file(path), batch.graphs.vocabulary)
+        remarks = described.remarks(description_file(path), batch.graphs.vocabulary)
+    check_distinct(name, TableSpace(name, batch, base), batch)
+    if kind == "nasbench201" and len(batch) == len(NASBench201().all()):
+        batch, metrics = _ordered_201(batch, metrics)
+    recorded = {key: metrics[key] for key in ("macs", "params") if key in metrics}
+    for key, values in recorded.items():
+        _check_cost(name, key, values)
+    space: SearchSpace = TableSpace(
+        name, batch, base, **recorded, zero_ops=described.zero_ops or (), identity_ops=described.identity_ops or ()
+    )
+    if kind == "nasbench201" and len(batch) == len(NASBench201().all()) and not recorded:
+        space = NASBench201()
+    return Table(name, space, batch, metrics, digest, texts, remarks)
 
 
 def _read_columns(path: Path) -> dict[str, NDArray]:
@@ -163,68 +180,20 @@ def _shown(value: Any) -> str:
     return "nothing" if value is None else repr(value if len(str(value)) <= 40 else f"{str(value)[:37]}...")
 
 
-def _nasbench201(name: str, strings: NDArray) -> CandidateBatch:
-    cells = []
-    for row, text in enumerate(strings):
-        try:
-            cells.append(cell_from_arch(str(text)))
-        except SpaceError as error:
-            raise TableError(f"Row {row} of table {name!r}: {error}") from None
-    space = NASBench201()
-    return CandidateBatch(GraphBatch.from_graphs(cells, space.vocabulary), np.zeros((len(cells), 0), dtype=np.int16))
+def _check_cost(name: str, key: str, values: NDArray[np.float64]) -> None:
+    bad = np.flatnonzero(~(values > 0) | ~np.isfinite(values))
+    if len(bad):
+        raise TableError(
+            f"Column {key!r} of table {name!r} is what limits and predictors go by, but row {bad[0]} holds "
+            f"{values[bad[0]]:g}. Put a positive number into each row, or give the column another name."
+        )
 
 
 def _ordered_201(
-    name: str, batch: CandidateBatch, metrics: dict[str, NDArray[np.float64]]
-) -> tuple[SearchSpace, CandidateBatch, dict[str, NDArray[np.float64]]]:
-    """A complete table in the order of the space's own list; a partial one as a space of its own."""
-    space = NASBench201()
-    everything = space.all()
-    if len(batch) < len(everything):
-        return TableSpace(name, batch, base=space), batch, metrics
+    batch: CandidateBatch, metrics: dict[str, NDArray[np.float64]]
+) -> tuple[CandidateBatch, dict[str, NDArray[np.float64]]]:
+    """A complete table in the order of the space's own list."""
+    everything = NASBench201().all()
     row_of = {ops.tobytes(): row for row, ops in enumerate(batch.graphs.ops)}
     order = np.array([row_of[ops.tobytes()] for ops in everything.graphs.ops], dtype=np.intp)
-    return space, everything, {key: values[order] for key, values in metrics.items()}
-
-
-def _nasbench101(name: str, sizes: NDArray, bits: NDArray, ops: NDArray) -> CandidateBatch:
-    for row, (size, digits) in enumerate(zip(sizes.tolist(), ops.tolist(), strict=True)):
-        if not 2 <= size <= MAX_VERTICES or len(digits) != size - 2 or set(digits) - set("012"):
-            raise TableError(
-                f"Row {row} of table {name!r}: a NAS-Bench-101 cell has 2 to {MAX_VERTICES} vertices and a digit 0, 1 "
-                f"or 2 for each inner one, got n = {size} and ops = {digits!r}."
-            )
-    n = len(sizes)
-    codes = np.zeros((n, MAX_VERTICES), dtype=np.uint8)
-    codes[:, 0] = INPUT_CODE
-    for row, digits in enumerate(ops.tolist()):
-        codes[row, 1 : len(digits) + 1] = [FIRST_OP_CODE + int(d) for d in digits]
-        codes[row, len(digits) + 1] = OUTPUT_CODE
-    shifts = np.arange(MAX_VERTICES, dtype=np.int64) * MAX_VERTICES
-    successors = ((bits.astype(np.int64)[:, None] >> shifts) & (2**MAX_VERTICES - 1)).astype(np.uint32)
-    graphs = GraphBatch(VOCABULARY_101, sizes.astype(np.uint8), codes, successors)
-    places = np.arange(MAX_VERTICES)
-    inside = places < sizes[:, None]
-    allowed = np.where(inside, (2 ** sizes[:, None].astype(np.int64) - 1) & ~(2 ** (places + 1) - 1), 0)
-    rules = {
-        "an edge is a loop, runs backwards or leaves the cell": (successors & ~allowed.astype(np.uint32)).any(axis=1),
-        "a vertex lies on no path from input to output": (graphs.live() != inside).any(axis=1),
-        f"it has more than {MAX_EDGES} edges": np.bitwise_count(successors).sum(axis=1) > MAX_EDGES,
-    }
-    for reason, broken in rules.items():
-        if broken.any():
-            raise TableError(f"Row {int(np.argmax(broken))} of table {name!r} is no NAS-Bench-101 cell: {reason}.")
-    return CandidateBatch(graphs, np.zeros((n, 0), dtype=np.int16))
-
-
-def _own(name: str, texts: NDArray, base: SearchSpace | None) -> CandidateBatch:
-    cells = []
-    for row, text in enumerate(texts):
-        try:
-            cells.append(CellGraph.from_json(parse_json(text) if isinstance(text, str | bytes) else text))
-            if base is not None:
-                base.check(Candidate(cells[-1]))
-        except (GraphError, SpaceError, JsonError) as error:
-            raise TableError(f"Row {row} of table {name!r}, column 'graph': {error}") from None
-    vocabulary = base.vocabulary if base is not None else sorted({op for cell in cells for op in cell.ops})
-    return CandidateBatch(GraphBatch.from_graphs(cells, vocabulary), np.zeros((len(cells), 0), dtype=np.int16))
+    return everything, {key: values[order] for key, values in metrics.items()}

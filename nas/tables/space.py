@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import cached_property
 
 import numpy as np
@@ -16,16 +17,18 @@ NEAREST = 16  # neighbours of a cell; enough for local search to have a choice, 
 
 
 class TableSpace(SearchSpace):
-    """The cells of a table that does not cover a whole space.
+    """The cells of a table.
 
-    An edit would mostly lead out of the table, so a neighbour is one of the nearest cells in it: by the L1 distance of
-    WL features after one refinement, which counts the nodes whose operation or neighbourhood changes.
+    An edit would mostly lead out of a table that does not cover a whole space, so a neighbour is one of the nearest
+    cells in it: by the L1 distance of WL features after one refinement, which counts the nodes whose operation or
+    neighbourhood changes.
 
     Args:
         name: the table's name.
-        batch: its cells.
+        batch: its cells; where they are all of ``base``, in the order of its list.
         base: the space they come from, for its names of operations, MACs and parameters; or None.
-        macs, params: figures recorded in the table, (n,), where there is no ``base``.
+        macs, params: figures recorded in the table, (n,), which go before those of ``base``.
+        zero_ops, identity_ops: what is known of operations where there is no ``base``.
     """
 
     def __init__(
@@ -35,15 +38,20 @@ class TableSpace(SearchSpace):
         base: SearchSpace | None = None,
         macs: NDArray[np.float64] | None = None,
         params: NDArray[np.float64] | None = None,
+        zero_ops: Collection[str] = (),
+        identity_ops: Collection[str] = (),
     ) -> None:
         self.name = name
         self.vocabulary = batch.graphs.vocabulary
         self.base = base
+        self.zero_ops, self.identity_ops = frozenset(zero_ops), frozenset(identity_ops)
         if base is not None:
             self.zero_ops, self.identity_ops = base.zero_ops, base.identity_ops
             self.macro_choices = base.macro_choices
         self._recorded = {"macs": macs, "params": params}
         self._batch = batch
+        whole = None if base is None else base.all()
+        self._whole = base if whole is not None and len(whole) == len(batch) else None  # its moves stay in the table
         self._index = CandidateIndex(self, batch)
         self._near: dict[int, NDArray[np.intp]] = {}  # rows by nearness, of cells asked for before
 
@@ -53,17 +61,23 @@ class TableSpace(SearchSpace):
 
     def sample(self, n: int, rng: np.random.Generator) -> CandidateBatch:
         """``n`` cells of the table, drawn uniformly."""
+        if self._whole is not None:
+            return self._whole.sample(n, rng)
         return self._batch.take(rng.integers(0, len(self._batch), n))
 
     def mutate(self, parents: CandidateBatch, rng: np.random.Generator, edits: int = 1) -> CandidateBatch:
-        """One of the nearest ``NEAREST * edits`` cells for each parent."""
+        """One of the nearest ``NEAREST * edits`` cells for each parent; of a whole space, its own mutation."""
+        if self._whole is not None:
+            return self._whole.mutate(parents, rng, edits)
         rows = self._rows(parents)
         near = {row: self._nearest(row, NEAREST * edits) for row in set(rows)}
         return self._batch.take([int(rng.choice(near[row])) for row in rows])
 
     def neighbours(self, candidate: Candidate) -> CandidateBatch:
-        """The nearest cells of the table."""
+        """The nearest cells of the table; of a whole space, its own neighbours."""
         self.check(candidate)
+        if self._whole is not None:
+            return self._whole.neighbours(candidate)
         return self._batch.take(self._nearest(self._rows(self.pack([candidate]))[0], NEAREST))
 
     def check(self, candidate: Candidate) -> None:
@@ -72,18 +86,26 @@ class TableSpace(SearchSpace):
             raise SpaceError(f"Table {self.name!r} has no such cell: {candidate.to_json()}.")
 
     def macs(self, batch: CandidateBatch) -> NDArray[np.float64] | None:
-        """MACs by the base space's formula, or as recorded."""
-        return self.base.macs(batch) if self.base is not None else self._lookup("macs", batch)
+        """MACs as recorded, or by the base space's formula."""
+        recorded = self._recorded["macs"]
+        if recorded is not None:
+            return self._lookup(recorded, batch)
+        return None if self.base is None else self.base.macs(batch)
 
     def params(self, batch: CandidateBatch) -> NDArray[np.float64] | None:
-        """Parameters by the base space's formula, or as recorded."""
-        return self.base.params(batch) if self.base is not None else self._lookup("params", batch)
+        """Parameters as recorded, or by the base space's formula."""
+        recorded = self._recorded["params"]
+        if recorded is not None:
+            return self._lookup(recorded, batch)
+        return None if self.base is None else self.base.params(batch)
 
-    def _lookup(self, name: str, batch: CandidateBatch) -> NDArray[np.float64] | None:
-        values = self._recorded[name]
-        if values is None:
-            return None
-        return values if batch is self._batch else values[self._rows(batch)]
+    def live_costs(self, batch: CandidateBatch) -> list[NDArray[np.float64]]:
+        """By the base space's formulas where it has some; else as recorded, dead weight included."""
+        found = [] if self.base is None else self.base.live_costs(batch)
+        return found or [values for values in (self.macs(batch), self.params(batch)) if values is not None]
+
+    def _lookup(self, recorded: NDArray[np.float64], batch: CandidateBatch) -> NDArray[np.float64]:
+        return recorded if batch is self._batch else recorded[self._rows(batch)]
 
     def _rows(self, batch: CandidateBatch) -> list[int]:
         rows = []

@@ -28,6 +28,7 @@ class Table:
         metrics: column name -> float64 (n,); accuracies in percent.
         fingerprint: changes when the file's content does.
         texts: of each column that holds something else than numbers: where, and what.
+        remarks: what its reader should be told, a sentence each.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Table:
     metrics: Mapping[str, NDArray[np.float64]]
     fingerprint: str
     texts: Mapping[str, str] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.batch)
@@ -85,6 +87,7 @@ class Table:
             {**self.metrics, **extra},
             self.fingerprint + other.fingerprint,
             self.texts,
+            self.remarks,
         )
 
 

@@ -56,7 +56,7 @@ KNOWN = [
     ("fidelity", ["default", "--seed", "-1"]),
     ("compare", ["cifar10", "--cfg-options", "workers=5", "--workers", "2"]),
     ("benchmark", ["convert", "nasbench201", "noise.bin", "--out", "t.parquet"]),
-    ("benchmark", ["search", "--table", "noise.bin", "--metrics", "a"]),
+    ("benchmark", ["search", "--table", "noise.bin", "--metric", "a"]),
     ("zoo", ["folder", "nosuch.tag", "--out", "file.txt/x"]),
 ]
 

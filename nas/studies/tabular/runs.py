@@ -98,7 +98,7 @@ def run_all(
     arguments: tuple[Any, ...],
     describe: Callable[[T], str],
 ) -> list[RunRow]:
-    """`finish` with a bar of runs done and time left.
+    """`finish` with what there is to say about the table, and a bar of runs done and time left.
 
     Args:
         console: where the bar goes.
@@ -116,6 +116,8 @@ def run_all(
         TimeRemainingColumn(),
         console=console,
     )
+    for remark in table.remarks:
+        console.print(f"Note: {remark}", highlight=False, markup=False)
     with bar:
         line = bar.add_task("runs", total=len(tasks))
         return finish(

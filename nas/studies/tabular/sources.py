@@ -65,7 +65,7 @@ def metrics_of(table: Table, space: str | None, asked: Sequence[str] | None) -> 
     elif len(table.metrics) == 1:
         names = tuple(table.metrics)
     else:
-        raise BenchmarkError(f"Name what is to be maximised with --metrics: {', '.join(table.metrics)}.")
+        raise BenchmarkError(f"Name what is to be maximised with --metric: {', '.join(table.metrics)}.")
     for name in names:
         table.metric(name)
     return names

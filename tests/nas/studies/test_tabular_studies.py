@@ -166,7 +166,7 @@ def test_training_and_test_cells_are_disjoint_outside_nasbench201(own_table: Pat
 def test_search_command_leaves_table_csv_and_plot_and_goes_on(
     own_table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["search", "--table", str(own_table), "--metrics", "accuracy", "--strategies", "evolution", "random"]
+    command = ["search", "--table", str(own_table), "--metric", "accuracy", "--strategies", "evolution", "random"]
     command += ["--queries", "40", "--work-dir", str(tmp_path), "--workers", "1"]
     assert main([*command, "--seeds", "2"]) == 0
     assert "evolution" in capsys.readouterr().out
@@ -183,7 +183,7 @@ def test_search_command_leaves_table_csv_and_plot_and_goes_on(
 
 
 def test_nasgem_with_options_is_what_others_are_compared_with(own_table: Path, tmp_path: Path) -> None:
-    command = ["search", "--table", str(own_table), "--metrics", "accuracy", "--strategies", "nasgem", "random"]
+    command = ["search", "--table", str(own_table), "--metric", "accuracy", "--strategies", "nasgem", "random"]
     command += ["--queries", "15", "--seeds", "2", "--workers", "1", "--work-dir", str(tmp_path)]
     assert main([*command, "--options", "nasgem.encoder=None"]) == 0
     summary = list(csv.DictReader((tmp_path / "search_summary.csv").open()))
@@ -209,7 +209,7 @@ def test_whole_runs_are_other_runs(own_table: Path) -> None:
 def test_senseless_values_are_named(
     arguments: list[str], words: str, own_table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["search", "--table", str(own_table), "--metrics", "accuracy", "--work-dir", str(tmp_path / "runs")]
+    command = ["search", "--table", str(own_table), "--metric", "accuracy", "--work-dir", str(tmp_path / "runs")]
     try:
         code: object = main([*command, *arguments])
     except SystemExit as stop:
@@ -226,7 +226,7 @@ def test_search_command_in_parallel_gives_the_same_results(own_table: Path, tmp_
         "search",
         "--table",
         str(own_table),
-        "--metrics",
+        "--metric",
         "accuracy",
         "--strategies",
         "random",
@@ -295,14 +295,14 @@ def test_ablation_command_tells_what_a_part_is_worth(
     [
         (["ablation", "--metric", "accuracy", "--parts", "no embeding"], "Did you mean 'no embedding'"),
         (["search", "--strategies", "nasgen"], "Did you mean 'nasgem'"),
-        (["search", "--metrics", "acuracy"], "Did you mean 'accuracy'"),
-        (["search"], "Name what is to be maximised with --metrics"),
-        (["search", "--metrics", "accuracy", "--queries", "500"], "500 queries .* 216 cells"),
-        (["search", "--metrics", "accuracy", "--queries", "5"], "initial lies between"),
-        (["search", "--metrics", "accuracy", "--options", "evolution.populaton=9"], "Did you mean 'population'"),
-        (["search", "--metrics", "accuracy", "--options", "population=9"], "STRATEGY.NAME=VALUE"),
+        (["search", "--metric", "acuracy"], "Did you mean 'accuracy'"),
+        (["search"], "Name what is to be maximised with --metric"),
+        (["search", "--metric", "accuracy", "--queries", "500"], "500 queries .* 216 cells"),
+        (["search", "--metric", "accuracy", "--queries", "5"], "initial lies between"),
+        (["search", "--metric", "accuracy", "--options", "evolution.populaton=9"], "Did you mean 'population'"),
+        (["search", "--metric", "accuracy", "--options", "population=9"], "STRATEGY.NAME=VALUE"),
         (
-            ["search", "--metrics", "accuracy", "--strategies", "random", "--options", "evolution.population=9"],
+            ["search", "--metric", "accuracy", "--strategies", "random", "--options", "evolution.population=9"],
             "not among",
         ),
         (["predictors", "--metric", "accuracy"], "--train-sizes"),

@@ -22,9 +22,12 @@ import pytest
 import torch
 
 from gemnet.cell_graph import CellGraph
+from nas.graphs.structure import structural_features
+from nas.predictors.features import macro_table
 from nas.spaces.base import Candidate, SpaceError
+from nas.spaces.limits import Limits, LimitsError, check_limits
 from nas.spaces.nasbench101 import NASBench101, module_hash, spec_from_cell
-from nas.spaces.nasbench201 import NASBench201, arch_from_cell
+from nas.spaces.nasbench201 import EDGES_OF_CELL, NASBench201, arch_from_cell, cell_from_arch
 from nas.tables.official import convert
 from nas.tables.read import find_table, read_table
 from nas.tables.table import TableError
@@ -352,3 +355,106 @@ def test_a_missing_table_of_ones_own_and_a_misspelt_benchmark_are_named(tmp_path
         find_table("nasbench201", tmp_path / "mine.parquet")
     with pytest.raises(TableError, match=r"no benchmark 'nasbench20'\. Did you mean 'nasbench201'"):
         find_table("nasbench20")
+
+
+def described(path: Path, **says: Any) -> Path:
+    path.with_name(f"{path.stem}.table.json").write_text(json.dumps(says))
+    return path
+
+
+def edges_of(arch: str) -> str:
+    """A NAS-Bench-201 cell with its operations on its edges."""
+    ops = cell_from_arch(arch).ops
+    return json.dumps({"edges": [[i, j, op] for (i, j), op in zip(EDGES_OF_CELL, ops, strict=True)]})
+
+
+def test_cells_with_operations_on_edges_are_the_cells_that_architecture_strings_name(tmp_path: Path) -> None:
+    strings = read_table(write(tmp_path / "a.csv", arch_str=[ARCH, OTHER], accuracy=[1.0, 2.0]))
+    graphs = write(tmp_path / "b.csv", graph=[edges_of(ARCH), edges_of(OTHER)], accuracy=[1.0, 2.0])
+    table = read_table(described(graphs, zero_ops=["none"], identity_ops=["skip_connect"]))
+    for k in range(2):
+        assert table.space.unpack(table.batch, k).cell == strings.space.unpack(strings.batch, k).cell
+    structure = [structural_features(t.batch.graphs, t.space.zero_ops, t.space.identity_ops) for t in (table, strings)]
+    assert sorted(structure[0][0]) == sorted(structure[1][0])
+
+
+@pytest.mark.parametrize(
+    "graph",
+    [
+        {"edges": []},
+        {"edges": [[0, 1, "a"], [0, 1, "b"]]},
+        {"edges": [[1, 0, "a"]]},
+        {"edges": [[0, 1]]},
+        {"edges": [[0, 1, "a"]], "nodes": 3},
+    ],
+)
+def test_edges_that_make_no_cell_are_refused_with_their_row(tmp_path: Path, graph: dict[str, Any]) -> None:
+    with pytest.raises(TableError, match=r"Row 0 of table 'mine', column 'graph'"):
+        read_table(write(tmp_path / "mine.csv", graph=[json.dumps(graph)], accuracy=[1.0]))
+
+
+def test_names_that_look_like_zero_or_identity_are_pointed_out_until_something_is_declared(tmp_path: Path) -> None:
+    path = write(tmp_path / "mine.csv", graph=[edges_of(ARCH), edges_of(OTHER)], accuracy=[1.0, 2.0])
+    before = read_table(path)
+    assert [op for op in ("none", "skip_connect") if any(op in remark for remark in before.remarks)] == [
+        "none",
+        "skip_connect",
+    ]
+    table = read_table(described(path, zero_ops=["none"], identity_ops=[]))
+    assert table.remarks == ()
+    assert (table.space.zero_ops, table.space.identity_ops) == ({"none"}, frozenset())
+    assert table.fingerprint != before.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("says", "words"),
+    [
+        ({"zero_ops": ["nome"]}, "Did you mean 'none'"),
+        ({"zero_op": ["none"]}, "Did you mean 'zero_ops'"),
+        ({"zero_ops": ["none"], "identity_ops": ["none"]}, "one of them"),
+        ({"zero_ops": [3]}, "zero_ops"),
+    ],
+)
+def test_a_wrong_description_is_refused(tmp_path: Path, says: dict[str, Any], words: str) -> None:
+    path = write(tmp_path / "mine.csv", graph=[edges_of(ARCH)], accuracy=[1.0])
+    with pytest.raises(TableError, match=words):
+        read_table(described(path, **says))
+    path.with_name("mine.table.json").write_text("{")
+    with pytest.raises(TableError, match=r"mine\.table\.json"):
+        read_table(path)
+
+
+def test_what_a_space_knows_of_its_operations_is_not_declared_anew(tmp_path: Path) -> None:
+    path = write(tmp_path / "mine.csv", arch_str=[ARCH], accuracy=[1.0])
+    with pytest.raises(TableError, match="nasbench201"):
+        read_table(described(path, zero_ops=["none"]))
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_columns_macs_and_params_go_before_the_formula_of_the_space(tmp_path: Path, whole: bool) -> None:
+    space = NASBench201()
+    batch = space.all() if whole else space.all().take([7, 5, 6])
+    archs = [arch_from_cell(space.unpack(batch, k).cell) for k in range(len(batch))][::-1]
+    macs = np.arange(1.0, len(batch) + 1)
+    path = write(tmp_path / "mine.csv", arch_str=archs, accuracy=macs.tolist(), macs=macs.tolist())
+    table = read_table(path)
+    assert table.space.macs(table.batch).tolist() == table.metric("macs").tolist()
+    assert table.space.macs(table.batch.take([1, 0])).tolist() == table.metric("macs")[[1, 0]].tolist()
+    assert table.space.params(table.batch).tolist() == space.params(table.batch).tolist()
+    assert len(table.space.neighbours(table.space.unpack(table.batch, 0))) == (24 if whole else 2)
+    check_limits(table.space, Limits(max_macs=1.5))
+    with pytest.raises(LimitsError, match=r"'mine' meets .* 1 MACs"):
+        check_limits(table.space, Limits(max_macs=0.5))
+
+
+def test_costs_recorded_with_zero_operations_are_what_predictors_see(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "mine.csv", graph=[edges_of(ARCH), edges_of(OTHER)], accuracy=[1.0, 2.0], macs=[np.e, np.e**2]
+    )
+    table = read_table(described(path, zero_ops=["none"], identity_ops=["skip_connect"]))
+    assert np.allclose(macro_table(table.space, table.batch).values[:, 0], [1, 2])
+
+
+def test_a_cost_that_is_no_positive_number_is_refused_with_its_row(tmp_path: Path) -> None:
+    with pytest.raises(TableError, match="row 1 holds 0"):
+        read_table(write(tmp_path / "mine.csv", arch_str=[ARCH, OTHER], accuracy=[1.0, 2.0], macs=[5.0, 0.0]))
