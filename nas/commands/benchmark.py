@@ -370,9 +370,11 @@ def _parser(program: str) -> argparse.ArgumentParser:
     estimates.set_defaults(run=_estimates)
 
     convert = commands.add_parser("convert", help="make a table from a benchmark's official file", allow_abbrev=False)
-    convert.add_argument("kind", choices=["nasbench201", "nasbench101"])
+    convert.add_argument("kind", choices=["nasbench201", "nasbench101", "accel_nasbench"])
     convert.add_argument(
-        "source", help="NAS-Bench-201-v1_*.pth, NATS-Bench's folder NATS-tss-v1_0-*, or nasbench_*.tfrecord"
+        "source",
+        help="NAS-Bench-201-v1_*.pth, NATS-Bench's folder NATS-tss-v1_0-*, nasbench_*.tfrecord, or "
+        "anb_dataset_jsons.tar.gz",
     )
     convert.add_argument("--out", required=True, help="the .parquet file to write")
     convert.set_defaults(run=_convert)
@@ -383,8 +385,8 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--space",
         metavar="S",
-        help="a benchmark whose table is in place (nasbench201, nasbench101), or with --table the dotted path of the "
-        "space of your own that its cells come from (mypackage.MySpace)",
+        help="a benchmark whose table is in place (nasbench201, nasbench101, accel_nasbench), or with --table the "
+        "dotted path of the space of your own that its cells come from (mypackage.MySpace)",
     )
     parser.add_argument("--table", metavar="FILE", help="a table of your own, .parquet or .csv (docs/tables.md)")
     _add_running(parser)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from gemnet.errors import GemnetError
 from nas.graphs.structure import feature_names, structural_features
-from nas.spaces.base import CandidateBatch, SearchSpace
+from nas.spaces.base import CandidateBatch, Choice, SearchSpace
 
 Floats = NDArray[np.float64]
 
@@ -80,14 +80,15 @@ def structural_table(space: SearchSpace, batch: CandidateBatch) -> FeatureTable:
 def choice_table(space: SearchSpace, batch: CandidateBatch) -> FeatureTable:
     """Macro choices, each a group.
 
-    A choice among numbers is its place among them, from 0 to 1; a choice among names is one column for each.
+    A choice whose values are in order is its place among them, from 0 to 1; any other is one column for each value.
     """
     columns: list[Table] = [np.zeros((len(batch), 0), np.float32)]
     groups: list[str] = []
     for place, (name, values) in enumerate(space.macro_choices.items()):
         chosen = batch.macro[:, place].astype(np.int64)
-        if all(isinstance(value, int | float) for value in values):
-            order = np.argsort(np.argsort([float(value) for value in values]))  # type: ignore[arg-type]
+        if space.is_ordinal(name):
+            named = name in space.ordinal_choices
+            order = np.arange(len(values)) if named else np.argsort(np.argsort(np.array(values, dtype=np.float64)))
             columns.append((order[chosen] / max(len(values) - 1, 1)).astype(np.float32)[:, None])
         else:
             columns.append(np.eye(len(values), dtype=np.float32)[chosen])
@@ -95,14 +96,29 @@ def choice_table(space: SearchSpace, batch: CandidateBatch) -> FeatureTable:
     return FeatureTable(np.concatenate(columns, axis=1), tuple(groups))
 
 
+def alike_table(space: SearchSpace, batch: CandidateBatch) -> FeatureTable:
+    """Of macro choices that take the same values, such as the operations of eight layers, how many have each value."""
+    alike: dict[tuple[Choice, ...], list[int]] = {}
+    for place, values in enumerate(space.macro_choices.values()):
+        alike.setdefault(values, []).append(place)
+    columns: list[Table] = [np.zeros((len(batch), 0), np.float32)]
+    groups: list[str] = []
+    for values, places in alike.items():
+        if len(places) > 1 and len(values) > 1:
+            chosen = batch.macro[:, places, None] == np.arange(len(values))
+            columns.append(chosen.sum(axis=1).astype(np.float32))
+            groups += [f"how many of {', '.join(map(str, values))}"] * len(values)
+    return FeatureTable(np.concatenate(columns, axis=1), tuple(groups))
+
+
 def macro_table(space: SearchSpace, batch: CandidateBatch) -> FeatureTable:
-    """`choice_table`, and logarithms of MACs and parameters where the space knows them (group ``cost``).
+    """`choice_table`, `alike_table`, and logarithms of MACs and parameters where the space knows them (group ``cost``).
 
     What zero operations cut off costs nothing here: it says nothing about what the cell computes.
     """
     columns = [np.log(np.maximum(cost, 1)).astype(np.float32)[:, None] for cost in space.live_costs(batch)]
     tables = [FeatureTable(column, ("cost",)) for column in columns]
-    return FeatureTable.join([choice_table(space, batch), *tables])
+    return FeatureTable.join([choice_table(space, batch), alike_table(space, batch), *tables])
 
 
 def embedding_table(vectors: NDArray[np.floating]) -> FeatureTable:

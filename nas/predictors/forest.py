@@ -1,7 +1,7 @@
 """Extremely randomised trees on structural features.
 
-Kadlecova et al., "Surprisingly Strong Performance Prediction with Neural Graph Features", ICML 2024 (GRAF): counts,
-degrees and path lengths of operation subsets, and a forest on top.
+In the manner of Kadlecova et al., "Surprisingly Strong Performance Prediction with Neural Graph Features", ICML 2024
+(GRAF), who put a random forest on counts, degrees and path lengths; features and forest are ours.
 """
 
 from __future__ import annotations

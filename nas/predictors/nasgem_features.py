@@ -34,12 +34,12 @@ class Parts:
 
 
 def features(pool: Pool, parts: Parts) -> FeatureTable:
-    """What the predictor sees of a pool's candidates, n rows."""
+    """What the predictor sees of a pool's candidates, n rows. Where a space has no cells, choices and costs are all."""
     space = pool.space
     tables = [pool.table("macro", lambda batch: macro_table(space, batch))]
     if parts.structure:
         tables.append(pool.table("structure", lambda batch: structural_table(space, batch)))
-    if parts.encoder is not None:
+    if parts.encoder is not None and space.vocabulary:
         encoder = encoder_of(space, parts.encoder)
         name = "embedding " + json.dumps(asdict(parts.encoder))
         tables.append(pool.table(name, lambda batch: embedding_table(encoder.embed(batch.graphs))))
@@ -61,6 +61,8 @@ def prepare_encoder(space: SearchSpace, config: EncoderConfig, progress: Progres
         space, config: as of `encoder_of`.
         progress: called after each training step with (step, steps, loss); never where the cache has the encoder.
     """
+    if not space.vocabulary:
+        return
     if progress is not None:
         load_or_train(embedded_space(space), config, progress=progress)
     encoder_of(space, config)

@@ -15,6 +15,7 @@ from nas.search.folder import REPORT
 from nas.search.next_commands import next_commands
 from nas.search.report.result import Row, SearchResult, bookkeeping_share, evaluations_per_hour
 from nas.spaces.base import SpaceError
+from nas.spaces.darts import genotype_of
 from nas.spaces.nasbench201 import arch_from_cell
 
 BALANCE_SHOWN = 2.0
@@ -41,13 +42,14 @@ def print_ending(console: Console, config: SearchConfig, result: SearchResult, i
     say(
         f"Chosen: no. {chosen.found.proposal.number} of {len(result.evaluations)}"
         + (f" ({failed} failed)" if failed else "")
-        + f", {len(candidate.cell.ops)} nodes, {len(candidate.cell.edges)} edges"
+        + (f", {len(candidate.cell.ops)} nodes, {len(candidate.cell.edges)} edges" if candidate.cell.ops else "")
         + "".join(f", {name} {value}" for name, value in candidate.macro)
     )
     if config.evaluator.type == "tabular":
         say(f"  accuracy {chosen.found.accuracy:.2f} %")
-        with suppress(SpaceError):
-            say(f"  {arch_from_cell(candidate.cell)}")
+        for written in (arch_from_cell, genotype_of):
+            with suppress(SpaceError):
+                say(f"  {written(candidate.cell)}")
     elif chosen.fresh:
         fresh = [each.accuracy for each in chosen.fresh if each.accuracy is not None]
         say(f"  {chosen.found.accuracy:.2f} % in the search, {spread(fresh)} % with {len(fresh)} fresh seeds")

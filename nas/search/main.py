@@ -33,6 +33,7 @@ from nas.search.recorder import Recorder
 from nas.search.report.pictures import draw_cell, draw_search
 from nas.search.report.result import Chosen, SearchResult, summary
 from nas.search.rivals import compare
+from nas.spaces.base import Candidate
 from nas.spaces.gemnet import GEMNetSpace
 from nas.strategies.random import RandomSearch
 
@@ -176,13 +177,19 @@ def _keep(
         genome = ready.space.genome(candidate, name="best", origin=origin)
         genome.save(folder.genome)
     with stopwatch("pictures"):
-        macro = ", ".join(f"{name} {value}" for name, value in candidate.macro)
-        sampled = candidate.cell.canonical()
-        cell, shares = effective_cell(sampled, ready.space.zero_ops, ready.space.identity_ops)
-        title = f"{len(cell.ops)} nodes, {len(cell.edges)} edges, bold by their share in the output"
-        draw_cell(cell, folder.cell_picture, f"{title}; {macro}" if macro else title, shares)
-        if cell != sampled:
-            title = f"as sampled: {len(sampled.ops)} nodes, {len(sampled.edges)} edges"
-            draw_cell(sampled, folder.sampled_cell_picture, title)
+        if candidate.cell.ops:
+            _draw(ready, folder, candidate)
         draw_search(evaluations, config.score, folder.search_picture, chosen.found, config.limits)
     return genome
+
+
+def _draw(ready: ReadySearch, folder: WorkFolder, candidate: Candidate) -> None:
+    """Pictures of the cell: what it computes, and where that differs, as it was sampled."""
+    macro = ", ".join(f"{name} {value}" for name, value in candidate.macro)
+    sampled = candidate.cell.canonical()
+    cell, shares = effective_cell(sampled, ready.space.zero_ops, ready.space.identity_ops)
+    title = f"{len(cell.ops)} nodes, {len(cell.edges)} edges, bold by their share in the output"
+    draw_cell(cell, folder.cell_picture, f"{title}; {macro}" if macro else title, shares)
+    if cell != sampled:
+        title = f"as sampled: {len(sampled.ops)} nodes, {len(sampled.edges)} edges"
+        draw_cell(sampled, folder.sampled_cell_picture, title)

@@ -32,13 +32,16 @@ from nas.executors.monitor import Monitor
 from nas.executors.options import make_workers, workers_of
 from nas.predictors.nasgem_features import embedded_space
 from nas.search.config import SearchConfig, read_config
-from nas.spaces import is_own, space_class
+from nas.spaces import is_base, is_own, space_class
 from nas.spaces.base import SearchSpace
 from nas.spaces.gemnet import GEMNetSpace
 from nas.spaces.limits import check_limits
 from nas.strategies import make_strategy, strategy_options
 from nas.strategies.base import Strategy
 from nas.tables.read import find_table, read_table
+
+OWN_TABLE = "table"
+"""What ``space.type`` is for a search among the cells of a table of one's own."""
 
 LARGE = 96
 """Side in pixels from which images get networks of form ``imagenet``, where a config does not say which form."""
@@ -93,9 +96,11 @@ def _training_parts(config: SearchConfig) -> tuple[SearchSpace, Evaluator]:
 
 
 def _tabular_parts(config: SearchConfig) -> tuple[SearchSpace, Evaluator]:
-    base = _own_space(config) if is_own(config.space.type) else None
+    base = _own_space(config) if is_base(config.space.type) else None
     if base is None:
         check_options((), config.space.options, "space")
+        if config.space.type == OWN_TABLE and config.evaluator.options.get("path") is None:
+            raise ConfigError(f"space {OWN_TABLE!r} needs evaluator.path: the file of a table (docs/tables.md).")
     known = [name for name in keyword_names(_table) if name not in ("space", "base", "fidelity")]
     check_options(known, config.evaluator.options, "evaluator")
     if "accuracy" not in config.evaluator.options:
@@ -204,7 +209,7 @@ def check_strategy(config: SearchConfig, space: SearchSpace, evaluator: Evaluato
         known = nearest(str(cost), metrics_of(evaluator))
         raise ConfigError(f"strategy.cost is {cost!r}, but the evaluator measures no such thing.{known}")
     encoder = options.get("encoder", {})
-    if config.strategy.type == "nasgem" and encoder is not None:
+    if config.strategy.type == "nasgem" and encoder is not None and space.vocabulary:
         settings = make(EncoderConfig, encoder, "strategy.encoder")
         if not settings.steps:
             raise ConfigError("strategy.encoder.steps is at least 1, got 0. encoder=None searches without.")

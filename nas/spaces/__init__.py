@@ -8,9 +8,22 @@ from gemnet.errors import nearest
 from gemnet.strict import find_class
 from nas.spaces.base import Candidate, CandidateBatch, SearchSpace, SpaceError
 
-__all__ = ["SPACES", "Candidate", "CandidateBatch", "SearchSpace", "SpaceError", "is_own", "make_space", "space_class"]
+__all__ = [
+    "SPACES",
+    "Candidate",
+    "CandidateBatch",
+    "SearchSpace",
+    "SpaceError",
+    "is_base",
+    "is_own",
+    "make_space",
+    "space_class",
+]
 
 SPACES = {
+    "accel_nasbench": "nas.spaces.accel_nasbench.AccelNASBench",
+    "darts": "nas.spaces.darts.DARTS",
+    "choices": "nas.spaces.choices.ChoiceSpace",
     "gemnet": "nas.spaces.gemnet.GEMNetSpace",
     "nasbench101": "nas.spaces.nasbench101.NASBench101",
     "nasbench201": "nas.spaces.nasbench201.NASBench201",
@@ -30,6 +43,11 @@ def is_own(name: str) -> bool:
     """Whether a name is the dotted path of somebody's own class, and neither one of ours nor a table's file."""
     parts = name.split(".")
     return len(parts) > 1 and parts[-1] not in ("csv", "parquet") and all(part.isidentifier() for part in parts)
+
+
+def is_base(name: str) -> bool:
+    """Whether a user's own table can be a part of a space of that name; other names of ours stand for files."""
+    return is_own(name) or name == "choices"
 
 
 def make_space(name: str, **options: Any) -> SearchSpace:

@@ -82,6 +82,7 @@ class SearchSpace(ABC):
         name: the name configs use.
         vocabulary: operation names a cell's inner nodes may carry.
         macro_choices: name -> the values it may take; empty where only the cell is searched.
+        ordinal_choices: those of them that are in order although their values are no numbers.
         zero_ops: operations that let nothing through (`none`).
         identity_ops: operations that change nothing (`skip_connect`).
         is_closer_alone: whether `latency` estimates a few candidates more closely than thousands.
@@ -90,6 +91,7 @@ class SearchSpace(ABC):
     name: str
     vocabulary: tuple[str, ...]
     macro_choices: Mapping[str, tuple[Choice, ...]] = MappingProxyType({})
+    ordinal_choices: frozenset[str] = frozenset()
     zero_ops: frozenset[str] = frozenset()
     identity_ops: frozenset[str] = frozenset()
     is_closer_alone: bool = False
@@ -137,6 +139,11 @@ class SearchSpace(ABC):
     def cost(self, name: str, batch: CandidateBatch) -> NDArray[np.float64] | None:
         """``macs``, ``params`` or ``latency`` of each candidate's network, (n,); None where it is not known."""
         return {"macs": self.macs, "params": self.params, "latency": self.latency}[name](batch)
+
+    def is_ordinal(self, choice: str) -> bool:
+        """Whether the values of a macro choice are in order: numbers are, and what `ordinal_choices` names."""
+        numbers = all(isinstance(value, int | float) for value in self.macro_choices[choice])
+        return numbers or choice in self.ordinal_choices
 
     def pack(self, candidates: Sequence[Candidate]) -> CandidateBatch:
         """Candidates as one batch.

@@ -1,18 +1,22 @@
-"""Cells from the columns that hold them, in the three forms of `nas.tables.read`."""
+"""Cells from the columns that hold them, in the forms of `nas.tables.read`."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gemnet.cell_graph import FIRST_OP_CODE, INPUT_CODE, OUTPUT_CODE, CellGraph, GraphBatch
-from gemnet.errors import GraphError
+from gemnet.errors import GenomeError, GraphError
 from gemnet.strict_json import JsonError, parse_json
-from nas.spaces.base import Candidate, CandidateBatch, SearchSpace, SpaceError
+from nas.spaces.base import Candidate, CandidateBatch, Choice, SearchSpace, SpaceError
+from nas.spaces.darts import DARTS, cell_from_genotype
 from nas.spaces.nasbench101 import MAX_EDGES, MAX_VERTICES
 from nas.spaces.nasbench101 import VOCABULARY as VOCABULARY_101
 from nas.spaces.nasbench201 import VOCABULARY as VOCABULARY_201
 from nas.spaces.nasbench201 import cell_from_arch
+from nas.spaces.several_cells import join_cells
 from nas.tables.table import TableError
 
 
@@ -25,6 +29,17 @@ def from_arch_strings(name: str, strings: NDArray) -> CandidateBatch:
         except SpaceError as error:
             raise TableError(f"Row {row} of table {name!r}: {error}") from None
     return CandidateBatch(GraphBatch.from_graphs(cells, VOCABULARY_201), np.zeros((len(cells), 0), dtype=np.int16))
+
+
+def from_genotypes(name: str, texts: NDArray) -> CandidateBatch:
+    """Cells of a column of the DARTS space's genotypes, (n,)."""
+    cells = []
+    for row, text in enumerate(texts):
+        try:
+            cells.append(cell_from_genotype(str(text)))
+        except GenomeError as error:
+            raise TableError(f"Row {row} of table {name!r}: {error}") from None
+    return CandidateBatch(GraphBatch.from_graphs(cells, DARTS.vocabulary), np.zeros((len(cells), 0), dtype=np.int16))
 
 
 def from_adjacency_bits(name: str, sizes: NDArray, bits: NDArray, ops: NDArray) -> CandidateBatch:
@@ -58,15 +73,27 @@ def from_adjacency_bits(name: str, sizes: NDArray, bits: NDArray, ops: NDArray) 
     return CandidateBatch(graphs, np.zeros((n, 0), dtype=np.int16))
 
 
-def from_graphs(name: str, texts: NDArray, base: SearchSpace | None) -> CandidateBatch:
-    """Cells of a column of JSON, (n,), each one of ``base`` where that is given."""
+def from_graphs(
+    name: str, texts: NDArray, macros: Sequence[tuple[tuple[str, Choice], ...]], base: SearchSpace | None
+) -> list[CellGraph]:
+    """Cells of a column of JSON, (n,): one, or several by their names. Each is one of ``base`` where that is given.
+
+    Args:
+        name: the table's, for messages.
+        texts: the column.
+        macros: macro choices of each row.
+        base: the space that the candidates are to be of; or None.
+    """
     cells = []
-    for row, text in enumerate(texts):
+    for row, (text, macro) in enumerate(zip(texts, macros, strict=True)):
         try:
-            cells.append(CellGraph.from_json(parse_json(text) if isinstance(text, str | bytes) else text))
+            data = parse_json(text) if isinstance(text, str | bytes) else text
+            if isinstance(data, dict) and data and all(isinstance(cell, dict) for cell in data.values()):
+                cells.append(join_cells({str(key): CellGraph.from_json(cell) for key, cell in data.items()}))
+            else:
+                cells.append(CellGraph.from_json(data))
             if base is not None:
-                base.check(Candidate(cells[-1]))
+                base.check(Candidate(cells[-1], macro))
         except (GraphError, SpaceError, JsonError) as error:
             raise TableError(f"Row {row} of table {name!r}, column 'graph': {error}") from None
-    vocabulary = base.vocabulary if base is not None else sorted({op for cell in cells for op in cell.ops})
-    return CandidateBatch(GraphBatch.from_graphs(cells, vocabulary), np.zeros((len(cells), 0), dtype=np.int16))
+    return cells

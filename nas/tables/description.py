@@ -2,18 +2,21 @@
 
 ``mine.table.json`` describes ``mine.csv`` (or ``mine.parquet``)::
 
-    {"zero_ops": ["none"], "identity_ops": ["skip_connect"]}
+    {"zero_ops": ["none"], "identity_ops": ["skip_connect"],
+     "choices": {"layer1": "categorical", "kernel": "ordinal", "size": ["small", "medium", "large"]}}
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from gemnet.errors import nearest
 from gemnet.strict import ConfigError, make
 from gemnet.strict_json import JsonError, parse_json
+from nas.spaces.several_cells import operation_of
 from nas.tables.table import TableError
 
 ZERO_NAMES = ("none", "zero", "zeroize")
@@ -27,17 +30,21 @@ class Description:
     Args:
         zero_ops: operations that let nothing through.
         identity_ops: operations that change nothing.
+        choices: columns that hold choices, and their kind: "ordinal" for numbers, "categorical", or the values in
+            order.
     """
 
     zero_ops: tuple[str, ...] | None = None
     identity_ops: tuple[str, ...] | None = None
+    choices: Mapping[str, str | Sequence[Any]] = field(default_factory=dict)
 
     def check_ops(self, place: Path, vocabulary: Collection[str]) -> None:
         """Raises `TableError` where it names an operation that no cell has, or one as zero and as identity."""
         for key, ops in (("zero_ops", self.zero_ops), ("identity_ops", self.identity_ops)):
+            known = {operation_of(label) for label in vocabulary}
             for op in ops or ():
-                if op not in vocabulary:
-                    raise TableError(f"{place}: {key} names {op!r}, which no cell has.{nearest(op, vocabulary)}")
+                if op not in known:
+                    raise TableError(f"{place}: {key} names {op!r}, which no cell has.{nearest(op, known)}")
         for op in set(self.zero_ops or ()) & set(self.identity_ops or ()):
             raise TableError(f"{place}: {op!r} is in zero_ops and in identity_ops; it can be one of them.")
 
@@ -51,7 +58,7 @@ class Description:
                 ("zero_ops", self.zero_ops, ZERO_NAMES, "lets nothing through"),
                 ("identity_ops", self.identity_ops, IDENTITY_NAMES, "changes nothing"),
             )
-            if said is None and (found := [op for op in vocabulary if op.lower() in names])
+            if said is None and (found := sorted({operation_of(op) for op in vocabulary} & set(names)))
         )
 
 

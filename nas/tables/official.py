@@ -29,6 +29,7 @@ from gemnet.strict_json import parse_json
 from nas.spaces.base import SpaceError
 from nas.spaces.nasbench101 import VOCABULARY as VOCABULARY_101
 from nas.spaces.nasbench101 import cell_from_spec
+from nas.tables.accel_nasbench import accel_nasbench_records
 from nas.tables.table import TableError
 
 Record = dict[str, Any]
@@ -57,15 +58,20 @@ def convert(kind: str, source: str | Path, out: str | Path) -> int:
     The file appears under its name only when it is complete.
 
     Args:
-        kind: "nasbench201" or "nasbench101".
-        source: ``NAS-Bench-201-v1_*.pth``, a folder ``NATS-tss-v1_0-*``, or a NAS-Bench-101 ``.tfrecord``.
+        kind: "nasbench201", "nasbench101" or "accel_nasbench".
+        source: ``NAS-Bench-201-v1_*.pth``, a folder ``NATS-tss-v1_0-*``, a NAS-Bench-101 ``.tfrecord``, or
+            Accel-NASBench's ``anb_dataset_jsons.tar.gz`` or the folder in it.
         out: the ``.parquet`` file to write; it may not exist.
 
     Raises:
         TableError: no such source, another format, or ``out`` exists.
     """
     source, out = Path(source), Path(out)
-    readers = {"nasbench201": nasbench201_records, "nasbench101": nasbench101_records}
+    readers = {
+        "nasbench201": nasbench201_records,
+        "nasbench101": nasbench101_records,
+        "accel_nasbench": accel_nasbench_records,
+    }
     if kind not in readers:
         raise TableError(f"Official tables of {', '.join(readers)} can be converted, not of {kind!r}.")
     if not source.exists():

@@ -1,13 +1,18 @@
 """Reading tables from Parquet or CSV.
 
-Three forms of the graph are understood, by the columns that hold it:
+Four forms of the graph are understood, by the columns that hold it:
 
 - ``arch_str``: a NAS-Bench-201 architecture string;
 - ``n``, ``adj_bits``, ``ops``: a NAS-Bench-101 cell of n vertices; bit ``7 i + j`` of ``adj_bits`` is the edge i ->
   j, ``ops`` has one digit for each inner vertex (0 = conv3x3, 1 = conv1x1, 2 = maxpool3x3);
+- ``genotype``: two cells of the DARTS space, ``Genotype(normal=[...], reduce=[...], ...)``;
 - ``graph``: JSON ``{"ops": [...], "edges": [[i, j], ...]}`` as `CellGraph.to_json` writes it, or with operations on
-  edges ``{"edges": [[i, j, op], ...]}``, for a table of one's own. What its operations mean says a file beside it
-  (`nas.tables.description`).
+  edges ``{"edges": [[i, j, op], ...]}``, for a table of one's own; or several cells by name, ``{"normal": {...},
+  "reduction": {...}}``.
+
+Columns ``block0_e`` to ``block6_se`` are Accel-NASBench's choices (`nas.spaces.accel_nasbench`). Other named choices
+stand beside a ``graph`` or alone: in a column ``choices`` (``layer1=mb3_k3, kernel=5``), or in a column each. Which
+columns these are, and what operations mean, says a file beside the table (`nas.tables.description`).
 """
 
 from __future__ import annotations
@@ -25,18 +30,37 @@ import pyarrow.csv
 import pyarrow.parquet
 from numpy.typing import NDArray
 
+from gemnet.cell_graph import GraphBatch
 from gemnet.errors import nearest
+from nas.spaces.accel_nasbench import CHOICES, AccelNASBench
 from nas.spaces.base import CandidateBatch, SearchSpace
+from nas.spaces.choices import EMPTY_CELL, ChoiceSpace
+from nas.spaces.darts import DARTS
 from nas.spaces.nasbench101 import NASBench101
 from nas.spaces.nasbench201 import NASBench201
-from nas.tables.cells import from_adjacency_bits, from_arch_strings, from_graphs
+from nas.tables.cells import from_adjacency_bits, from_arch_strings, from_genotypes, from_graphs
+from nas.tables.choices import Choices, read_choices
 from nas.tables.description import description_file, read_description
 from nas.tables.space import TableSpace
 from nas.tables.table import Table, TableError, check_distinct
 
-FILES = {"nasbench201": "nb201.parquet", "nasbench101": "nb101_valid_30001.parquet"}
+FILES = {
+    "nasbench201": "nb201.parquet",
+    "nasbench101": "nb101_valid_30001.parquet",
+    "accel_nasbench": "accel_nasbench.parquet",
+}
 HW_FILE = "nb201_hwnasbench.parquet"
-GRAPH_COLUMNS = {"nasbench201": ("arch_str",), "nasbench101": ("n", "adj_bits", "ops"), "own": ("graph",)}
+BENCHMARKS: Mapping[str, type[SearchSpace]] = {
+    "nasbench201": NASBench201,
+    "nasbench101": NASBench101,
+    "darts": DARTS,
+}
+GRAPH_COLUMNS = {
+    "nasbench201": ("arch_str",),
+    "nasbench101": ("n", "adj_bits", "ops"),
+    "darts": ("genotype",),
+    "own": ("graph",),
+}
 
 
 def data_root() -> Path:
@@ -48,7 +72,7 @@ def find_table(space: str, path: str | Path | None = None) -> Path:
     """The file of a space's table.
 
     Args:
-        space: "nasbench201" or "nasbench101"; without a meaning where ``path`` is given.
+        space: a key of `FILES`; without a meaning where ``path`` is given.
         path: the file, where it is not in its usual place ``<data root>/nasbench/``.
 
     Raises:
@@ -75,11 +99,11 @@ def read_table(path: str | Path, name: str | None = None, base: SearchSpace | No
     """Reads and checks a table.
 
     Args:
-        path: a ``.parquet`` or ``.csv`` file with a graph in one of the three forms (module docstring) and at least
-            one column of numbers.
+        path: a ``.parquet`` or ``.csv`` file with graphs or choices in one of the forms of the module's docstring, and
+            at least one column of numbers.
         name: what messages call it; None takes the file's name.
-        base: the space that cells in column ``graph`` come from, where there is one: it knows their operations' meaning
-            and costs. Columns ``macs`` and ``params`` go before its own figures.
+        base: the space that the rows are candidates of, where there is one: it knows the meaning of their operations
+            and choices, and costs. Columns ``macs`` and ``params`` go before its own figures.
 
     Raises:
         TableError: no such file, another format, no graph or no metric column, an invalid cell (with its row), a cell
@@ -88,15 +112,32 @@ def read_table(path: str | Path, name: str | None = None, base: SearchSpace | No
     path = Path(path)
     columns = _read_columns(path)
     name = name or path.stem
+    described, content = read_description(path)
+    beside = description_file(path)
+    if not columns or not len(next(iter(columns.values()))):
+        raise TableError(f"Table {path} has no rows.")
     kind = next((kind for kind, needed in GRAPH_COLUMNS.items() if all(c in columns for c in needed)), None)
-    if kind is None:
+    benchmark = None if kind in (None, "own") else BENCHMARKS[kind]()
+    base = benchmark or base
+    if kind is None and base is None and not described.choices and set(CHOICES) <= set(columns):
+        base = AccelNASBench()
+    choices, used = read_choices(name, columns, described.choices, base)
+    if kind is None and not choices.values:
         forms = "; or ".join(", ".join(needed) for needed in GRAPH_COLUMNS.values())
         raise TableError(
-            f"Table {path} has no column that holds a graph. Expected {forms}. It has: {', '.join(columns)}."
+            f"Table {path} has no column that holds a graph, and no choices. Expected {forms}; or a column 'choices' "
+            f'(layer1=mb3_k3, ...); or columns of choices that {beside.name} beside it names: {{"choices": {{"layer1": '
+            f'"categorical"}}}}. It has: {", ".join(columns)}.'
         )
-    if not len(next(iter(columns.values()))):
-        raise TableError(f"Table {path} has no rows.")
-    others = {key: column for key, column in columns.items() if key not in GRAPH_COLUMNS[kind]}
+    if benchmark is not None and choices.values:
+        raise TableError(
+            f"Table {path} has choices beside cells of {benchmark.name!r}. Choices go with a column 'graph'."
+        )
+    if base is not None and (described.zero_ops is not None or described.identity_ops is not None):
+        raise TableError(
+            f"{beside} says what operations mean, but space {base.name!r} knows it. Remove zero_ops and identity_ops."
+        )
+    others = {key: column for key, column in columns.items() if key not in {*GRAPH_COLUMNS.get(kind or "", ()), *used}}
     metrics = _metrics(others)
     texts = {key: _first_text(column) for key, column in others.items() if key not in metrics}
     if not metrics:
@@ -105,38 +146,34 @@ def read_table(path: str | Path, name: str | None = None, base: SearchSpace | No
             f"Table {path} has no column of numbers beside its graphs; a metric to search by is needed."
             f"{f' Other columns: {found}.' if found else ''}"
         )
-    described, content = read_description(path)
-    digest = hashlib.sha256(path.read_bytes() + content).hexdigest()[:16]
-    if kind != "own":
-        base = NASBench201() if kind == "nasbench201" else NASBench101()
-    if base is not None and (described.zero_ops is not None or described.identity_ops is not None):
-        raise TableError(
-            f"{description_file(path)} says what operations mean, but space {base.name!r} knows it. "
-            "Remove zero_ops and identity_ops."
-        )
-    if kind == "nasbench201":
-        batch = from_arch_strings(name, columns["arch_str"])
-    elif kind == "nasbench101":
-        batch = from_adjacency_bits(name, columns["n"], columns["adj_bits"], columns["ops"])
+    if kind == "nasbench101":
         # The official table keeps accuracies as shares of one; ours are percent everywhere.
         metrics = {
             key: values * 100 if re.search("ep_(valid|test)", key) and np.nanmax(values) <= 1 else values
             for key, values in metrics.items()
         }
-    else:
-        batch = from_graphs(name, columns["graph"], base)
+    base = base or (ChoiceSpace(choices.values, sorted(choices.ordinal)) if kind is None else None)
+    batch = _candidates(name, kind, columns, choices, base)
+    digest = hashlib.sha256(path.read_bytes() + content).hexdigest()[:16]
     remarks: tuple[str, ...] = ()
     if base is None:
-        described.check_ops(description_file(path), batch.graphs.vocabulary)
-        remarks = described.remarks(description_file(path), batch.graphs.vocabulary)
-    check_distinct(name, TableSpace(name, batch, base), batch)
+        described.check_ops(beside, batch.graphs.vocabulary)
+        remarks = described.remarks(beside, batch.graphs.vocabulary)
+    check_distinct(name, TableSpace(name, batch, base, choices=choices.values), batch)
     if kind == "nasbench201" and len(batch) == len(NASBench201().all()):
         batch, metrics = _ordered_201(batch, metrics)
     recorded = {key: metrics[key] for key in ("macs", "params") if key in metrics}
     for key, values in recorded.items():
         _check_cost(name, key, values)
     space: SearchSpace = TableSpace(
-        name, batch, base, **recorded, zero_ops=described.zero_ops or (), identity_ops=described.identity_ops or ()
+        name,
+        batch,
+        base,
+        **recorded,
+        zero_ops=described.zero_ops or (),
+        identity_ops=described.identity_ops or (),
+        choices=choices.values,
+        ordinal_choices=choices.ordinal,
     )
     if kind == "nasbench201" and len(batch) == len(NASBench201().all()) and not recorded:
         space = NASBench201()
@@ -152,7 +189,7 @@ def _read_columns(path: Path) -> dict[str, NDArray]:
         elif path.suffix == ".csv":
             # Digit strings such as NB101's ops "02001" must not turn into numbers.
             options = pa.csv.ConvertOptions(
-                column_types={"ops": pa.string(), "graph": pa.string(), "arch_str": pa.string()}
+                column_types=dict.fromkeys(("ops", "graph", "arch_str", "genotype", "choices"), pa.string())
             )
             table = pa.csv.read_csv(path, convert_options=options)
         else:
@@ -178,6 +215,25 @@ def _first_text(column: NDArray) -> str:
 
 def _shown(value: Any) -> str:
     return "nothing" if value is None else repr(value if len(str(value)) <= 40 else f"{str(value)[:37]}...")
+
+
+def _candidates(
+    name: str, kind: str | None, columns: Mapping[str, NDArray], choices: Choices, base: SearchSpace | None
+) -> CandidateBatch:
+    """The rows as candidates; ``kind`` is the form of their cells, a key of `GRAPH_COLUMNS`, or None for no cells."""
+    if kind == "nasbench201":
+        return from_arch_strings(name, columns["arch_str"])
+    if kind == "nasbench101":
+        return from_adjacency_bits(name, columns["n"], columns["adj_bits"], columns["ops"])
+    if kind == "darts":
+        return from_genotypes(name, columns["genotype"])
+    cells = [EMPTY_CELL] * len(choices.rows)
+    if kind is not None:
+        cells = from_graphs(name, columns["graph"], choices.rows, base)
+    vocabulary = base.vocabulary if base is not None else sorted({op for cell in cells for op in cell.ops})
+    codes = [[choices.values[choice].index(value) for choice, value in row] for row in choices.rows]
+    macro = np.array(codes, dtype=np.int16).reshape(len(cells), len(choices.values))
+    return CandidateBatch(GraphBatch.from_graphs(cells, vocabulary), macro)
 
 
 def _check_cost(name: str, key: str, values: NDArray[np.float64]) -> None:

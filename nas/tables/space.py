@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from functools import cached_property
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
+from scipy.sparse import csr_array, hstack
 
 from nas.graphs.wl import wl_features
-from nas.spaces.base import Candidate, CandidateBatch, SearchSpace, SpaceError
+from nas.spaces.base import Candidate, CandidateBatch, Choice, SearchSpace, SpaceError
 from nas.spaces.isomorphism import CandidateIndex
+from nas.spaces.several_cells import operation_of
 
 NEAREST = 16  # neighbours of a cell; enough for local search to have a choice, few enough to stay near
 
@@ -21,7 +23,7 @@ class TableSpace(SearchSpace):
 
     An edit would mostly lead out of a table that does not cover a whole space, so a neighbour is one of the nearest
     cells in it: by the L1 distance of WL features after one refinement, which counts the nodes whose operation or
-    neighbourhood changes.
+    neighbourhood changes, and of macro choices, in steps where they are in order.
 
     Args:
         name: the table's name.
@@ -29,6 +31,7 @@ class TableSpace(SearchSpace):
         base: the space they come from, for its names of operations, MACs and parameters; or None.
         macs, params: figures recorded in the table, (n,), which go before those of ``base``.
         zero_ops, identity_ops: what is known of operations where there is no ``base``.
+        choices, ordinal_choices: macro choices where there is no ``base``; see `SearchSpace`.
     """
 
     def __init__(
@@ -40,14 +43,19 @@ class TableSpace(SearchSpace):
         params: NDArray[np.float64] | None = None,
         zero_ops: Collection[str] = (),
         identity_ops: Collection[str] = (),
+        choices: Mapping[str, tuple[Choice, ...]] = MappingProxyType({}),
+        ordinal_choices: Collection[str] = (),
     ) -> None:
         self.name = name
         self.vocabulary = batch.graphs.vocabulary
         self.base = base
-        self.zero_ops, self.identity_ops = frozenset(zero_ops), frozenset(identity_ops)
+        self.zero_ops, self.identity_ops = (
+            frozenset(op for op in self.vocabulary if operation_of(op) in named) for named in (zero_ops, identity_ops)
+        )
+        self.macro_choices, self.ordinal_choices = choices, frozenset(ordinal_choices)
         if base is not None:
             self.zero_ops, self.identity_ops = base.zero_ops, base.identity_ops
-            self.macro_choices = base.macro_choices
+            self.macro_choices, self.ordinal_choices = base.macro_choices, base.ordinal_choices
         self._recorded = {"macs": macs, "params": params}
         self._batch = batch
         whole = None if base is None else base.all()
@@ -119,8 +127,13 @@ class TableSpace(SearchSpace):
 
     @cached_property
     def _features(self) -> tuple[csr_array, csr_array, NDArray[np.float64]]:
-        """WL features by row, the same by column, and their row sums."""
-        features = csr_array(wl_features(self._batch.graphs, 1))
+        """WL features and choices by row, the same by column, and their row sums."""
+        choices = [
+            chosen[:, None] > np.arange(len(values) - 1) if self.is_ordinal(name) else np.eye(len(values))[chosen]
+            for (name, values), chosen in zip(self.macro_choices.items(), self._batch.macro.T, strict=True)
+        ]
+        parts = [wl_features(self._batch.graphs, 1), *(csr_array(part.astype(np.float64)) for part in choices)]
+        features = csr_array(hstack(parts, format="csr")) if choices else csr_array(parts[0])
         return features, csr_array(features.T), np.asarray(features.sum(axis=1), dtype=np.float64).reshape(-1)
 
     def _nearest(self, row: int, count: int) -> NDArray[np.intp]:

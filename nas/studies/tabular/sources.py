@@ -16,11 +16,16 @@ CHECKPOINTS = (50, 100, 150, 200)
 DEFAULT_METRICS = {
     "nasbench201": ("c10_valid_200ep_1seed", "c100_valid_200ep_1seed", "in16_valid_200ep_1seed"),
     "nasbench101": ("108ep_valid",),
+    "accel_nasbench": ("val_top1",),
 }
 # Points that equal cells differ by on this metric (one standard deviation): within it, the best is a matter of luck.
 DEVIATION = {"in16_valid_200ep_1seed": 0.6}
-DEFAULT_SIZES = {"nasbench201": (50, 78, 156, 469, 781, 1563), "nasbench101": (100, 172, 424, 2000)}
-DEFAULT_TARGET = {"nasbench201": "c10_test_200ep_mean", "nasbench101": "108ep_valid"}
+DEFAULT_SIZES = {
+    "nasbench201": (50, 78, 156, 469, 781, 1563),
+    "nasbench101": (100, 172, 424, 2000),
+    "accel_nasbench": (50, 100, 200, 400),
+}
+DEFAULT_TARGET = {"nasbench201": "c10_test_200ep_mean", "nasbench101": "108ep_valid", "accel_nasbench": "val_top1"}
 
 
 def open_table(space: str | None, path: str | None) -> Table:

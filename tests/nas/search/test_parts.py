@@ -211,6 +211,22 @@ def test_a_table_trains_one_encoder(tmp_path) -> None:
     assert len(list((tmp_path / "cache" / "encoders").glob("*.safetensors"))) == 1
 
 
+def test_a_table_is_called_by_its_file_whatever_space_the_config_names(tmp_path) -> None:
+    cell = '"{""edges"": [[0, 1, ""%s""]]}",%s\n'
+    (tmp_path / "own.csv").write_text("graph,accuracy,macs\n" + cell % ("a", "1.0,7") + cell % ("b", "2.0,9"))
+    for name in ("table", "nasbench101"):
+        values = {**DIGITS, "data": {}, "space": {"type": name}, "limits": {"max_macs": 8}}
+        values["evaluator"] = {"type": "tabular", "accuracy": "accuracy", "path": str(tmp_path / "own.csv")}
+        config = read_config(values)
+        space, _ = build_parts(config)
+        assert space.name == "own"
+        assert len(build_strategy(config, space, None).pool) == 1
+    with pytest.raises(ConfigError, match=r"evaluator\.path"):
+        build_parts(
+            read_config({**values, "space": {"type": "table"}, "evaluator": {**values["evaluator"], "path": None}})
+        )
+
+
 def test_a_score_that_charges_macs_needs_some(tmp_path) -> None:
     (tmp_path / "own.csv").write_text(
         'graph,accuracy\n"{""ops"": [""a""], ""edges"": [[0, 1], [1, 2]]}",1.0\n'

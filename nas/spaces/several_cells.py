@@ -1,0 +1,61 @@
+"""Several cells as one graph: a normal and a reduction cell, or a cell for each stage.
+
+They lie side by side between one input and one output, and an operation's name says whose it is: ``normal/conv3x3``. So
+kernel, encoder and structural features work on them as on any cell, and none mixes the cells up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from gemnet.cell_graph import MAX_INNER_NODES, CellGraph
+from gemnet.errors import GraphError
+
+MARK = "/"
+
+
+def join_cells(cells: Mapping[str, CellGraph]) -> CellGraph:
+    """The graph of several cells, in the order of their names; together they have at most 30 inner nodes.
+
+    Raises:
+        GraphError: no cells, too many nodes, or a ``/`` in a name.
+    """
+    names = sorted(cells)
+    if not names:
+        raise GraphError("Several cells are a mapping of names to cells; got none.")
+    total = sum(len(cell.ops) for cell in cells.values())
+    if total > MAX_INNER_NODES:
+        raise GraphError(f"Cells {', '.join(names)} have {total} inner nodes; {MAX_INNER_NODES} is the most together.")
+    ops: list[str] = []
+    edges: set[tuple[int, int]] = set()
+    for name in names:
+        cell, first = cells[name], len(ops)
+        for text in (name, *cell.ops):
+            if not text or MARK in text:
+                raise GraphError(f"{text!r} is no name for a cell or for an operation of several cells: no {MARK!r}.")
+        last = len(cell.ops) + 1
+        place = {0: 0, last: total + 1} | {node: first + node for node in range(1, last)}
+        edges |= {(place[i], place[j]) for i, j in cell.edges}
+        ops += [f"{name}{MARK}{op}" for op in cell.ops]
+    return CellGraph(tuple(ops), frozenset(edges))
+
+
+def split_cells(graph: CellGraph) -> dict[str, CellGraph]:
+    """What `join_cells` joined; a cell without operations is missing, and an edge past all operations is left out."""
+    found: dict[str, list[int]] = {}
+    for node, label in enumerate(graph.ops, start=1):
+        found.setdefault(label.partition(MARK)[0], []).append(node)
+    cells = {}
+    for name, nodes in found.items():
+        place = {0: 0, len(graph.ops) + 1: len(nodes) + 1} | {node: k + 1 for k, node in enumerate(nodes)}
+        inside = {(i, j) for i, j in graph.edges if i in place and j in place and (i, j) != (0, len(graph.ops) + 1)}
+        cells[name] = CellGraph(
+            tuple(operation_of(graph.ops[node - 1]) for node in nodes),
+            frozenset((place[i], place[j]) for i, j in inside),
+        )
+    return cells
+
+
+def operation_of(label: str) -> str:
+    """The operation that a label names: ``conv3x3`` of ``normal/conv3x3``, or the label itself."""
+    return label.rpartition(MARK)[2]

@@ -1,0 +1,31 @@
+"""Several cells as one graph."""
+
+from __future__ import annotations
+
+import pytest
+
+from gemnet.cell_graph import CellGraph
+from gemnet.errors import GraphError
+from nas.spaces.several_cells import join_cells, operation_of, split_cells
+
+CHAIN = CellGraph(("a", "b"), frozenset({(0, 1), (1, 2), (2, 3)}))
+BRANCH = CellGraph(("a", "c"), frozenset({(0, 1), (0, 2), (1, 3), (2, 3)}))
+
+
+def test_joined_cells_come_apart_again() -> None:
+    joined = join_cells({"normal": CHAIN, "reduction": BRANCH})
+    assert split_cells(joined) == {"normal": CHAIN, "reduction": BRANCH}
+    assert not joined.dead_nodes()
+    assert operation_of("normal/a") == operation_of("a") == "a"
+
+
+def test_which_cell_is_whose_makes_a_difference_and_their_order_none() -> None:
+    one = join_cells({"normal": CHAIN, "reduction": BRANCH})
+    assert one == join_cells({"reduction": BRANCH, "normal": CHAIN})
+    assert one.canonical_hash() != join_cells({"normal": BRANCH, "reduction": CHAIN}).canonical_hash()
+
+
+@pytest.mark.parametrize("cells", [{}, {"a/b": CHAIN}, {str(k): CHAIN for k in range(16)}])
+def test_what_can_not_be_joined_is_refused(cells: dict[str, CellGraph]) -> None:
+    with pytest.raises(GraphError):
+        join_cells(cells)

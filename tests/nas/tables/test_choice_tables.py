@@ -1,0 +1,195 @@
+"""Tables of named choices, alone, beside cells, and tables of several cells."""
+
+from __future__ import annotations
+
+import csv
+import json
+import tarfile
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nas.predictors.features import macro_table
+from nas.search.config import read_config
+from nas.search.parts import build_parts
+from nas.spaces.accel_nasbench import CHOICES
+from nas.spaces.base import SpaceError
+from nas.spaces.choices import ChoiceSpace
+from nas.spaces.darts import DARTS, genotype_of
+from nas.tables.official import convert
+from nas.tables.read import read_table
+from nas.tables.table import TableError
+
+CELL = '{"ops": ["none", "conv"], "edges": [[0, 1], [0, 2], [1, 3], [2, 3]]}'
+
+
+def write(path: Path, header: list[str], *rows: list[Any], **says: Any) -> Path:
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
+    if says:
+        path.with_name(f"{path.stem}.table.json").write_text(json.dumps(says))
+    return path
+
+
+def test_a_column_of_choices_is_a_table(tmp_path: Path) -> None:
+    rows = [[f"layer1={a}, kernel={k}", k] for a, k in product(("mb3", "identity"), (5, 3))]
+    table = read_table(write(tmp_path / "mine.csv", ["choices", "accuracy"], *rows))
+    assert table.space.macro_choices == {"layer1": ("identity", "mb3"), "kernel": (3, 5)}
+    assert dict(table.space.unpack(table.batch, 1).macro) == {"layer1": "mb3", "kernel": 3}
+    assert table.space.vocabulary == ()
+    assert len(table.space.neighbours(table.space.unpack(table.batch, 0))) == 2  # the whole space: one choice away
+
+
+def test_columns_of_choices_are_what_the_file_beside_the_table_says(tmp_path: Path) -> None:
+    rows = [["small", 3, 1, 0.5], ["large", 5, 1, 0.75], ["medium", 3, 2, 1.0]]
+    table = read_table(
+        write(
+            tmp_path / "mine.csv",
+            ["size", "kernel", "group", "accuracy"],
+            *rows,
+            choices={"size": ["small", "medium", "large"], "kernel": "ordinal", "group": "categorical"},
+        )
+    )
+    assert list(table.metrics) == ["accuracy"]
+    assert [table.space.is_ordinal(name) for name in ("size", "kernel", "group")] == [True, True, False]
+    features = macro_table(table.space, table.batch)
+    assert features.values[:, 0].tolist() == [0, 1, 0.5]
+    assert features.groups[:4] == ("size", "kernel", "group", "group")
+
+
+def test_near_in_a_part_of_a_space_of_choices_is_what_differs_in_few_steps(tmp_path: Path) -> None:
+    rows = [[1, 1, 0], [1, 4, 1], [1, 2, 2], [4, 4, 3], [2, 2, 4]]
+    table = read_table(
+        write(tmp_path / "mine.csv", ["a", "b", "accuracy"], *rows, choices={"a": "ordinal", "b": "ordinal"})
+    )
+    near = table.space.neighbours(table.space.unpack(table.batch, 0))
+    assert [tuple(value for _, value in table.space.unpack(near, k).macro) for k in range(4)] == [
+        (1, 2), (1, 4), (2, 2), (4, 4),
+    ]  # fmt: skip
+
+
+def test_choices_go_with_cells(tmp_path: Path) -> None:
+    rows = [[CELL, "width=1", 1], [CELL, "width=2", 2]]
+    table = read_table(write(tmp_path / "mine.csv", ["graph", "choices", "accuracy"], *rows, zero_ops=["none"]))
+    assert table.space.vocabulary == ("conv", "none")
+    assert table.space.macro_choices == {"width": (1, 2)}
+    assert table.space.zero_ops == {"none"}
+
+
+def test_several_cells_are_one_candidate_and_what_is_said_of_operations_holds_in_each(tmp_path: Path) -> None:
+    other = CELL.replace("none", "pool")
+    rows = [
+        [json.dumps({"normal": json.loads(a), "reduction": json.loads(b)}), k]
+        for k, (a, b) in enumerate(product((CELL, other), repeat=2))
+    ]
+    table = read_table(write(tmp_path / "mine.csv", ["graph", "accuracy"], *rows, zero_ops=["none"]))
+    assert table.space.zero_ops == {"normal/none", "reduction/none"}
+    assert len(table) == 4
+    with pytest.raises(TableError, match="same cell"):
+        read_table(write(tmp_path / "twice.csv", ["graph", "accuracy"], rows[0], rows[0], zero_ops=["none"]))
+
+
+@pytest.mark.parametrize(
+    ("header", "rows", "says", "words"),
+    [
+        (["layer1", "accuracy"], [["a", 1]], {}, "no choices"),
+        (["layer1", "accuracy"], [["a", 1]], {"choices": {"layer2": "categorical"}}, "Did you mean 'layer1'"),
+        (["layer1", "accuracy"], [["a", 1]], {"choices": {"layer1": "ordinal"}}, "'a' is no number"),
+        (["layer1", "accuracy"], [["a", 1]], {"choices": {"layer1": "ordnal"}}, "Did you mean 'ordinal'"),
+        (["layer1", "accuracy"], [["a", 1], ["c", 2]], {"choices": {"layer1": ["a", "b"]}}, "Row 1 .* 'c'"),
+        (["choices", "accuracy"], [["a=1", 1], ["b=1", 2]], {}, "Rows 0 and 1"),
+        (["choices", "accuracy"], [["a=1", 1], ["a", 2]], {}, "Row 1 .* name=value"),
+        (["choices", "accuracy"], [["a=1, a=2", 1]], {}, "twice"),
+        (["choices", "accuracy"], [["a=1", 1], ["a=1", 2]], {}, "Rows 0 and 1 .* same"),
+        (["k", "n", "adj_bits", "ops", "accuracy"], [[1, 2, 2, "", 3]], {"choices": {"k": "ordinal"}}, "nasbench101"),
+    ],
+)
+def test_a_table_of_choices_that_is_not_one_is_refused(
+    tmp_path: Path, header: list[str], rows: list[list[Any]], says: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(TableError, match=words):
+        read_table(write(tmp_path / "mine.csv", header, *rows, **says))
+
+
+def test_a_table_may_be_part_of_a_space_that_a_config_writes_down(tmp_path: Path) -> None:
+    path = write(tmp_path / "mine.csv", ["a", "b", "accuracy"], [1, "x", 1.0], [2, "y", 2.0])
+    values = {
+        "space": {"type": "choices", "choices": {"a": [1, 2, 3], "b": ["x", "y"]}},
+        "evaluator": {"type": "tabular", "accuracy": "accuracy", "path": str(path)},
+        "strategy": {"type": "random"},
+        "fidelity": {"epochs": 1},
+    }
+    space, _ = build_parts(read_config(values))
+    assert space.macro_choices == {"a": (1, 2, 3), "b": ("x", "y")}
+    with pytest.raises(SpaceError, match="no such cell"):
+        space.check(ChoiceSpace(space.macro_choices).unpack(ChoiceSpace(space.macro_choices).all(), 1))
+    assert np.isfinite(macro_table(space, space.all()).values).all()
+
+
+def network_of_accel_nasbench(layers: int, top1: float, **changes: Any) -> dict[str, Any]:
+    return {
+        "architecture": {name: layers if name.endswith("_l") else values[0] for name, values in CHOICES.items()},
+        "metrics": {"val_top1": top1, "val_top5": 80.0, "train_time": 2000.0},
+        "model_info": {"macs": 100.5, "params": 2.5},
+        "platform_perf": {
+            "latency_zcu102": {"latency_mean": 4.5, "latency_std": None},
+            "throughput_a100": {"throughput_mean": None, "throughput_std": None},
+        },
+        **changes,
+    }
+
+
+def files_of_accel_nasbench(folder: Path, *networks: Any) -> Path:
+    folder.mkdir()
+    for number, network in enumerate(networks):
+        (folder / f"result_{number}.json").write_text(json.dumps(network))
+    return folder
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_accel_nasbench_is_read_from_its_archive_and_from_the_folder_in_it(tmp_path: Path, packed: bool) -> None:
+    source = files_of_accel_nasbench(
+        tmp_path / "anb_dataset_jsons",
+        *(network_of_accel_nasbench(layers, top1) for layers, top1 in ((1, 50.0), (2, 60.0), (2, 99.0))),
+    )
+    if packed:
+        with tarfile.open(tmp_path / "anb.tar.gz", "w:gz") as archive:
+            archive.add(source, source.name)
+        source = tmp_path / "anb.tar.gz"
+    assert convert("accel_nasbench", source, tmp_path / "a.parquet") == 2  # of one that is there twice, the first
+    table = read_table(tmp_path / "a.parquet", "accel_nasbench")
+    assert table.metric("val_top1").tolist() == [50, 60]
+    assert table.metric("zcu102_latency").tolist() == [4.5, 4.5]
+    assert table.space.macs(table.batch).tolist() == [100.5e6, 100.5e6]
+    assert dict(table.space.unpack(table.batch, 1).macro)["block3_l"] == 2
+    with pytest.raises(TableError, match="a100_throughput"):
+        table.metric("a100_throughput")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"metrics": {}}, {"architecture": {"block0_e": 5}}, {"platform_perf": {"latency_x": {}}}, {"model_info": 3}],
+)
+def test_files_that_are_not_accel_nasbench_are_refused_by_name(tmp_path: Path, change: dict[str, Any]) -> None:
+    source = files_of_accel_nasbench(tmp_path / "jsons", network_of_accel_nasbench(1, 50.0, **change))
+    with pytest.raises(TableError, match=r"result_0\.json"):
+        convert("accel_nasbench", source, tmp_path / "a.parquet")
+    with pytest.raises(TableError, match="such as result_0"):
+        convert("accel_nasbench", files_of_accel_nasbench(tmp_path / "none"), tmp_path / "a.parquet")
+    (tmp_path / "broken.tar.gz").write_bytes(b"no archive")
+    with pytest.raises(TableError, match="anb_dataset_jsons"):
+        convert("accel_nasbench", tmp_path / "broken.tar.gz", tmp_path / "a.parquet")
+
+
+def test_genotypes_are_cells_of_the_darts_space(tmp_path: Path) -> None:
+    space = DARTS()
+    drawn = space.sample(20, np.random.default_rng(0))
+    texts = [str(genotype_of(space.unpack(drawn, k).cell)) for k in range(20)]
+    table = read_table(write(tmp_path / "mine.csv", ["genotype", "accuracy"], *([text, 1.5] for text in texts)))
+    assert table.space.zero_ops == space.zero_ops
+    assert table.space.unpack(table.batch, 3).cell == space.unpack(drawn, 3).cell
+    with pytest.raises(TableError, match=r"Row 1 .* no genotype"):
+        read_table(write(tmp_path / "bad.csv", ["genotype", "accuracy"], [texts[0], 1.0], ["normal", 2.0]))
