@@ -210,7 +210,7 @@ def test_a_ledger_on_read_only_storage_is_read(tmp_path, monkeypatch) -> None:
             raise sqlite3.OperationalError("unable to open database file")
 
     monkeypatch.setattr(
-        "nas.evaluation.storage.sqlite3.connect", lambda file, **options: real(file, factory=Refused, **options)
+        storage_module.sqlite3, "connect", lambda file, **options: real(file, factory=Refused, **options)
     )
     (tmp_path / "ledger.db-wal").write_bytes(b"records")
     with pytest.raises(LedgerError, match="copy both files"):

@@ -14,6 +14,7 @@ import pytest
 
 from nas.commands.benchmark import main
 from nas.encoder.training import EncoderConfig, train_encoder
+from nas.predictors import nasgem_features
 from nas.strategies.acquisition import expected_hypervolume_gain
 from nas.studies.csv_log import CsvLogError
 from nas.studies.statistics import mean_interval, paired_difference
@@ -273,9 +274,7 @@ def test_ablation_command_tells_what_a_part_is_worth(
     own_table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     untrained = lru_cache(lambda space, config: train_encoder(space.base or space, EncoderConfig(steps=0)))
-    monkeypatch.setattr(
-        "nas.predictors.nasgem_features.encoder_of", untrained
-    )  # one for this table takes most of a minute
+    monkeypatch.setattr(nasgem_features, "encoder_of", untrained)  # one for this table takes most of a minute
     monkeypatch.setattr(ablation_module, "CHECKPOINTS", (15, 40))
     parts = ["no embedding", "WL kernel alone, h = 0", "mean alone (beta = 0)"]
     command = ["ablation", "--table", str(own_table), "--metric", "accuracy", "--train-sizes", "20", "--parts", *parts]
