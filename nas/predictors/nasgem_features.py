@@ -42,7 +42,7 @@ def features(pool: Pool, parts: Parts) -> FeatureTable:
     if parts.encoder is not None and space.vocabulary:
         encoder = encoder_of(space, parts.encoder)
         name = "embedding " + json.dumps(asdict(parts.encoder))
-        tables.append(pool.table(name, lambda batch: embedding_table(encoder.embed(batch.graphs))))
+        tables.append(pool.table(name, lambda batch: embedding_table(encoder.embed(batch.graphs)), mixed=True))
     if parts.drawn:
         tables.append(pool.table("drawn", drawn_table))
     return FeatureTable.join(tables)

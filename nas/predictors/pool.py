@@ -48,11 +48,18 @@ class Pool:
             self._views[name] = compute(self.batch)
         return self._views[name]
 
-    def table(self, name: str, compute: Callable[[CandidateBatch], FeatureTable]) -> FeatureTable:
-        """Like `view`, for what a predictor reads."""
+    def table(
+        self, name: str, compute: Callable[[CandidateBatch], FeatureTable], *, mixed: bool = False
+    ) -> FeatureTable:
+        """Like `view`, for what a predictor reads.
+
+        Args:
+            name, compute: as of `view`.
+            mixed: whether a row's last digits depend on what else is in the batch, as those of matrix products do.
+        """
         if self._parent is not None:
             pool, rows = self._parent
-            return pool.table(name, compute).take(rows)
+            return pool.table(name, compute, mixed=mixed).take(rows)
         if name not in self._tables:
             self._tables[name] = compute(self.batch)
         return self._tables[name]
@@ -90,16 +97,19 @@ class JoinedPool(Pool):
             self._views[name] = np.concatenate([part.view(name, compute) for part in self._parts])
         return self._views[name]
 
-    def table(self, name: str, compute: Callable[[CandidateBatch], FeatureTable]) -> FeatureTable:
+    def table(
+        self, name: str, compute: Callable[[CandidateBatch], FeatureTable], *, mixed: bool = False
+    ) -> FeatureTable:
         if name not in self._tables:
-            self._tables[name] = FeatureTable.stack([part.table(name, compute) for part in self._parts])
+            parts = [part.table(name, compute, mixed=mixed) for part in self._parts]
+            self._tables[name] = FeatureTable.stack(parts)
         return self._tables[name]
 
 
 class ToldPool(Pool):
     """Candidates of a long history that are learnt from.
 
-    What a predictor reads of one is computed alone, not among others: sums in another order would come out a little
+    What depends on the others in a batch is computed of each one alone: sums in another order would come out a little
     different, and a resumed search would not go on as an uninterrupted one.
 
     Args:
@@ -117,14 +127,18 @@ class ToldPool(Pool):
         self._rows = rows
         self._before = None if before is None else (before._rows, before._tables)
 
-    def table(self, name: str, compute: Callable[[CandidateBatch], FeatureTable]) -> FeatureTable:
+    def table(
+        self, name: str, compute: Callable[[CandidateBatch], FeatureTable], *, mixed: bool = False
+    ) -> FeatureTable:
         if name not in self._tables:
             rows, tables = self._before or (self._rows[:0], {})
             old = np.isin(self._rows, rows) & (name in tables)
-            alone = [compute(self.batch.take([place])) for place in np.flatnonzero(~old)]
+            missing = np.flatnonzero(~old)
+            parts = np.array_split(missing, len(missing) if mixed else 1) if len(missing) else []
+            new = [compute(self.batch.take(part)) for part in parts]
             kept = [tables[name].take(np.searchsorted(rows, self._rows[old]))] if old.any() else []
-            order = np.argsort(np.concatenate([np.flatnonzero(old), np.flatnonzero(~old)]))
-            self._tables[name] = FeatureTable.stack([*kept, *alone]).take(order)
+            order = np.argsort(np.concatenate([np.flatnonzero(old), missing]))
+            self._tables[name] = FeatureTable.stack([*kept, *new]).take(order)
         return self._tables[name]
 
     def candidate(self, index: int) -> Candidate:

@@ -97,12 +97,15 @@ def test_features_of_what_is_known_are_taken_over_and_are_those_of_all_together(
         return macro_table(space, part)
 
     before = ToldPool(space, candidates, np.array([0, 2, 3, 7]), None)
-    before.table("macro", compute)
     rows = np.array([1, 2, 7, 9, 11])
-    after = ToldPool(space, candidates, rows, before)
     whole = macro_table(space, batch)
-    np.testing.assert_allclose(after.table("macro", compute).values, whole.values[rows], rtol=1e-6)
-    assert computed == [1] * 7
+    for mixed, expected in ((False, [4, 3]), (True, [1] * 7)):
+        computed.clear()
+        before.table(f"macro {mixed}", compute, mixed=mixed)
+        after = ToldPool(space, candidates, rows, before)
+        found = after.table(f"macro {mixed}", compute, mixed=mixed)
+        np.testing.assert_allclose(found.values, whole.values[rows], rtol=1e-6)
+        assert computed == expected
     assert after.candidate(3) is candidates[9]
 
 
