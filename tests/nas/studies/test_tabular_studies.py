@@ -267,7 +267,7 @@ def test_a_predictor_that_says_the_same_of_every_cell_is_called_constant(
     dummy, structural = rows["sklearn.dummy.DummyRegressor"], rows["structural"]
     assert (dummy["constant"], dummy["seeds"], dummy["tau"]) == ("2", "2", "")
     assert structural["constant"] == "0"
-    assert float(structural["tau"]) > 0.5
+    assert float(structural["tau"]) > 0.3
 
 
 def test_ablation_command_tells_what_a_part_is_worth(
