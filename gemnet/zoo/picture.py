@@ -10,8 +10,9 @@ from pathlib import Path
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 from gemnet.files import write_text
 from gemnet.point_labels import write_names
@@ -43,11 +44,15 @@ def draw_zoo(results: Sequence[Result], path: Path) -> None:
     shown = [result for result in results if drawn(result)]
     panels = list(dict.fromkeys((row.data, row.resolution) for row in shown)) or [("", 0)]
     with rc_context({"svg.hashsalt": "gemnet", "svg.fonttype": "none"}):
-        figure = Figure(figsize=(5.2 * len(panels), 4.2), layout="constrained")
-        FigureCanvasSVG(figure)
-        for axes, (data, side) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-            _panel([row for row in shown if (row.data, row.resolution) == (data, side)], axes, figure)
+        figure = Figure(figsize=(5.2 * len(panels), 4.2), dpi=150, layout="constrained")
+        FigureCanvasAgg(figure)
+        drawings = list(zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True))
+        names = [
+            _panel([row for row in shown if (row.data, row.resolution) == panel], axes) for axes, panel in drawings
+        ]
+        for (axes, (data, side)), points in zip(drawings, names, strict=True):
             axes.set_title(picture_text(f"{data}, {side}x{side}"), fontsize=10)
+            write_names(points, axes, figure)  # last, since they are placed by where everything else has come to lie
         draft = path.with_name(f"{path.name}.drawing")
         try:
             figure.savefig(draft, format="svg", metadata={"Date": None, "Description": _digest(results)})
@@ -61,9 +66,10 @@ def is_current(results: Sequence[Result], path: Path) -> bool:
     return path.is_file() and _digest(results) in path.read_text(encoding="utf-8")
 
 
-def _panel(rows: Sequence[Result], axes: Axes, figure: Figure) -> None:
+def _panel(rows: Sequence[Result], axes: Axes) -> list[tuple[float, float, str]]:
+    """Draws the rows of a data set; returns where each one's name belongs."""
     if not rows:
-        return
+        return []
     deployed = all(row.speed is not None and row.speed.onnx_single is not None for row in rows)
     usual = usual_epochs(rows)
     points = []
@@ -90,9 +96,12 @@ def _panel(rows: Sequence[Result], axes: Axes, figure: Figure) -> None:
     axes.set_xscale("log")
     axes.set_xlabel(f"CPU time of an image, ms ({runtime})")
     axes.set_ylabel(f"top-1 (%), {note}")
-    axes.margins(x=0.15, y=0.12)
+    for axis in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+        axis(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.tick_params(axis="x", which="minor", labelsize=7)
+    axes.margins(x=0.2, y=0.2)
     axes.grid(alpha=0.25)
-    write_names(points, axes, figure)
+    return points
 
 
 def _milliseconds(row: Result, deployed: bool) -> float:
