@@ -241,6 +241,9 @@ def test_a_search_for_two_objectives_is_for_their_front(space: TableSpace) -> No
     proposals = strategy.ask(8)
     strategy.tell([Evaluation(p, "ok", 50.0 + p.number, metrics={"size": float(p.number)}) for p in proposals])
     assert len(strategy.ask(3)) == 3
+    cost = strategy._objective(strategy.lesson(), "cost")
+    assert cost.scores.tolist() == [-float(number) for number in range(8)]  # both objectives are maximised
+    assert strategy._objective(strategy.lesson(), "score").scores.tolist() == strategy.scores().tolist()
 
 
 def test_front_of_points_is_what_no_other_dominates() -> None:
