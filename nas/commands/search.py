@@ -111,6 +111,8 @@ def _read(options: argparse.Namespace) -> tuple[Any, Path]:
         ("evaluations", "search.evaluations"),
         ("seed", "search.seed"),
         ("workers", "workers.count"),
+        ("executor", "workers.type"),
+        ("ray_address", "workers.options.address"),
         ("data", "data.source"),
         ("max_macs", "limits.max_macs"),
         ("max_params", "limits.max_params"),
@@ -159,6 +161,14 @@ def _parser(program: str) -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--workers", metavar="N", type=int, help="worker processes (default: one a GPU, else one a core; 0: none)"
+    )
+    parser.add_argument(
+        "--executor",
+        metavar="E",
+        help="where workers run: local (default), ray ([ray]), slurm ([slurm]), or the dotted path of one's own",
+    )
+    parser.add_argument(
+        "--ray-address", metavar="A", help="of the Ray cluster: auto, host:port (default: one on this machine)"
     )
     parser.add_argument("--resume", action="store_true", help="go on with the search in the work folder")
     parser.add_argument(

@@ -33,7 +33,7 @@ ATTEMPTS = 2
 """A call whose worker died is tried once more: the killer may have been an outsider. Twice is the call's own doing."""
 
 
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _BORN, _READY, _UNBUILDABLE, _RETURNED, _RAISED = "born", "ready", "unbuildable", "returned", "raised"
 
 
@@ -135,11 +135,11 @@ class LocalExecutor(Executor):
         process = context.Process(
             target=_work, args=(there, self._build, self._log), name=f"worker {slot}", daemon=True
         )
-        environment = {name: str(self._threads) for name in _THREAD_VARIABLES}
-        environment[HUGE_PAGES] = os.environ.get(HUGE_PAGES, "1")
+        variables = {name: str(self._threads) for name in THREAD_VARIABLES}
+        variables[HUGE_PAGES] = os.environ.get(HUGE_PAGES, "1")
         if self._devices:
-            environment["CUDA_VISIBLE_DEVICES"] = self._devices[slot % len(self._devices)]
-        with _environment(environment):
+            variables["CUDA_VISIBLE_DEVICES"] = self._devices[slot % len(self._devices)]
+        with environment(variables):
             process.start()
         there.close()  # so that the pipe ends when the worker does
         self._crew.append(_Worker(slot, process, here, time.monotonic() + self._start_limit))
@@ -284,7 +284,7 @@ def _cause_of_death(code: int | None) -> str:
 
 
 @contextlib.contextmanager
-def _environment(values: dict[str, str]) -> Iterator[None]:
+def environment(values: dict[str, str]) -> Iterator[None]:
     """Sets environment variables while a child is started: it inherits them before it imports anything."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gemnet.machine import available_cores, visible_gpus
-from gemnet.strict import at_least, find_class
+from gemnet.strict import at_least, check_options, find_class, keyword_names, typed
 from nas.executors import EXECUTORS, Executor
 
 
@@ -19,13 +19,16 @@ class WorkerOptions:
     Args:
         count: worker processes; None for one each GPU, or without GPUs one each ``threads`` CPU cores; 0 evaluates in
             the driving process. Changes no results, and may change when a search is resumed.
-        type: ``local``, or the dotted path of an `Executor` of one's own, made as `LocalExecutor` is.
+        type: ``local``, ``ray``, ``slurm``, or the dotted path of an `Executor` of one's own, made as `LocalExecutor`
+            is. Changes no results, and may change when a search is resumed; so may ``options``.
+        options: further keyword arguments of the executor, such as ``dict(address='auto')`` of Ray's.
         threads: compute threads of a worker. Sums of floats depend on it in their last digits, so results do too.
     """
 
     count: int | None = None
     threads: int = 1
     type: str = "local"
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         at_least("workers", self, threads=1, count=0)
@@ -48,9 +51,12 @@ def make_workers(options: WorkerOptions, build: Callable[[], Any], log: Path | N
         log: file that takes what the workers print, or None to drop it.
 
     Raises:
-        ConfigError: ``type`` names no executor.
+        ConfigError: ``type`` names no executor, or ``options`` something it does not take.
     """
     count, gpus = workers_of(options)
     kind: Any = find_class(options.type, EXECUTORS, Executor, "workers.type")
-    made: Executor = kind(build, max(count, 1), options.threads, gpus, log)
+    own = [name for name in keyword_names(kind) if name not in ("build", "workers", "threads", "devices", "log")]
+    check_options(own, options.options, "workers.options")
+    further = typed(kind, options.options, "workers.options")
+    made: Executor = kind(build, max(count, 1), options.threads, gpus, log, **further)
     return made

@@ -188,6 +188,7 @@ class SearchConfig:
         del (
             kept["workers"]["count"],
             kept["workers"]["type"],
+            kept["workers"]["options"],
             kept["search"]["evaluations"],
             kept["search"]["retry_failed"],
         )

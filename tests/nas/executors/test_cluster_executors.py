@@ -1,0 +1,172 @@
+"""Workers elsewhere: jobs through submitit (run as local processes), actors of a Ray cluster of this machine."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nas.executors import Call, Executor, ExecutorError, Outcome
+from nas.executors.ray import RayExecutor
+from nas.executors.slurm import SlurmExecutor
+
+
+class Service:
+    def square(self, x: float) -> float:
+        return x * x
+
+    def fail(self, text: str) -> None:
+        raise RuntimeError(text)
+
+    def sleep(self, seconds: float) -> int:
+        time.sleep(seconds)
+        return os.getpid()
+
+    def die(self, marker: str, deaths: int) -> str:
+        """Ends its own process, at the first ``deaths`` attempts."""
+        with open(marker, "a") as file:
+            file.write("x")
+        if Path(marker).stat().st_size <= deaths:
+            os._exit(1)
+        return "survived"
+
+    def threads(self) -> str:
+        return os.environ["OMP_NUM_THREADS"]
+
+
+class Unbuildable:
+    def __init__(self) -> None:
+        raise ValueError("no such data set")
+
+
+def drain(executor: Executor) -> list[Outcome]:
+    outcomes: list[Outcome] = []
+    while executor.outstanding:
+        outcomes += executor.wait()
+    return sorted(outcomes, key=lambda outcome: outcome.call.number)
+
+
+@pytest.fixture
+def slurm(tmp_path: Path) -> Iterator[SlurmExecutor]:
+    cloudpickle = pytest.importorskip("cloudpickle", reason="pip install 'gemnet[slurm]' brings submitit")
+    pytest.importorskip("submitit", reason="pip install 'gemnet[slurm]' brings submitit")
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    with SlurmExecutor(Service, 2, log=tmp_path / "workers.log", cluster="local", poll=0.05) as made:
+        yield made
+    assert not list(tmp_path.iterdir())  # its job files are gone
+    cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+
+
+@pytest.mark.slow
+@pytest.mark.contract
+def test_jobs_have_one_outcome_each_and_failures_are_outcomes(slurm: SlurmExecutor, tmp_path: Path) -> None:
+    calls = [
+        Call(0, "square", (3,)),
+        Call(1, "fail", ("broken\nrecord",)),
+        Call(2, "die", (str(tmp_path.parent / "once"), 1)),
+        Call(3, "die", (str(tmp_path.parent / "always"), 9)),
+        Call(4, "threads"),
+    ]
+    for call in calls:
+        slurm.submit(call)
+    assert slurm.running <= 2
+
+    outcomes = drain(slurm)
+
+    assert [outcome.call for outcome in outcomes] == calls
+    assert [outcome.value for outcome in outcomes] == [9, None, "survived", None, "1"]
+    assert outcomes[1].failure == "RuntimeError: broken record"
+    assert "died 2 times" in outcomes[3].failure
+    assert slurm.wait() == []
+
+
+def test_halted_jobs_end_and_the_rest_is_forgotten(slurm: SlurmExecutor) -> None:
+    for number in range(4):
+        slurm.submit(Call(number, "square", (number,)))
+    slurm.halt()
+    assert len(drain(slurm)) == 2
+    with pytest.raises(KeyboardInterrupt):
+        slurm.wait()
+
+
+def test_what_slurm_needs_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("submitit", reason="pip install 'gemnet[slurm]' brings submitit")
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(ExecutorError, match="sbatch"):
+        SlurmExecutor(Service, 1, log=tmp_path / "workers.log")
+    with pytest.raises(ExecutorError, match=r"parameters.*partitoin"):
+        SlurmExecutor(Service, 1, log=tmp_path / "workers.log", cluster="local", parameters={"partitoin": "gpu"})
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    with pytest.raises(ExecutorError, match=r"gemnet\[slurm\]"):
+        SlurmExecutor(Service, 1, log=tmp_path / "workers.log")
+    assert not list(tmp_path.iterdir())
+
+
+def test_absent_ray_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ExecutorError, match=r"gemnet\[ray\]"):
+        RayExecutor(Service, 1)
+
+
+@pytest.fixture
+def ray_cluster() -> Iterator[object]:
+    """Two nodes: the head has no room for workers."""
+    ray = pytest.importorskip("ray", reason="pip install 'gemnet[ray]' brings Ray")
+    from ray.cluster_utils import Cluster
+
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    cluster.add_node(num_cpus=2, resources={"first": 1})
+    ray.init(address=cluster.address, log_to_driver=False, logging_level="error")
+    yield cluster
+    ray.shutdown()
+    cluster.shutdown()
+
+
+@pytest.mark.slow
+@pytest.mark.contract
+def test_actors_have_one_outcome_each_whatever_dies(ray_cluster, tmp_path: Path) -> None:
+    with RayExecutor(Service, 2) as executor:
+        calls = [
+            Call(0, "square", (3,)),
+            Call(1, "fail", ("broken\nrecord",)),
+            Call(2, "die", (str(tmp_path / "once"), 1)),
+            Call(3, "die", (str(tmp_path / "always"), 9)),
+            Call(4, "threads"),
+            Call(5, "sleep", (600,), time_limit=0.5),
+        ]
+        for call in calls:
+            executor.submit(call)
+        outcomes = drain(executor)
+    assert [outcome.call for outcome in outcomes] == calls
+    assert [outcome.value for outcome in outcomes] == [9, None, "survived", None, "1", None]
+    assert outcomes[1].failure == "RuntimeError: broken record"
+    assert "died 2 times" in outcomes[3].failure
+    assert outcomes[5].failure == "over the time limit of 0.5 s"
+    with RayExecutor(Unbuildable, 1) as executor:
+        executor.submit(Call(0, "square", (1,)))
+        with pytest.raises(ExecutorError, match="no such data set"):
+            executor.wait()
+    with RayExecutor(Service, 1, resources={"fast_node": 1}, start_limit=2.0) as executor:
+        executor.submit(Call(0, "square", (1,)))
+        with pytest.raises(ExecutorError, match="fast_node"):
+            executor.wait()
+
+
+@pytest.mark.slow
+@pytest.mark.contract
+def test_calls_of_a_node_that_disappears_are_made_on_another(ray_cluster, tmp_path: Path) -> None:
+    lost = ray_cluster.add_node(num_cpus=2, resources={"lost": 1})
+    with RayExecutor(Service, 4) as executor:
+        for number in range(8):
+            executor.submit(Call(number, "sleep", (3.0,)))
+        assert executor.wait(timeout=0.0) == []
+        while executor.running < 4:
+            executor.wait(timeout=0.1)
+        ray_cluster.remove_node(lost, allow_graceful=False)
+        outcomes = drain(executor)
+    assert [outcome.failure for outcome in outcomes] == [""] * 8
