@@ -113,7 +113,8 @@ class Nasgem(ModelStrategy):
         check_least(self, signals=0, boosters=0, cheap=1)
         if isinstance(encoder, Mapping):
             encoder = make(EncoderConfig, encoder, "strategy.encoder")
-        self.parts = Parts(encoder, structure, drawn)
+        # Of a space without cells there is nothing to embed.
+        self.parts = Parts(encoder if space.vocabulary else None, structure, drawn)
         self.spread = spread
         self.cost = cost
 
