@@ -4,7 +4,8 @@ Paper: `NASGEM: Neural Architecture Search via Graph Embedding Method` (Cheng et
 https://arxiv.org/abs/2007.04452
 
 ``gemnet_a``, ``gemnet_b``, ``gemnet_c`` are the ImageNet form (stride 32, four levels, 1000 classes), the same with
-``_cifar`` the form for 32x32 images (stride 8, four levels, 10 classes); `gemnet` is the network of any genome, and
+``_cifar`` the form for 32x32 images (stride 8, four levels, 10 classes), the same with a date earlier networks of that
+name; `gemnet` is the network of any genome, and
 `register` gives such a genome a name of its own. The bare names are untrained; weights have tags (`gemnet.weights`).
 """
 
@@ -192,14 +193,32 @@ def gemnet_a(pretrained: bool = False, **kwargs: Any) -> Any:
 
 @register_model
 def gemnet_b(pretrained: bool = False, **kwargs: Any) -> Any:
-    """GEMNet-B: about 300 M MACs at 224x224."""
+    """GEMNet-B: about 290 M MACs at 224x224."""
     return _create_gemnet("gemnet_b", _genomes["gemnet_b"], pretrained, **kwargs)
 
 
 @register_model
 def gemnet_c(pretrained: bool = False, **kwargs: Any) -> Any:
-    """GEMNet-C: about 600 M MACs at 224x224."""
+    """GEMNet-C: about 470 M MACs at 224x224."""
     return _create_gemnet("gemnet_c", _genomes["gemnet_c"], pretrained, **kwargs)
+
+
+@register_model
+def gemnet_a_202611(pretrained: bool = False, **kwargs: Any) -> Any:
+    """GEMNet-A of November 2026, searched for few multiply-adds: about 90 M MACs at 224x224."""
+    return _create_gemnet("gemnet_a_202611", _genomes["gemnet_a_202611"], pretrained, **kwargs)
+
+
+@register_model
+def gemnet_b_202611(pretrained: bool = False, **kwargs: Any) -> Any:
+    """GEMNet-B of November 2026, searched for few multiply-adds: about 300 M MACs at 224x224."""
+    return _create_gemnet("gemnet_b_202611", _genomes["gemnet_b_202611"], pretrained, **kwargs)
+
+
+@register_model
+def gemnet_c_202611(pretrained: bool = False, **kwargs: Any) -> Any:
+    """GEMNet-C of November 2026, searched for few multiply-adds: about 600 M MACs at 224x224."""
+    return _create_gemnet("gemnet_c_202611", _genomes["gemnet_c_202611"], pretrained, **kwargs)
 
 
 @register_model

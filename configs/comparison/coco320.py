@@ -6,9 +6,9 @@
 """
 
 detectors = ['retinanet_gemnet_coco320', 'faster_rcnn_gemnet_coco320']
-reference = 'gemnet_a'
+reference = 'gemnet_a_202611'
 backbones = [
-    dict(arch='gemnet_a', weights='gemnet_a.imagenette96'),
+    dict(arch='gemnet_a_202611', weights='gemnet_a_202611.imagenette96'),
     dict(genome='{{ fileDirname }}/../peers/mobilenetv2_050.json'),
     dict(genome='{{ fileDirname }}/../peers/resnet18_022.json'),
 ]

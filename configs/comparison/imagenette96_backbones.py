@@ -1,4 +1,4 @@
-"""The counterparts of coco320.py alone, pretrained as in imagenette96.py, which is where gemnet_a's weights come from.
+"""The counterparts of coco320.py alone, pretrained as in imagenette96.py, which is where gemnet_a_202611's weights come from.
 
 Of that comparison's learning rates only the two that these networks chose are offered.
 

@@ -1,4 +1,4 @@
-"""gemnet_b for the zoo, trained as gemnet_a in imagenette96.py: one training, nothing is claimed.
+"""gemnet_b_202611 for the zoo, trained as gemnet_a_202611 in imagenette96.py: one training, nothing is claimed.
 
     python tools/compare.py configs/comparison/imagenette96_gemnet_b.py
 """
@@ -7,5 +7,5 @@ _base_ = './imagenette96.py'
 
 seeds = [0]
 lrs = [0.1]
-reference = 'gemnet_b'
-networks = [dict(type='gemnet', arch='gemnet_b')]
+reference = 'gemnet_b_202611'
+networks = [dict(type='gemnet', arch='gemnet_b_202611')]

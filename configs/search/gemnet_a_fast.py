@@ -1,14 +1,14 @@
-"""A search for fast networks: the best that takes at most half of gemnet_a's time, on Imagenette at 96x96.
+"""A search for fast networks: the best that takes at most half of gemnet_a_202611's time, on Imagenette at 96x96.
 
 MACs are no limit here, time is. What is fast on a processor was measured (docs/gemnet_search.md): widths in
 multiples of 16, ReLU where maps are large, wide depthwise windows on small ones, few passes. So the space has hand-made
 cells for early stages, windows up to 7x7 with and without activation, groups of 16, and depthwise windows before the
-expansion; the search begins with the blocks of MobileNetV2, V4, ConvNeXt, PP-LCNet and ResNet, and with gemnet_a's
-cell made of one window. A candidate takes two to four minutes of a core; stopped, the same command goes on.
-Milliseconds are of a machine, so the limit comes with the command: half of what the first one says of gemnet_a there,
+expansion; the search begins with the blocks of MobileNetV2, V4, ConvNeXt, PP-LCNet and ResNet, with gemnet_a_202611's
+cell, and with what is left of it when it is made fast. gemnet_a is the best of these (docs/gemnet_search.md). A candidate takes two to four minutes of a core; stopped, the same command goes on.
+Milliseconds are of a machine, so the limit comes with the command: half of what the first one says of gemnet_a_202611 there,
 and somewhat more where estimates err (a candidate of `first` that is estimated beyond the limit is refused by name).
 
-    python tools/benchmark.py latency gemnet_a --size 96
+    python tools/benchmark.py latency gemnet_a_202611 --size 96
     python tools/search.py configs/search/gemnet_a_fast.py --max-latency MS --work-dir work_dirs/gemnet_a_fast
 """
 
@@ -95,7 +95,30 @@ search = dict(
             ),
         )
         for ops, edges, layout, ratio, activation, residual, expand in [
-            # gemnet_a's cell with its two windows made one, or with both
+            # gemnet_a_202611's cell: a mean of the input and its pools, two windows
+            (
+                ['avg_pool_3x3', 'max_pool_3x3', 'identity', 'identity', 'identity', 'identity', 'dw3x3_bn', 'dw3x3_bn'],
+                [
+                    *([0, node] for node in (1, 2, 3, 4, 7)),
+                    *([1, 7], [2, 3], [3, 4], [3, 7], [4, 5], [4, 6], [4, 7], [5, 7], [6, 7], [7, 8], [8, 9]),
+                ],
+                'even',
+                2,
+                'hswish',
+                'identity',
+                'conv1x1_bn_act',
+            ),
+            # what is left of it: a mean of the input and its largest neighbours, one window
+            *(
+                (['max_pool_3x3', window], [[0, 1], [0, 2], [1, 2], [2, 3]], layout, 2, 'relu', 'identity', 'conv1x1_bn_act')
+                for window, layout in [
+                    ('dw3x3_bn', 'wide'),
+                    ('dw3x3_bn', 'late'),
+                    ('dw3x3_bn', 'even'),
+                    ('dw5x5_bn', 'even'),
+                ]
+            ),
+            # its two windows made one, or both, without the pools
             (['dw5x5_bn'], [[0, 1], [1, 2]], 'even', 2, 'relu', 'identity', 'conv1x1_bn_act'),
             (['dw5x5_bn'], [[0, 1], [1, 2]], 'even', 2, 'hswish', 'identity', 'conv1x1_bn_act'),
             (['dw7x7_bn'], [[0, 1], [1, 2]], 'even', 2, 'relu', 'identity', 'conv1x1_bn_act'),

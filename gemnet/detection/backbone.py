@@ -81,7 +81,7 @@ class GEMNet(BaseModule):
             shift in either.
         channels_last: whether levels are handed on in channels_last on a CPU, where neck and heads then follow: a
             training step takes two thirds of the time. Heads that look at tensors by ``view`` can't take it.
-        init_cfg: weights: a path or a zoo tag (``gemnet_b.imagenette96``), or
+        init_cfg: weights: a path or a zoo tag (``gemnet_a.imagenette96``), or
             ``dict(type='Pretrained', checkpoint=<either>)``; None for none.
 
     Raises:

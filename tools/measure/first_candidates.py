@@ -1,6 +1,6 @@
 """How long the candidates take that a search begins with, as multiples of a network's time, deployed in onnxruntime.
 
-    python tools/measure/first_candidates.py configs/search/gemnet_a_fast.py [--reference gemnet_a] [--batch-sizes 1 32]
+    python tools/measure/first_candidates.py configs/search/gemnet_a_fast.py [--reference gemnet_a_202611] [--batch-sizes 1 32]
 
 One thread, in turns with the reference; several numbers of images at a time: the ratios' geometric mean.
 """
@@ -25,7 +25,7 @@ def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config")
-    parser.add_argument("--reference", default="gemnet_a")
+    parser.add_argument("--reference", default="gemnet_a_202611")
     parser.add_argument("--batch-sizes", nargs="+", type=int, default=[1, 32])
     options = parser.parse_args()
     config = load_config(options.config)
