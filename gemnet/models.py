@@ -187,13 +187,13 @@ def gemnet(pretrained: bool = False, genome: GenomeSource | None = None, **kwarg
 
 @register_model
 def gemnet_a(pretrained: bool = False, **kwargs: Any) -> Any:
-    """GEMNet-A: about 90 M MACs at 224x224."""
+    """GEMNet-A: about 100 M MACs at 224x224."""
     return _create_gemnet("gemnet_a", _genomes["gemnet_a"], pretrained, **kwargs)
 
 
 @register_model
 def gemnet_b(pretrained: bool = False, **kwargs: Any) -> Any:
-    """GEMNet-B: about 290 M MACs at 224x224."""
+    """GEMNet-B: about 300 M MACs at 224x224."""
     return _create_gemnet("gemnet_b", _genomes["gemnet_b"], pretrained, **kwargs)
 
 
