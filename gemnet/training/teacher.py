@@ -37,7 +37,7 @@ class Distillation:
     """Whom a training learns from, and how much.
 
     Args:
-        network: a tag of the zoo (``gemnet_c_202611.imagenette96``), a checkpoint, the work folder of a search or a training,
+        network: a tag of the zoo (``gemnet_a.imagenette96``), a checkpoint, the work folder of a search or a training,
             or a timm name.
         checkpoint: weights of a timm name; None for those timm fetches.
         weight: share of the teacher in the loss; the labels have the rest.

@@ -243,12 +243,12 @@ def test_mixed_stages_have_their_own_cells() -> None:
 
 
 def test_a_genome_that_stands_for_more_than_a_machine_is_not_built() -> None:
-    data = gemnet.genome_for("gemnet_c").to_dict()
+    data = gemnet.genome_for("gemnet_c_202611").to_dict()
     for stage in data["stages"]:
         stage.update({"width": 4096, "depth": 64})
     with pytest.raises(GenomeError, match=r"would have 17,171,785,608 parameters"):
         GEMNet(Genome.from_dict(data))
-    pixels = gemnet.genome_for("gemnet_c").replace(input_size=4096).to_dict()
+    pixels = gemnet.genome_for("gemnet_c_202611").replace(input_size=4096).to_dict()
     for stage in pixels["stages"]:
         stage.update({"width": 256, "depth": 64, "stride": 1})
     with pytest.raises(GenomeError, match=r"values to read and write for one image of 4096 pixels"):

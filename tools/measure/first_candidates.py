@@ -1,6 +1,6 @@
 """How long the candidates take that a search begins with, as multiples of a network's time, deployed in onnxruntime.
 
-    python tools/measure/first_candidates.py configs/search/gemnet_a_fast.py [--reference gemnet_a_202611] [--batch-sizes 1 32]
+    python tools/measure/first_candidates.py configs/search/gemnet_a_fast.py [--reference gemnet_a_202611]
 
 One thread, in turns with the reference; several numbers of images at a time: the ratios' geometric mean.
 """
