@@ -7,6 +7,7 @@ import shutil
 from dataclasses import replace
 
 import pytest
+import torch
 from comparison_doubles import DIGITS, compared, config
 from executor_doubles import OwnExecutor
 from safetensors import safe_open
