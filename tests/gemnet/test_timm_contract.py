@@ -60,7 +60,7 @@ one_of_each_form = pytest.mark.parametrize(
 
 
 def test_all_names_are_there() -> None:
-    forms = [f"gemnet_{size}{form}" for size in "abc" for form in ("", "_cifar")]
+    forms = [f"gemnet_{size}{form}" for size in "abc" for form in ("", "_202611", "_cifar")]
     assert ["gemnet", *forms] == NAMES
     for name in forms:
         levels = [level.reduction for level in gemnet.genome_for(name).levels]

@@ -140,8 +140,8 @@ def test_tables_metafile_and_card_are_made_from_the_logs(repository: Repository,
     log = ("--log", "model_zoo/logs/detector.json", "--config", "configs/tints.py")
     assert repository.run("record", "gemnet_a.boxes", *detector, *log) == 0
     readme = (repository.zoo / "README.md").read_text()
-    assert f"[`{NAME}`]({NAME}.md) | 51.50 ± 1.00 | 3 | 6 | 50 |" in readme
-    assert "mobilenetv2, *measured here* | 48.25 | 1 | 7 | 60 |" in readme
+    assert f"[`{NAME}`]({NAME}.md) | 51.50 ± 1.00 | 3 | 7 |  | 6 | 50 |" in readme
+    assert "mobilenetv2, *measured here* | 48.25 | 1 | 7 |  | 7 | 60 |" in readme
     assert "| RetinaNet | `gemnet_a` | Boxes, 64 px | 12.30 | 30 |  | 1 |" in readme
     assert "../docs/search.md" in readme
     meta = yaml.safe_load((repository.zoo / "metafile.yml").read_text())

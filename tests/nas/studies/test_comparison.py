@@ -212,10 +212,10 @@ class TestComparison:
     def test_divergence_is_a_result(self, settings, tmp_path, monkeypatch):
         train = trainings_module.train
 
-        def diverging(model, data, recipe, epochs, seed, device):
+        def diverging(model, data, recipe, epochs, seed, device, **options):
             if seed == 1:
                 raise TrainingFailed("The loss became nan in epoch 1.")
-            return train(model, data, recipe, epochs, seed, device)
+            return train(model, data, recipe, epochs, seed, device, **options)
 
         monkeypatch.setattr(trainings_module, "train", diverging)
         comparison = compared(settings, tmp_path / "w")
@@ -228,10 +228,10 @@ class TestComparison:
     def test_divergence_of_the_very_first_run_is_a_result_like_any_other(self, settings, tmp_path, monkeypatch):
         train = trainings_module.train
 
-        def diverging(model, data, recipe, epochs, seed, device):
+        def diverging(model, data, recipe, epochs, seed, device, **options):
             if recipe.lr == settings.lrs[0]:
                 raise TrainingFailed("The loss became nan in epoch 1.")
-            return train(model, data, recipe, epochs, seed, device)
+            return train(model, data, recipe, epochs, seed, device, **options)
 
         monkeypatch.setattr(trainings_module, "train", diverging)
         comparison = compared(replace(settings, seeds=(0,)), tmp_path / "w")
