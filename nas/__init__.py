@@ -15,6 +15,7 @@ from nas.graphs import wl
 
 if TYPE_CHECKING:
     from nas import search
+    from nas.commands.console import ConsoleMonitor
     from nas.evaluation.ledger import Ledger
     from nas.evaluation.records import Evaluation, Evaluator, Fidelity, Proposal
     from nas.evaluation.score import EfficiencyScore
@@ -34,6 +35,7 @@ sys.modules[f"{__name__}.wl"] = wl  # the kernel's public name is nas.wl.wl_kern
 _HOMES = {
     "Candidate": "nas.spaces.base",
     "CandidateBatch": "nas.spaces.base",
+    "ConsoleMonitor": "nas.commands.console",
     "EfficiencyScore": "nas.evaluation.score",
     "Evaluation": "nas.evaluation.records",
     "Evaluator": "nas.evaluation.records",
@@ -57,6 +59,7 @@ _HOMES = {
 __all__ = [
     "Candidate",
     "CandidateBatch",
+    "ConsoleMonitor",
     "EfficiencyScore",
     "Evaluation",
     "Evaluator",

@@ -24,11 +24,11 @@ class ConsoleMonitor(Monitor):
     """Shows each phase as a bar (done/total, best so far, time left); every step goes to the log file.
 
     Args:
-        console: where to print.
+        console: where to print; None for standard output.
     """
 
-    def __init__(self, console: Console) -> None:
-        self.console = console
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(soft_wrap=True)
         self._logger = logging.Logger("search")
         self._handler: logging.Handler = logging.NullHandler()
         self._logger.addHandler(self._handler)

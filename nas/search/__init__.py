@@ -26,6 +26,7 @@ def run(
     config: SearchConfig | Mapping[str, Any] | str | Path,
     work_dir: str | Path | None = None,
     *,
+    options: Mapping[str, Any] | None = None,
     resume: bool = False,
     monitor: Monitor | None = None,
 ) -> SearchResult:
@@ -34,8 +35,9 @@ def run(
     Args:
         config: a `SearchConfig`, plain dicts as `SearchConfig.to_dict` gives them, or a config file's path or name.
         work_dir: the work folder; None for ``work_dirs/<name of the file>``, ``work_dirs/search`` without a file.
+        options: values to put over the config file's, by dotted key: ``{"data.source": "photos"}``. Only with a file.
         resume: whether the folder may hold this search, begun before.
-        monitor: hears how it goes; None keeps quiet.
+        monitor: hears how it goes; None keeps quiet, `nas.ConsoleMonitor` prints.
 
     Returns:
         Every evaluation, the candidate chosen, its genome where it is a network, and what it was compared with.
@@ -44,13 +46,16 @@ def run(
         GemnetError: a name, option, data set, limit or folder that can't be used; `SearchError` where every evaluation
             failed.
     """
+    from gemnet.strict import ConfigError
     from nas.search.config import SearchConfig, find_config, load_config, read_config
     from nas.search.main import run_search
 
     name = "search"
     if isinstance(config, str | Path):
         file = find_config(str(config))
-        name, config = file.stem, load_config(file)
+        name, config = file.stem, load_config(file, options)
+    elif options:
+        raise ConfigError("options are put over a config file's values; write them into the config that was given.")
     elif not isinstance(config, SearchConfig):
         config = read_config(config)
     return run_search(config, Path(work_dir or Path("work_dirs") / name), resume, monitor)
