@@ -12,6 +12,7 @@ space = dict(
     width_step=4,
     max_nodes=10,
     needs_convolution=True,
+    choices=dict(width=[0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0, 1.25]),
 )
 strategy = dict(type='nasgem', initial=12)
 evaluator = dict(type='training')
@@ -22,8 +23,8 @@ fidelity = dict(epochs=5)
 score = dict(target_macs=0.1e6, weight=0.5)
 limits = dict(max_macs=0.2e6)
 
-search = dict(evaluations=36, batch=6, ahead=3, seed=0)
+search = dict(evaluations=48, batch=6, ahead=3, seed=0)
 time_limit = 300.0
-confirm = dict(top=4, seeds=2)
+confirm = dict(top=6, seeds=2, epochs=12)
 final = dict(epochs=12)
 comparison = dict(random_cells=4, blocks=['mobilenetv2', 'resnet'], seeds=2, test=True)
