@@ -48,8 +48,8 @@ class Searches:
             assert config.comparison.random_cells == 0
             assert config.comparison.blocks == ()
             assert config.strategy.options == {"initial": 12}
-            assert config.search.evaluations == 36
-            assert config.confirm.top == 4
+            assert config.search.evaluations == 48
+            assert config.confirm.top == 6
         else:
             accuracies |= {"random cells": (60.0, 70.0), "MobileNetV2 block": (81.0,), "ResNet block": (78.0,)}
         rows = [
@@ -58,7 +58,7 @@ class Searches:
         ]
         write_json(
             path / "summary.json",
-            {"evaluations": 36, "comparison": rows, "seconds": {"total": 60.0}, "bookkeeping_share": 0.05},
+            {"evaluations": 48, "comparison": rows, "seconds": {"total": 60.0}, "bookkeeping_share": 0.05},
         )
 
 
