@@ -128,7 +128,9 @@ def _train(
             rate = learning_rate(recipe, step, total)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            loss = criterion(model(images), images, labels)
+            with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+                logits = model(images)
+            loss = criterion(logits.float(), images, labels)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
