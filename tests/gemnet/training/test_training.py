@@ -63,6 +63,7 @@ def test_training_learns_digits(digits):
         RECIPE,
         Recipe(batch_size=32, flip=True, cutout=0.5, ema=0.9),
         Recipe(batch_size=32, schedule="cosine", scale=0.5, randaugment=9, mixup=0.2, cutmix=1.0, progressive=0.5),
+        Recipe(batch_size=32, precision="bfloat16", ema=0.9),
     ],
 )
 def test_same_seed_gives_the_same_weights_and_another_seed_others(digits, recipe):
@@ -177,10 +178,28 @@ def test_default_recipe_trains_as_it_always_did(digits):
 
 @pytest.mark.parametrize(
     "option",
-    [{"schedule": "cosine"}, {"scale": 0.3}, {"randaugment": 9}, {"mixup": 0.2}, {"cutmix": 1.0}, {"progressive": 0.5}],
+    [
+        {"schedule": "cosine"},
+        {"scale": 0.3},
+        {"randaugment": 9},
+        {"mixup": 0.2},
+        {"cutmix": 1.0},
+        {"progressive": 0.5},
+        {"precision": "bfloat16"},
+    ],
 )
 def test_a_setting_that_is_used_makes_another_recipe(option):
     assert Recipe(**option).identity() == {**Recipe().identity(), **option}
+
+
+def test_mixed_precision_learns_in_bfloat16_and_is_kept_and_measured_in_float32(digits):
+    seen = []
+    model = network()
+    model[0].register_forward_hook(lambda module, inputs, output: seen.append((module.training, output.dtype)))
+    result = train(model, digits, Recipe(batch_size=32, crop=0.0, flip=False, precision="bfloat16"), 4, seed=0)
+    assert set(seen) == {(True, torch.bfloat16), (False, torch.float32)}
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert result.accuracy > 60
 
 
 def test_progressive_training_begins_small_and_ends_at_the_whole_side(digits):
@@ -344,6 +363,7 @@ def test_fidelity_takes_nested_shares_and_leaves_the_development_images(digits):
         (lambda data: Recipe(ema=1.5), "ema"),
         (lambda data: Recipe(label_smoothing=1), "label_smoothing"),
         (lambda data: Recipe(schedule="step"), "schedule"),
+        (lambda data: Recipe(precision="float16"), "precision"),
         (lambda data: Recipe(scale=0), "scale"),
         (lambda data: Recipe(randaugment=31), "randaugment"),
         (lambda data: Recipe(mixup=-1), "mixup"),
