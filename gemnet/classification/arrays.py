@@ -26,7 +26,7 @@ class ClassificationError(GemnetError):
 
 
 @DATASETS.register_module()
-class ImageArrays(Dataset):
+class ImageArrays(Dataset[Any]):
     """Images of a data set as bytes; a batch is fetched at once.
 
     Args:

@@ -24,7 +24,7 @@ from gemnet.registry import DATASETS
 
 
 @DATASETS.register_module()
-class ImageFiles(Dataset):
+class ImageFiles(Dataset[Any]):
     """Images of a folder, decoded when they are asked for.
 
     Args:

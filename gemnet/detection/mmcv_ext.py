@@ -24,6 +24,7 @@ from typing import Any, NoReturn
 import numpy as np
 import torch
 import torchvision
+from numpy.typing import NDArray
 from torch import Tensor
 
 from gemnet.detection.mmcv_layers import LAYERS
@@ -155,7 +156,7 @@ def nms_match(dets: Tensor, iou_threshold: float) -> list[list[int]]:
     return groups
 
 
-def _first_greatest(score: np.ndarray) -> int:
+def _first_greatest(score: NDArray[np.floating]) -> int:
     """Where the kernel's search ends: NaN, which the Gaussian makes of boxes without area, is greater than nothing."""
     best = int(np.argmax(score))
     if np.isnan(score[best]):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -98,7 +99,7 @@ def erase(images: Tensor, probability: float, rng: np.random.Generator) -> Tenso
     )
 
 
-def _span(lengths: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+def _span(lengths: NDArray[np.integer], size: int, rng: np.random.Generator) -> NDArray[np.bool_]:
     """A run of ``lengths[i]`` places at random in row i; bool (n, size)."""
     start = np.floor(rng.random(len(lengths)) * (size - lengths + 1)).astype(np.int64)
     places = np.arange(size)

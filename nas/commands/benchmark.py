@@ -66,8 +66,7 @@ def main(program: str, arguments: list[str]) -> int:
 
 
 def _search(options: argparse.Namespace) -> None:
-    from rich.console import Console
-
+    from nas.commands.console import make_console
     from nas.strategies import STRATEGIES
     from nas.studies.tabular.search import report_search
 
@@ -80,7 +79,7 @@ def _search(options: argparse.Namespace) -> None:
             )
     slow = options.slow_seeds if options.slow_seeds is not None else options.seeds
     report_search(
-        Console(soft_wrap=True),
+        make_console(),
         options.space,
         options.table,
         options.metric,
@@ -95,12 +94,11 @@ def _search(options: argparse.Namespace) -> None:
 
 
 def _predictors(options: argparse.Namespace) -> None:
-    from rich.console import Console
-
+    from nas.commands.console import make_console
     from nas.studies.tabular.predictors import report_predictors
 
     report_predictors(
-        Console(soft_wrap=True),
+        make_console(),
         options.space,
         options.table,
         options.metric,
@@ -113,12 +111,11 @@ def _predictors(options: argparse.Namespace) -> None:
 
 
 def _ablation(options: argparse.Namespace) -> None:
-    from rich.console import Console
-
+    from nas.commands.console import make_console
     from nas.studies.tabular.ablation import report_ablation
 
     report_ablation(
-        Console(soft_wrap=True),
+        make_console(),
         options.space,
         options.table,
         options.metric,
@@ -132,12 +129,11 @@ def _ablation(options: argparse.Namespace) -> None:
 
 
 def _pareto(options: argparse.Namespace) -> None:
-    from rich.console import Console
-
+    from nas.commands.console import make_console
     from nas.studies.tabular.pareto import report_pareto
 
     report_pareto(
-        Console(soft_wrap=True),
+        make_console(),
         options.table,
         options.devices,
         options.metric,
@@ -150,12 +146,11 @@ def _pareto(options: argparse.Namespace) -> None:
 
 
 def _fidelity(options: argparse.Namespace) -> None:
-    from rich.console import Console
-
+    from nas.commands.console import make_console
     from nas.studies.tabular.cheap_queries import report_fidelity
 
     report_fidelity(
-        Console(soft_wrap=True),
+        make_console(),
         options.space,
         options.table,
         options.metric,
@@ -169,13 +164,13 @@ def _fidelity(options: argparse.Namespace) -> None:
 
 
 def _latency(options: argparse.Namespace) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from gemnet.runtimes.latency import Runtime, usual_backend
     from gemnet.runtimes.latency_report import compare_latency, write_latency
+    from nas.commands.console import make_console
 
-    console = Console(soft_wrap=True)
+    console = make_console()
     runtime = Runtime(options.backend or usual_backend(options.device), options.threads, options.device)
     with console.status("") as status:
         rows = compare_latency(
@@ -213,13 +208,12 @@ def _latency(options: argparse.Namespace) -> None:
 
 
 def _estimates(options: argparse.Namespace) -> None:
-    from rich.console import Console
-
     from gemnet.files import write_csv
     from gemnet.runtimes.latency import Runtime
+    from nas.commands.console import make_console
     from nas.studies.estimates import study_estimates
 
-    console = Console(soft_wrap=True)
+    console = make_console()
     with console.status("") as status:
         found = study_estimates(
             options.networks, Runtime(options.backend, options.threads), options.batch, options.seed, status.update

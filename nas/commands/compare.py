@@ -62,15 +62,14 @@ docs: docs/comparison.md"""
 def main(program: str, arguments: list[str]) -> int:
     """Runs the command; returns its exit code."""
     options = _parser(program).parse_args(arguments)
-    from rich.console import Console
 
     from gemnet.config_files import read_file
     from gemnet.strict import ConfigError
-    from nas.commands.console import ConsoleMonitor
+    from nas.commands.console import ConsoleMonitor, make_console
     from nas.search.config import find_config
     from nas.studies.comparison.run import ComparisonFolder
 
-    monitor = ConsoleMonitor(Console(soft_wrap=True))
+    monitor = ConsoleMonitor(make_console())
     with closing(monitor):
         if options.workers is not None and options.workers < 0:
             raise ConfigError(f"--workers is at least 0, got {options.workers}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 from pathlib import Path
@@ -16,8 +17,21 @@ from nas.executors.monitor import Monitor
 from nas.search.ending import duration
 
 MATRIX_CLASSES = 20
+PIPE_WIDTH = 120
 LINE_EVERY = 5.0
 """Seconds between progress lines where the output is not a terminal."""
+
+
+def make_console(stderr: bool = False) -> Console:
+    """Where a command prints: in a file or a pipe 120 columns or ``$COLUMNS``, without bars and colours.
+
+    Notebooks set FORCE_COLOR, by which Rich would draw bars into the pipes of a cell's shell commands.
+    """
+    if (sys.stderr if stderr else sys.stdout).isatty():
+        return Console(stderr=stderr, soft_wrap=True)
+    columns = os.environ.get("COLUMNS", "")
+    width = int(columns) if columns.isdecimal() and int(columns) else PIPE_WIDTH
+    return Console(stderr=stderr, soft_wrap=True, force_terminal=False, width=width)
 
 
 class ConsoleMonitor(Monitor):
@@ -98,7 +112,7 @@ def show_confusion(found: Confusion, matrix: bool = False) -> None:
         found: what was taken for what.
         matrix: whether the matrix is printed, too; of more than 20 classes it would fit on no screen.
     """
-    console = Console(soft_wrap=True) if sys.stdout.isatty() else Console(soft_wrap=True, width=100)
+    console = make_console()
     console.print(found.table())
     if matrix and len(found.classes) <= MATRIX_CLASSES:
         console.print(found.matrix_table())

@@ -38,12 +38,12 @@ def main(program: str, arguments: list[str]) -> int:
         raise GemnetError(f"--score lies between 0 and 1, got {options.score}.")
     out = Path(options.out)
     check_output(out / "results.json")
-    from rich.console import Console
     from rich.progress import track
 
     from gemnet.detection.trained import find_detector
     from gemnet.runtimes.inference import find_images
     from gemnet.training.runner import find_runner_config, load_runner_config
+    from nas.commands.console import make_console
 
     files = find_images(options.images, ()).files
     config = None if options.config is None else load_runner_config(find_runner_config(options.config))
@@ -52,7 +52,7 @@ def main(program: str, arguments: list[str]) -> int:
     out.mkdir(parents=True, exist_ok=True)
     results: list[dict[str, Any]] = []
     counts: dict[Path, int] = {}
-    console = Console(stderr=True)
+    console = make_console(stderr=True)
     for number, file in enumerate(track(files, "images", console=console, disable=not sys.stderr.isatty())):
         found = detector(file)
         sure = found.scores >= options.score

@@ -40,12 +40,11 @@ def main(program: str, arguments: list[str]) -> int:
     if options.out is not None:
         check_output(options.out)
     import numpy as np
-    from rich.console import Console
     from rich.progress import track
 
     from gemnet.runtimes.inference import find_images, open_classifier
     from gemnet.training.confusion import Confusion
-    from nas.commands.console import show_confusion
+    from nas.commands.console import make_console, show_confusion
 
     classifier = open_classifier(options.network, options.ema)
     found = find_images(options.images, classifier.classes)
@@ -53,7 +52,7 @@ def main(program: str, arguments: list[str]) -> int:
         classifier.probabilities(found.files),
         "images",
         total=len(found.files),
-        console=Console(stderr=True),
+        console=make_console(stderr=True),
         disable=not sys.stderr.isatty(),
     )
     images: list[dict[str, Any]] = []

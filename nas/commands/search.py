@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -56,13 +55,10 @@ def main(program: str, arguments: list[str]) -> int:
     if options.status or options.list or options.export_csv:
         return _tell(options)
     # What takes seconds to import comes after --help and wrong arguments.
-    from rich.console import Console
-
-    from nas.commands.console import ConsoleMonitor
+    from nas.commands.console import ConsoleMonitor, make_console
     from nas.search.main import run_search
 
-    # Files and pipes have no width of their own; the table needs some.
-    console = Console(soft_wrap=True) if sys.stdout.isatty() else Console(soft_wrap=True, width=120)
+    console = make_console()
     monitor = ConsoleMonitor(console)
     with closing(monitor):
         config, folder = _read(options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from nas.spaces.several_cells import join_cells
 from nas.tables.table import TableError
 
 
-def from_arch_strings(name: str, strings: NDArray) -> CandidateBatch:
+def from_arch_strings(name: str, strings: NDArray[Any]) -> CandidateBatch:
     """Cells of NAS-Bench-201's architecture strings, (n,); ``name`` is the table's, for messages."""
     cells = []
     for row, text in enumerate(strings):
@@ -31,7 +32,7 @@ def from_arch_strings(name: str, strings: NDArray) -> CandidateBatch:
     return CandidateBatch(GraphBatch.from_graphs(cells, VOCABULARY_201), np.zeros((len(cells), 0), dtype=np.int16))
 
 
-def from_genotypes(name: str, texts: NDArray) -> CandidateBatch:
+def from_genotypes(name: str, texts: NDArray[Any]) -> CandidateBatch:
     """Cells of a column of the DARTS space's genotypes, (n,)."""
     cells = []
     for row, text in enumerate(texts):
@@ -42,7 +43,7 @@ def from_genotypes(name: str, texts: NDArray) -> CandidateBatch:
     return CandidateBatch(GraphBatch.from_graphs(cells, DARTS.vocabulary), np.zeros((len(cells), 0), dtype=np.int16))
 
 
-def from_adjacency_bits(name: str, sizes: NDArray, bits: NDArray, ops: NDArray) -> CandidateBatch:
+def from_adjacency_bits(name: str, sizes: NDArray[Any], bits: NDArray[Any], ops: NDArray[Any]) -> CandidateBatch:
     """Cells of NAS-Bench-101's columns ``n``, ``adj_bits`` and ``ops``, each (n,)."""
     for row, (size, digits) in enumerate(zip(sizes.tolist(), ops.tolist(), strict=True)):
         if not 2 <= size <= MAX_VERTICES or len(digits) != size - 2 or set(digits) - set("012"):
@@ -74,7 +75,7 @@ def from_adjacency_bits(name: str, sizes: NDArray, bits: NDArray, ops: NDArray) 
 
 
 def from_graphs(
-    name: str, texts: NDArray, macros: Sequence[tuple[tuple[str, Choice], ...]], base: SearchSpace | None
+    name: str, texts: NDArray[Any], macros: Sequence[tuple[tuple[str, Choice], ...]], base: SearchSpace | None
 ) -> list[CellGraph]:
     """Cells of a column of JSON, (n,): one, or several by their names. Each is one of ``base`` where that is given.
 

@@ -34,7 +34,7 @@ class Choices:
 
 
 def read_choices(
-    name: str, columns: Mapping[str, NDArray], said: Mapping[str, str | Sequence[Any]], base: SearchSpace | None
+    name: str, columns: Mapping[str, NDArray[Any]], said: Mapping[str, str | Sequence[Any]], base: SearchSpace | None
 ) -> tuple[Choices, set[str]]:
     """The choices of a table, none where it has none; and the columns they stand in.
 
@@ -107,7 +107,7 @@ def _of_kind(name: str, choice: str, kind: str, column: Sequence[Choice]) -> tup
     return list(column), tuple(sorted(set(column), key=float))  # type: ignore[arg-type]
 
 
-def _from_one_column(name: str, column: NDArray) -> dict[str, list[Choice]]:
+def _from_one_column(name: str, column: NDArray[Any]) -> dict[str, list[Choice]]:
     """Choices of texts such as ``layer1=mb3_k3, kernel=5``, or of JSON objects."""
     rows = []
     for row, text in enumerate(column.tolist()):

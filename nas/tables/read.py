@@ -180,7 +180,7 @@ def read_table(path: str | Path, name: str | None = None, base: SearchSpace | No
     return Table(name, space, batch, metrics, digest, texts, remarks)
 
 
-def _read_columns(path: Path) -> dict[str, NDArray]:
+def _read_columns(path: Path) -> dict[str, NDArray[Any]]:
     if not path.is_file():
         raise TableError(f"There is no table at {path}.")
     try:
@@ -199,11 +199,11 @@ def _read_columns(path: Path) -> dict[str, NDArray]:
     return {key: table[key].to_numpy() for key in table.column_names}
 
 
-def _metrics(columns: Mapping[str, NDArray]) -> dict[str, NDArray[np.float64]]:
+def _metrics(columns: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float64]]:
     return {key: column.astype(np.float64) for key, column in columns.items() if column.dtype.kind in "iuf"}
 
 
-def _first_text(column: NDArray) -> str:
+def _first_text(column: NDArray[Any]) -> str:
     """Where a column holds no number, and what; the first such row."""
     for row, value in enumerate(column.tolist()):
         try:
@@ -218,7 +218,7 @@ def _shown(value: Any) -> str:
 
 
 def _candidates(
-    name: str, kind: str | None, columns: Mapping[str, NDArray], choices: Choices, base: SearchSpace | None
+    name: str, kind: str | None, columns: Mapping[str, NDArray[Any]], choices: Choices, base: SearchSpace | None
 ) -> CandidateBatch:
     """The rows as candidates; ``kind`` is the form of their cells, a key of `GRAPH_COLUMNS`, or None for no cells."""
     if kind == "nasbench201":

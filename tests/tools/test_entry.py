@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy
+from rich.progress import track
 
 from gemnet.errors import GemnetError
 from gemnet.quoting import printable
+from nas.commands.console import make_console
 from nas.commands.entry import command
 from nas.executors import Call, SerialExecutor
 
@@ -146,3 +148,18 @@ def test_a_yaml_config_is_read_as_data(tool, tmp_path, capsys, monkeypatch) -> N
     assert importlib.import_module(f"nas.commands.{tool}").main(["evil.yaml", *options]) == 2
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
     assert [item.name for item in tmp_path.iterdir()] == ["evil.yaml"]
+
+
+def test_pipes_get_plain_text_even_where_colours_are_forced(monkeypatch, capsys):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as notebooks do
+    monkeypatch.setenv("COLUMNS", "90")
+    for stderr in (False, True):
+        console = make_console(stderr)
+        for _ in track(range(3), "steps", console=console):
+            pass
+        console.print("[bold]best[/bold] " + "x" * 200)
+        assert console.width == 90
+    written = capsys.readouterr()
+    assert "\x1b" not in written.out + written.err
+    assert "best xxx" in written.out
+    assert "best xxx" in written.err

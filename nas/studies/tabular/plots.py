@@ -16,6 +16,7 @@ from nas.studies.statistics import Interval
 matplotlib.use("Agg")  # files only: a benchmark runs where there is no screen
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ def _curve(axes: Axes, curves: NDArray[np.float64], name: str) -> None:
     )
 
 
-def _save(figure: plt.Figure, path: Path) -> None:
+def _save(figure: Figure, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
     plt.close(figure)

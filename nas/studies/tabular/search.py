@@ -281,7 +281,7 @@ def _search_table(metric: str, summaries: Sequence[StrategySummary], checkpoints
     return text
 
 
-def _quantiles(queries: np.ndarray) -> str:
+def _quantiles(queries: NDArray[np.float64]) -> str:
     """Median and 90 % quantile; "-" where that many runs did not get there."""
     ordered = np.sort(queries)
     picked = [ordered[int(np.ceil(share * len(ordered))) - 1] for share in (0.5, 0.9)]
