@@ -3,15 +3,18 @@
 A config is a program: ``data_root = 'cifar10'`` at its top is used in three data loaders below. mmengine merges options
 afterwards, which would change the variable and nothing that was made from it. Here an option that names such a variable
 takes its place in the text, in the config and in all it is based on, so that everything follows:
-``--cfg-options data_root=my_images max_epochs=5``.
+``--cfg-options data_root=my_images max_epochs=5``. The same holds for what a config assigns and does not use itself:
+``max_epochs = 5`` below ``_base_ = [...]`` is meant for the bases.
 """
 
 from __future__ import annotations
 
 import ast
+import contextlib
 import inspect
+import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +24,31 @@ from mmengine.utils import import_modules_from_strings
 
 from gemnet.checkpoint import guard_yaml
 from gemnet.config_files import OURS, name_our_configs, our_config
-from gemnet.private_mmengine import name_file
+from gemnet.private_mmengine import name_file, plain_dict
 
 BASE = "_base_"
+FILE_DIRECTORY = r"\{\{\s*fileDirname\s*\}\}"
 FORMER_MODULES = {
     "nas.training.classification": "gemnet.classification",
     "nas.images.files": "gemnet.classification",
 }
 """What configs written before 0.2 name in ``custom_imports``, and what it is called now."""
 RUNNER_KEYS = frozenset(inspect.signature(Runner.__init__).parameters) - {"self", "cfg"}
-"""What mmengine itself reads of a config; whatever else is assigned in one is a variable."""
+"""What mmengine's runner reads of a config."""
+FURTHER_KEYS = frozenset(
+    (
+        "amp",
+        "auto_scale_lr",
+        "compile",
+        "custom_imports",
+        "find_unused_parameters",
+        "model_wrapper_cfg",
+        "sync_bn",
+        "tta_model",
+        "tta_pipeline",
+    )
+)
+"""What mmengine's and MMDetection's other parts read of it. Whatever else is assigned in one is a variable."""
 
 
 def read_with_variables(file: Path, options: Mapping[str, Any]) -> tuple[Config, dict[str, Any]]:
@@ -51,9 +69,9 @@ def read_with_variables(file: Path, options: Mapping[str, Any]) -> tuple[Config,
     guard_yaml()
     name_our_configs()
     with tempfile.TemporaryDirectory() as folder:
-        source = _with_values(file.resolve(), given, Path(folder), used) if given and file.suffix == ".py" else file
+        source = _with_values(file.resolve(), given, Path(folder), used) if file.suffix == ".py" else file
         # Imported afterwards, since what a config names may have moved.
-        config = Config.fromfile(str(source if used else file), import_custom_modules=False)
+        config = Config.fromfile(str(source), import_custom_modules=False)
     _import_modules(config)
     name_file(config, file.resolve())
     return config, {key: value for key, value in options.items() if key not in used}
@@ -72,34 +90,82 @@ def _import_modules(config: Config) -> None:
     import_modules_from_strings(**config.custom_imports)
 
 
-def _with_values(file: Path, given: Mapping[str, Any], folder: Path, used: set[str]) -> Path:
-    """A copy of a config, and of its bases, with values put in; the names found are added to ``used``."""
+def meant_for_bases(file: Path) -> dict[str, Any]:
+    """The plain values that a config assigns and neither it nor mmengine reads."""
+    statements = ast.parse(file.read_text(encoding="utf-8")).body
+    read = {
+        node.id
+        for statement in statements
+        for node in ast.walk(statement)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
+    }
+    found: dict[str, Any] = {}
+    for name, statement in _assignments(statements):
+        if name not in RUNNER_KEYS | FURTHER_KEYS | {BASE} | read:
+            with contextlib.suppress(ValueError):
+                found[name] = ast.literal_eval(statement.value)
+    return {name: value for name, value in found.items() if _is_plain(value)}
+
+
+def ignored_by_bases(file: Path) -> tuple[Config, dict[str, Any]]:
+    """What a config assigns for a base of another package, which has been evaluated before.
+
+    Returns:
+        The config as it would be without these assignments, and what they say.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        names = meant_for_bases(file)
+        bare = Config.fromfile(str(_with_values(file.resolve(), {}, Path(folder), set(), names)))
+    held = plain_dict(bare)
+    return bare, {name: value for name, value in names.items() if name in held and held[name] != value}
+
+
+def _assignments(statements: Sequence[ast.stmt]) -> list[tuple[str, ast.Assign]]:
+    """Names that a config assigns at its top."""
+    return [
+        (statement.targets[0].id, statement)
+        for statement in statements
+        if isinstance(statement, ast.Assign)
+        and len(statement.targets) == 1
+        and isinstance(statement.targets[0], ast.Name)
+    ]
+
+
+def _with_values(
+    file: Path, given: Mapping[str, Any], folder: Path, used: set[str], left_out: Collection[str] = ()
+) -> Path:
+    """A copy of a config, and of its bases, with values put in; the names found are added to ``used``.
+
+    Assignments to names in ``left_out`` are not copied. Where nothing changes, it is the file itself.
+    """
     text = file.read_text(encoding="utf-8")
     statements = ast.parse(text).body
     if any(isinstance(statement, ast.With | ast.ImportFrom) for statement in statements):
         return file  # mmengine's other kind of config, whose bases are imported
-    edits: list[tuple[ast.expr, str]] = []
-    for statement in statements:
-        if not (isinstance(statement, ast.Assign) and len(statement.targets) == 1):
-            continue
-        target, value = statement.targets[0], statement.value
-        if not isinstance(target, ast.Name):
-            continue
-        if target.id == BASE:
+    edits: list[tuple[ast.AST, str]] = []
+    rebased: list[tuple[ast.AST, str]] = []
+    for name, statement in _assignments(statements):
+        value = statement.value
+        if name == BASE:
             bases = ast.literal_eval(value)
             bases = bases if isinstance(bases, list | tuple) else [bases]
-            copies = [
-                str(_with_values(path, given, folder, used)) if path is not None else base
-                for base, path in ((base, _base_file(base, file)) for base in bases)
-            ]
-            edits.append((value, repr(copies)))
-        elif target.id in given and (isinstance(value, ast.Constant) or target.id not in RUNNER_KEYS):
-            used.add(target.id)
-            edits.append((value, repr(given[target.id])))
-    for value, new in sorted(edits, key=lambda edit: -edit[0].lineno):
-        text = _replaced(text, value, new)
-    copy = folder / f"{len(list(folder.iterdir()))}_{file.name}"
-    copy.write_text(text, encoding="utf-8")
+            below = {**meant_for_bases(file), **given}
+            paths = [_base_file(base, file) for base in bases]
+            copies = [None if path is None else _with_values(path, below, folder, used) for path in paths]
+            texts = [base if copy is None else str(copy) for base, copy in zip(bases, copies, strict=True)]
+            (rebased if copies == paths else edits).append((value, repr(texts)))
+        elif name in left_out:
+            edits.append((statement, ""))
+        elif name in given and (isinstance(value, ast.Constant) or name not in RUNNER_KEYS):
+            used.add(name)
+            edits.append((value, repr(given[name])))
+    if not edits:
+        return file
+    for node, new in sorted(edits + rebased, key=lambda edit: -edit[0].lineno):  # type: ignore[attr-defined]
+        text = _replaced(text, node, new)
+    copy = folder / str(len(list(folder.iterdir()))) / file.name
+    copy.parent.mkdir()
+    copy.write_text(re.sub(FILE_DIRECTORY, lambda _: file.parent.as_posix(), text), encoding="utf-8")
     return copy
 
 
@@ -110,7 +176,7 @@ def _base_file(base: str, file: Path) -> Path | None:
     return (file.parent / base).resolve() if base.endswith(".py") and "::" not in base else None
 
 
-def _replaced(text: str, node: ast.expr, new: str) -> str:
+def _replaced(text: str, node: Any, new: str) -> str:
     """``text`` with the source of ``node`` replaced; columns of the syntax tree count bytes."""
     lines = [line.encode() for line in text.splitlines(keepends=True)]
     assert node.end_lineno is not None

@@ -46,23 +46,10 @@ from gemnet.metadata import Metadata, metadata_of, read_metadata
 from gemnet.models import registered_names
 from gemnet.private_mmengine import is_resuming, loop_of, plain_dict, set_loop, train_loader_of
 from gemnet.registry import DATASETS
-from gemnet.training.config_variables import RUNNER_KEYS, read_with_variables
+from gemnet.training.config_variables import FURTHER_KEYS, RUNNER_KEYS, ignored_by_bases, read_with_variables
 from gemnet.training.confusion import Confusion
 from gemnet.weights import find_weights
 
-FURTHER_KEYS = frozenset(
-    (
-        "amp",
-        "auto_scale_lr",
-        "compile",
-        "custom_imports",
-        "find_unused_parameters",
-        "model_wrapper_cfg",
-        "sync_bn",
-        "tta_model",
-        "tta_pipeline",
-    )
-)
 LAUNCHERS = ("none", "pytorch", "slurm")
 OPENINGS = "test_openings.jsonl"
 LOSS_CHECK_INTERVAL = 50
@@ -117,6 +104,7 @@ def load_runner_config(file: Path, options: Mapping[str, Any] | None = None) -> 
     except Exception as error:  # the file is a program: it may raise anything
         text = " ".join(str(error).split())
         raise RunnerError(f"Config {file} can't be read: {type(error).__name__}: {text}") from error
+    _refuse_ignored(file)
     for key in config:
         _refuse_slip(str(key), RUNNER_KEYS | FURTHER_KEYS, "")
     for key in options:
@@ -154,11 +142,7 @@ def _check_option(config: Config, path: str) -> None:
         if places or not isinstance(
             part[names[0]], Mapping | list | tuple
         ):  # else it may be a part for a user's own hook
-            hint = f"Set {' and '.join(places)}." if places else "Set the parts of the config that were made from it."
-            raise RunnerError(
-                f"--cfg-options {path}: {names[0]} is a variable of a config, and parts were made from it before, so "
-                f"that this would change nothing. {hint}"
-            )
+            raise RunnerError(f"--cfg-options {path}: {_made_before(names[0], places)}")
     for depth, name in enumerate(names):
         if isinstance(part, list | tuple):
             if not name.isdigit() or int(name) >= len(part):
@@ -178,6 +162,20 @@ def _check_option(config: Config, path: str) -> None:
                 )
             return
         part = part[name]
+
+
+def _refuse_ignored(file: Path) -> None:
+    """A config may not assign what only a base of another package would have read."""
+    if file.suffix != ".py" or "::" not in file.read_text(encoding="utf-8"):
+        return
+    bare, ignored = ignored_by_bases(file)
+    for name in ignored:
+        raise RunnerError(f"{file}: {_made_before(name, ['.'.join(place) for place in _made_from(bare, name)])}")
+
+
+def _made_before(name: str, places: list[str]) -> str:
+    hint = f"Set {' and '.join(places)}." if places else "Set the parts of the config that were made from it."
+    return f"{name} is a variable of a config, and parts were made from it before, so that this changes nothing. {hint}"
 
 
 def _made_from(config: Config, variable: str) -> list[tuple[str, ...]]:

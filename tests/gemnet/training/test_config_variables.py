@@ -98,3 +98,26 @@ def test_a_config_of_ours_is_a_base_from_any_folder_and_its_variables_follow(tmp
     (tmp_path / "slip.py").write_text("_base_ = ['gemnet::classification/gemnet_a_cifar_cifar1.py']\n")
     with pytest.raises(ValueError, match=r"Did you mean 'classification/gemnet_a_cifar_cifar10\.py'"):
         load_runner_config(tmp_path / "slip.py")
+
+
+def test_what_a_config_assigns_for_its_bases_reaches_them(config: Path) -> None:
+    text = config.read_text()
+    config.write_text(text + "epochs = 4\nhere = '{{ fileDirname }}'\n")
+    loaded = load_runner_config(config)
+    assert [part.end for part in loaded.schedule] == [4, 8]
+    assert loaded.here == str(config.parent)
+    assert [part.end for part in load_runner_config(config, {"epochs": 3}).schedule] == [3, 6]
+    # what the config uses itself is its own
+    config.write_text(text + "side = 64\nval_dataloader = dict(size=side)\n")
+    loaded = load_runner_config(config)
+    assert (loaded.data.size, loaded.val_dataloader["size"]) == (32, 64)
+
+
+def test_what_a_config_assigns_for_a_base_of_another_package_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("mmdet", reason="pip install '.[detection]' brings MMDetection")
+    config = tmp_path / "own.py"
+    config.write_text("_base_ = 'mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py'\nmax_epochs = 3\n")
+    with pytest.raises(RunnerError, match=r"max_epochs.*changes nothing.*train_cfg\.max_epochs"):
+        load_runner_config(config)
+    config.write_text("_base_ = 'mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py'\ntrain_cfg = dict(max_epochs=3)\n")
+    assert load_runner_config(config).train_cfg.max_epochs == 3
