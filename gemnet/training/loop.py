@@ -307,5 +307,9 @@ def confusion(model: nn.Module, data: TrainingData, device: torch.device | str =
 def _moving_average(model: nn.Module, decay: float | None) -> torch.optim.swa_utils.AveragedModel | None:
     if decay is None:
         return None
-    average = torch.optim.swa_utils.get_ema_multi_avg_fn(decay)
-    return torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=average, use_buffers=True)
+
+    def mix(averaged: Any, current: Any, taken: Tensor) -> None:
+        step = int(taken)
+        torch.optim.swa_utils.get_ema_multi_avg_fn(min(decay, (1 + step) / (10 + step)))(averaged, current, taken)
+
+    return torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=mix, use_buffers=True)

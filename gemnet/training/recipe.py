@@ -41,7 +41,8 @@ class Recipe:
         flip: whether images may be mirrored (not for digits or letters).
         cutout: side of a square of the mean colour put over each image, as a share of its side; 0 for none.
         ema: decay a step of an exponential moving average of the weights, which then is what is measured and kept;
-            None for none.
+            None for none. It rises to this value as (1 + step) / (10 + step), so that short trainings have left their
+            first weights behind, too.
         schedule: how the learning rate falls: ``linear`` or ``cosine``.
         scale: least share of the image's area in a random resized crop, which then takes the place of ``crop``; 1 for
             none. A third is usual.
@@ -126,6 +127,8 @@ class Recipe:
             for number, each in enumerate(fields(self))
             if number < FIRST_SETTINGS or getattr(self, each.name) != each.default
         }
+        if self.ema is not None:
+            used["ema_rises"] = True  # it did not before 0.2
         if self.distillation is not None:
             used["teacher"] = self.distillation.identity()
         return used

@@ -116,6 +116,13 @@ def test_average_of_weights_is_what_is_kept(digits):
     assert measure(averaged, digits) == result.accuracy
 
 
+def test_average_of_a_short_training_has_left_the_first_weights_behind(digits):
+    data = at_fidelity(digits, subset=0.5)
+    recipe = Recipe(batch_size=32, lr=0.1, crop=0.0, flip=False, ema=0.999)
+    assert train(network(), data, recipe, 4, seed=0).accuracy > 50  # a thousandth a step would leave it at chance
+    assert recipe.identity()["ema_rises"]
+
+
 def test_only_kernels_and_matrices_decay():
     class Model(nn.Module):
         def __init__(self):
