@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -121,33 +121,48 @@ class Ledger:
         self._noted = time.monotonic()
 
     def record(self, evaluation: Evaluation, evaluator: str, retried: bool = False) -> Evaluation:
-        """Writes a result; on return it is on disk.
+        """Writes one result; see `record_all`."""
+        return self.record_all([evaluation], evaluator, retried)[0]
+
+    def record_all(self, evaluations: Sequence[Evaluation], evaluator: str, retried: bool = False) -> list[Evaluation]:
+        """Writes results in one transaction, all or none; on return they are on disk.
 
         Args:
-            evaluation: what to write.
-            evaluator: fingerprint of the evaluator that made it.
-            retried: whether it takes the place of a failed one recorded before.
+            evaluations: what to write.
+            evaluator: fingerprint of the evaluator that made them.
+            retried: whether they take the place of failed ones recorded before.
 
         Returns:
-            What the ledger holds under the key: the evaluation itself, or, where another search with the same ledger
-            was quicker, the result recorded first.
+            What the ledger holds under the key of each: the evaluation itself, or, where another search with the same
+            ledger was quicker, the result recorded first.
         """
-        key = EvaluationKey.of(evaluation.proposal, evaluator)
-        row = evaluation_row(evaluation, key, datetime.now(timezone.utc).isoformat(timespec="seconds"))
-        insert = self._insert(EVALUATIONS).values(row)
-        if retried:
-            changed = {name: value for name, value in row.items() if name not in key.columns()}
-            insert = insert.on_conflict_do_update(
-                index_elements=list(key.columns()), set_=changed, where=EVALUATIONS.c.status == "failed"
-            )
-        else:
-            insert = insert.on_conflict_do_nothing()
-        written = self._do(lambda connection: connection.execute(insert).rowcount)
+        if not evaluations:
+            return []
+        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        inserts = []
+        for each in evaluations:
+            key = EvaluationKey.of(each.proposal, evaluator)
+            row = evaluation_row(each, key, now)
+            insert = self._insert(EVALUATIONS).values(row)
+            if retried:
+                changed = {name: value for name, value in row.items() if name not in key.columns()}
+                insert = insert.on_conflict_do_update(
+                    index_elements=list(key.columns()), set_=changed, where=EVALUATIONS.c.status == "failed"
+                )
+            else:
+                insert = insert.on_conflict_do_nothing()
+            inserts.append(insert)
+        written = self._do(lambda connection: [connection.execute(insert).rowcount for insert in inserts])
         if time.monotonic() - self._noted > NOTE_EVERY:
             self._note_counts()
-        if written == 1:
-            return evaluation
-        stored = self.find(evaluation.proposal, evaluator)
+        return [
+            each if count == 1 else self._stored(each.proposal, evaluator)
+            for each, count in zip(evaluations, written, strict=True)
+        ]
+
+    def _stored(self, proposal: Proposal, evaluator: str) -> Evaluation:
+        """What was recorded first under a key that would not take another result."""
+        stored = self.find(proposal, evaluator)
         if stored is None:
             raise LedgerError(f"The ledger {self.place} neither takes a result nor has it. What deletes from it?")
         return stored

@@ -10,7 +10,8 @@ from nas.executors.base import Call, Executor, Outcome
 class Jobs:
     """Calls in an executor's hands; iterating gives their outcomes as they end, until each has come back.
 
-    More may be submitted while it is iterated.
+    More may be submitted while it is iterated. `ended` gives those that came together, for whoever has more to do than
+    to wait for them.
 
     Args:
         executor: whose workers do them; nobody else waits for it meanwhile.
@@ -32,8 +33,12 @@ class Jobs:
         self.executor.submit(call)
         self.left += 1
 
+    def ended(self, timeout: float | None = None) -> list[Outcome]:
+        """Outcomes since the last time, as `Executor.wait`."""
+        outcomes = self.executor.wait(timeout)
+        self.left -= len(outcomes)
+        return outcomes
+
     def __iter__(self) -> Iterator[Outcome]:
         while self.left:
-            for outcome in self.executor.wait():
-                self.left -= 1
-                yield outcome
+            yield from self.ended()

@@ -3,14 +3,17 @@
 Proposals come in batches. A batch is asked for when all proposals but the last ``ahead`` are evaluated, and the
 strategy is told exactly those evaluations, in the order of their numbers, however many more may have ended by then. So
 what is proposed depends on results only, never on the number of workers or on who finished first, and a search that was
-killed proposes, after its resumption, what it would have proposed. Workers meanwhile do the ``ahead`` last proposals.
+killed proposes, after its resumption, what it would have proposed. Workers meanwhile do the ``ahead`` last proposals,
+and the driver, which leaves the asking to a thread, goes on handing them out and recording what ends.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from gemnet.machine import idle_cores, limited_threads, single_thread
@@ -28,6 +31,8 @@ from nas.strategies.base import Strategy
 
 OnResult = Callable[[Evaluation, bool], None]
 """Called with each evaluation, and whether it was known before."""
+LOOK = 0.05
+"""Seconds between looks at whether an ask has ended, while results are waited for."""
 ENCODER_TICKS = 20
 """Steps in which the training of the encoder is shown."""
 
@@ -126,48 +131,71 @@ class Exploration:
         Returns:
             The evaluations by number.
         """
+        with ThreadPoolExecutor(1, "ask") as thread:  # leaving it waits for an ask under way
+            return self._run(evaluations, batch, ahead, on_result, thread)
+
+    def _run(
+        self, evaluations: int, batch: int, ahead: int, on_result: OnResult, thread: ThreadPoolExecutor
+    ) -> list[Evaluation]:
         recorder = self.recorder
         proposals = recorder.ledger.proposals(self.search_id)
         exhausted = len(proposals) % batch != 0
         told = submitted = finished = 0  # proposals below ``finished`` are all evaluated
         done: dict[int, Evaluation] = {}
         jobs = Jobs(recorder.executor)
+        asked: Future[list[Proposal]] | None = None
 
         def go_on() -> None:
-            """Submits what is proposed, and asks for more as soon as enough is evaluated."""
-            nonlocal exhausted, told, submitted, finished
-            while True:
-                while submitted < min(len(proposals), evaluations):
-                    proposal = proposals[submitted]
-                    known = recorder.find(proposal)
-                    if known is None:
-                        jobs.submit(evaluation_call(submitted, proposal, self.time_limit))
-                    else:
-                        done[submitted] = known
-                        on_result(known, True)
-                    submitted += 1
-                while finished in done:
-                    finished += 1
-                wanted = len(proposals) - ahead
-                if len(proposals) >= evaluations or exhausted or finished < wanted:
-                    return
-                with recorder.stopwatch("tell"):
-                    self.strategy.tell([done[number] for number in range(told, max(told, wanted))])
-                told = max(told, wanted)
-                with recorder.stopwatch("ask"), self._threads():
-                    asked = self.strategy.ask(batch, pending=proposals[told:])
-                with recorder.stopwatch("ledger"):
-                    recorder.ledger.propose(self.search_id, asked)
-                proposals.extend(asked)
-                exhausted = len(asked) < batch
+            """Submits what is proposed, and has more asked for as soon as enough is evaluated."""
+            nonlocal told, submitted, finished, asked
+            while submitted < min(len(proposals), evaluations):
+                proposal = proposals[submitted]
+                known = recorder.find(proposal)
+                if known is None:
+                    jobs.submit(evaluation_call(submitted, proposal, self.time_limit))
+                else:
+                    done[submitted] = known
+                    on_result(known, True)
+                submitted += 1
+            while finished in done:
+                finished += 1
+            wanted = len(proposals) - ahead
+            if asked is not None or len(proposals) >= evaluations or exhausted or finished < wanted:
+                return
+            new = [done[number] for number in range(told, max(told, wanted))]
+            told += len(new)
+            asked = self._begin(thread, partial(self._ask, new, batch, proposals[told:]))
 
         go_on()
-        for outcome in jobs:
-            number = outcome.call.number
-            done[number] = recorder.record(proposals[number], outcome)
-            on_result(done[number], False)
+        while jobs.left or asked is not None:
+            if asked is not None and (asked.done() or not jobs.left):
+                more, asked = asked.result(), None
+                with recorder.stopwatch("ledger"):
+                    recorder.ledger.propose(self.search_id, more)
+                proposals.extend(more)
+                exhausted = len(more) < batch
+            else:
+                ended = jobs.ended(None if asked is None else LOOK)
+                recorded = recorder.record([(proposals[outcome.call.number], outcome) for outcome in ended])
+                for outcome, evaluation in zip(ended, recorded, strict=True):
+                    done[outcome.call.number] = evaluation
+                    on_result(evaluation, False)
             go_on()
         return [done[number] for number in range(finished)]
+
+    def _ask(self, new: Sequence[Evaluation], batch: int, pending: Sequence[Proposal]) -> list[Proposal]:
+        with self.recorder.stopwatch("tell"):
+            self.strategy.tell(new)
+        with self.recorder.stopwatch("ask"), self._threads():
+            return self.strategy.ask(batch, pending=pending)
+
+    def _begin(self, thread: ThreadPoolExecutor, ask: Callable[[], list[Proposal]]) -> Future[list[Proposal]]:
+        """Has it asked in the thread; at once where evaluations run in this process and may share what they use."""
+        if not isinstance(self.recorder.executor, SerialExecutor):
+            return thread.submit(ask)
+        asked: Future[list[Proposal]] = Future()
+        asked.set_result(ask())
+        return asked
 
     def _threads(self) -> AbstractContextManager[Any]:
         """One compute thread for the strategy where workers keep the other cores busy; as many as it likes without."""

@@ -43,13 +43,17 @@ class Recorder:
             return None
         return self.complete(known)
 
-    def record(self, proposal: Proposal, outcome: Outcome) -> Evaluation:
-        """Writes an evaluation down; where the call itself failed, a failed one with the reason."""
-        evaluation = outcome.value
-        if outcome.failure:
-            evaluation = Evaluation(proposal, "failed", None, seconds=outcome.seconds, reason=outcome.failure)
+    def record(self, ended: Sequence[tuple[Proposal, Outcome]]) -> list[Evaluation]:
+        """Writes evaluations down, all at once; where the call itself failed, a failed one with the reason."""
+        evaluations = [
+            Evaluation(proposal, "failed", None, seconds=outcome.seconds, reason=outcome.failure)
+            if outcome.failure
+            else outcome.value
+            for proposal, outcome in ended
+        ]
         with self.stopwatch("ledger"):
-            return self.complete(self.ledger.record(evaluation, self.evaluator, self.retry_failed))
+            recorded = self.ledger.record_all(evaluations, self.evaluator, self.retry_failed)
+            return [self.complete(each) for each in recorded]
 
     def run(
         self,
@@ -75,10 +79,12 @@ class Recorder:
                 on_result(number, known, True)
             else:
                 jobs.submit(call)
-        for outcome in jobs:
-            number = outcome.call.number
-            done[number] = self.record(proposals[number], outcome)
-            on_result(number, done[number], False)
+        while jobs.left:
+            ended = jobs.ended()
+            recorded = self.record([(proposals[outcome.call.number], outcome) for outcome in ended])
+            for outcome, evaluation in zip(ended, recorded, strict=True):
+                done[outcome.call.number] = evaluation
+                on_result(outcome.call.number, evaluation, False)
         return [done[number] for number in range(len(proposals))]
 
 

@@ -30,7 +30,9 @@ class LongHistory:
         most: evaluations that a predictor learns from.
         hyper: those of them that its hyper-parameters are chosen by.
         best, recent: shares of the best and of the latest among them; the rest is a random spread.
-        block: evaluations after which new candidates replace the oldest kept ones.
+        block: evaluations after which new candidates replace the oldest kept ones; twice as many each time that the
+            history has doubled since ``2 * block * blocks`` evaluations, up to ``longest_block``.
+        longest_block: a power of two times ``block``.
         blocks: blocks of candidates that are kept; ``block`` times this many evaluations are at most a little more
             than ``beyond``.
         reference: random candidates by whose spread features are scaled.
@@ -43,6 +45,7 @@ class LongHistory:
     best: float = 0.4
     recent: float = 0.2
     block: int = 64
+    longest_block: int = 256
     blocks: int = 16
     reference: int = 2000
     near: int = 2000
@@ -77,17 +80,29 @@ class LongHistory:
             size *= 2
         return size
 
+    def starts(self, n: int) -> list[int]:
+        """After how many evaluations each block that is kept after n of them was drawn; rising."""
+        found: list[int] = []
+        at = n
+        while at >= 0 and len(found) < self.blocks:
+            length = self.block
+            while length < self.longest_block and 2 * length * self.blocks <= at:
+                length *= 2
+            found.append(at // length * length)
+            at = found[-1] - 1
+        return found[::-1]
+
 
 class KeptPool:
     """Candidates to choose from, drawn block by block, with what has been computed about them.
 
-    Block b belongs to the evaluations from ``b * plan.block`` on: half random candidates, half children of the best
-    until then. The latest blocks are the pool.
+    A block belongs to the evaluations from its start on (`LongHistory.starts`): half random candidates, half children
+    of the best until then. The latest blocks are the pool.
 
     Args:
         plan: how many blocks, and how long they are.
         space, limits: where to draw.
-        seed: with the number of a block, the key of its randomness.
+        seed: with the start of a block, the key of its randomness.
         size: candidates of the whole pool.
     """
 
@@ -106,11 +121,10 @@ class KeptPool:
             n: how many.
             parents: gives the best of the first so many evaluations, best first.
         """
-        last = n // self.plan.block
         kept = {}
-        for block in range(max(last - self.plan.blocks + 1, 0), last + 1):
-            known = self._blocks.get(block)
-            kept[block] = self._draw(block, parents(block * self.plan.block)) if known is None else known
+        for start in self.plan.starts(n):
+            known = self._blocks.get(start)
+            kept[start] = self._draw(start, parents(start)) if known is None else known
         self._blocks = kept
         return JoinedPool(list(kept.values()))
 
@@ -120,8 +134,8 @@ class KeptPool:
         rng = np.random.default_rng([self.seed, 0, 2])
         return sampled_pool(self.space, self.limits, min(self.plan.reference, self.size), self._none, self._none, rng)
 
-    def _draw(self, block: int, parents: CandidateBatch) -> Pool:
-        rng = np.random.default_rng([self.seed, block, 3])
+    def _draw(self, start: int, parents: CandidateBatch) -> Pool:
+        rng = np.random.default_rng([self.seed, start // self.plan.block, 3])
         size = -(-self.size // self.plan.blocks)
         return sampled_pool(self.space, self.limits, size, parents, self._none, rng)
 

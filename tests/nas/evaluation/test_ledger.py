@@ -84,6 +84,16 @@ def test_first_result_under_a_key_stays(ledger) -> None:
     assert len(ledger.evaluations()) == 1
 
 
+def test_results_written_together_are_as_those_written_one_by_one(ledger) -> None:
+    first = ledger.record(result(proposal(), 90.0), "evaluator")
+    group = [result(proposal(1, training_seed=1), 70.0), result(proposal(2), 95.0), result(proposal(training_seed=2))]
+    assert ledger.record_all(group, "evaluator") == [group[0], replace(first, proposal=proposal(2)), group[2]]
+    assert [each.proposal.training_seed for each in ledger.evaluations("evaluator")] == [
+        each.proposal.training_seed for each in (first, group[0], group[2])
+    ]
+    assert ledger.record_all([], "evaluator") == []
+
+
 def test_proposals_come_back_by_number_and_numbers_are_taken_once(ledger) -> None:
     made = [proposal(n, training_seed=n) for n in range(3)]
     ledger.propose("search", made[2:])

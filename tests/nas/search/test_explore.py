@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from functools import partial
 from pathlib import Path
@@ -49,6 +50,35 @@ def test_reference_search_is_one_worth_comparing(uninterrupted) -> None:
     late = [each.accuracy for each in evaluations[20:] if each.accuracy]
     early = [each.accuracy for each in evaluations[:8] if each.accuracy]
     assert np.mean(late) > np.mean(early)  # it learns, so proposals do depend on results
+
+
+def test_results_are_recorded_and_calls_handed_out_while_the_strategy_is_asked(tmp_path) -> None:
+    ended_meanwhile = threading.Event()
+    with Ledger(tmp_path / "ledger.db") as ledger:
+        made = exploration(ledger, ShuffledExecutor(FormulaEvaluator(), 1, np.random.default_rng(0)))
+        ask, waited = made.strategy.ask, []
+
+        def slow(n, pending=()):
+            if pending:  # the first ask has nothing to wait for
+                waited.append(ended_meanwhile.wait(timeout=60))
+            return ask(n, pending)
+
+        made.strategy.ask = slow
+
+        def heard(evaluation, known) -> None:
+            if len(ledger.evaluations()) > BATCH - AHEAD:  # after what the second ask was told of
+                ended_meanwhile.set()
+
+        made.run(2 * BATCH, BATCH, AHEAD, heard)
+    assert waited == [True]
+
+
+def test_error_of_the_strategy_ends_the_search(tmp_path) -> None:
+    with Ledger(tmp_path / "ledger.db") as ledger:
+        made = exploration(ledger, ShuffledExecutor(FormulaEvaluator(), 2, np.random.default_rng(0)))
+        made.strategy.ask = lambda n, pending=(): 1 / 0
+        with pytest.raises(ZeroDivisionError):
+            made.run(EVALUATIONS, BATCH, AHEAD, ignore)
 
 
 @pytest.mark.parametrize("workers", [2, 5])

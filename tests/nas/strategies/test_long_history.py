@@ -53,6 +53,26 @@ class TestRows:
         assert [LongHistory(beyond=20).settled(n) for n in (21, 39, 40, 79, 80, 500)] == [20, 20, 40, 40, 80, 320]
 
 
+class TestStarts:
+    plan = LongHistory(block=4, longest_block=16, blocks=4)
+
+    def test_the_latest_blocks_are_kept(self) -> None:
+        assert self.plan.starts(0) == [0]
+        assert self.plan.starts(3) == [0]
+        assert self.plan.starts(31) == [16, 20, 24, 28]
+
+    def test_blocks_grow_with_the_history_up_to_a_longest(self) -> None:
+        assert self.plan.starts(44) == [24, 28, 32, 40]
+        assert self.plan.starts(200) == [144, 160, 176, 192]
+
+    def test_what_is_kept_later_is_what_was_drawn_before(self) -> None:
+        drawn: set[int] = set()
+        for n in range(300):
+            starts = self.plan.starts(n)
+            assert set(starts) - drawn <= {n}  # nothing but a block that begins now
+            drawn |= set(starts)
+
+
 def test_kept_candidates_are_renewed_block_by_block(space: GEMNetSpace) -> None:
     parents = space.sample(5, RNG)
     seen: list[int] = []
