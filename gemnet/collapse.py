@@ -7,6 +7,7 @@ form has it computed, one convolution for all maps that read one value, where th
 
 A convolution of a convolution is one map only where that is the same function at the borders too: each window pads its
 own input with zeros, so one of the two must read single pixels, and if that is the first, it must have no constant.
+Only what an operation pads once (see `gemnet.operations`) is one map whatever its windows.
 
 What is walked are modules, with their weights, or the `Layer`s of a network that is not built, for what it will cost.
 """
@@ -86,14 +87,17 @@ class Form:
     def __add__(self, other: Form) -> Form:
         terms = list(self.terms)
         for value, each in other.terms:
-            for place, (its, mine) in enumerate(terms):
+            at, place = len(terms), 0
+            while place < len(terms):
+                its, mine = terms[place]
                 if its == value and mine.stride == each.stride:
                     together = mine + each
                     if together.price <= mine.price + each.price + PASS * each.channels[1]:
-                        terms[place] = (value, together)
-                        break
-            else:
-                terms.append((value, each))
+                        del terms[place]
+                        at, each, place = min(at, place), together, 0  # which may now go with another
+                        continue
+                place += 1
+            terms.insert(at, (value, each))
         return Form(tuple(terms), self.constant).plus(other.constant)
 
     def plus(self, constant: Tensor | None) -> Form:
@@ -138,8 +142,13 @@ class Collapse:
         if part is None or isinstance(part, nn.Identity | nn.Dropout | DropPath):
             return form
         if isinstance(part, nn.Sequential | Sequence):
-            for each in part:
-                form = self.run(each, form)
+            parts: list[Part] = list(part)
+            while parts:
+                first = parts.pop(0)
+                if _pads_once(first):
+                    form = self._linear(*_chain_of(parts, form.channels), form)
+                else:
+                    form = self.run(first, form)
             return form
         if isinstance(part, nn.Conv2d):
             return self._linear(_map_of(part), None if part.bias is None else part.bias.detach().double(), form)
@@ -185,8 +194,7 @@ class Collapse:
         reads: list[int] = []
         factors = [1.0] * len(mapped)
         for value, each in mapped:
-            module = None if self.like is None else each.build(constant, self.like)
-            reads.append(self._write(each.layer, (value,), module))
+            reads.append(self._convolved(value, each, constant))
             constant = None
         for value, scale in sorted(plain, key=lambda pair: -pair[1]):
             reads.append(value)
@@ -195,6 +203,18 @@ class Collapse:
             return reads[0]
         layer = Layer("sum", "sum", form.channels, form.channels)
         return self._write(layer, tuple(reads), None, tuple(factors), fresh=bool(mapped))
+
+    def _convolved(self, value: int, whole: LinearMap, constant: Tensor | None) -> int:
+        """Has a map of a value computed, and a constant added to it."""
+        steps, margins = whole.steps, [0]
+        for each in reversed(whole.steps[1:]):
+            margins.insert(0, each.reach + each.stride * margins[0])
+        for place, (each, margin) in enumerate(zip(steps, margins, strict=True)):
+            padding = None if len(steps) == 1 else each.reach + each.stride * margin if place == 0 else 0
+            bias = constant if each is steps[-1] else None
+            module = None if self.like is None else each.build(bias, self.like, padding)
+            value = self._write(each.layer, (value,), module, margin=margin)
+        return value
 
     def join(self, forms: Iterable[Form]) -> Form:
         """The channels of several forms, one after another."""
@@ -210,6 +230,7 @@ class Collapse:
         module: nn.Module | None = None,
         factors: tuple[float, ...] = (),
         fresh: bool = False,
+        margin: int = 0,
     ) -> int:
         key = (layer, reads, factors)
         if key in self._made and layer.kind not in ("conv", "se"):  # what has no weights of its own is done once
@@ -222,7 +243,7 @@ class Collapse:
             self.modules[name] = module
         writes = len(self.instructions) + 1
         reduction = self._reductions[reads[0]]
-        self.instructions.append(Instruction(layer, reads, writes, reduction, factors, name, fresh))
+        self.instructions.append(Instruction(layer, reads, writes, reduction, factors, name, fresh, margin=margin))
         self._reductions[writes] = reduction * layer.stride
         self._made[key] = writes
         return writes
@@ -246,6 +267,41 @@ class Collapse:
 
 HOMOGENEOUS = ("relu", "max_pool", "avg_pool")
 """What gives a multiple of the result for a positive multiple of its input."""
+
+
+def _pads_once(part: Part) -> bool:
+    """Whether a chain begins there that is padded once."""
+    return isinstance(part, nn.ZeroPad2d) or (isinstance(part, Layer) and part.kind == "pad")
+
+
+def _chain_of(parts: list[Part], channels: int) -> tuple[LinearMap, Tensor | None]:
+    """The map of the linear parts that come first, which read ``channels``, and its constant; they are taken away."""
+    whole: LinearMap | None = None
+    constant: Tensor | None = None
+    while parts and (found := _link_of(parts[0], channels)) is not None:
+        parts.pop(0)
+        outer, own = found
+        whole, channels = outer if whole is None else whole.then(outer), outer.channels[1]
+        constant = None if constant is None else outer.of_constant(constant)
+        if own is not None:
+            constant = own if constant is None else constant + own
+    assert whole is not None  # as names of operations are read
+    return whole, constant
+
+
+def _link_of(part: Part, channels: int) -> tuple[LinearMap, Tensor | None] | None:
+    """The map of a part in a chain that is padded once, and its constant; None where the chain ends."""
+    if isinstance(part, Layer):
+        known = part.is_linear and not _pads_once(part)
+        return (LinearMap.of_layer(part), _UNKNOWN if part.kind == "bn" else None) if known else None
+    if isinstance(part, nn.Conv2d):
+        return LinearMap.of_convolution(part, centred=True), None if part.bias is None else part.bias.detach().double()
+    if isinstance(part, nn.BatchNorm2d | nn.SyncBatchNorm):
+        return _folded(part)
+    if isinstance(part, nn.AvgPool2d | DilatedPool2d):
+        layer = _layer_of(part, channels)
+        return (LinearMap.of_average(layer), None) if layer.kind == "avg_pool" else None
+    return None
 
 
 def _map_of(conv: nn.Conv2d) -> LinearMap:

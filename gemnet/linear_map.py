@@ -4,7 +4,8 @@
 
 with zeros outside the image. Maps that read the same image add up to one; a map of a map is a map. Blocks are those of
 a grouped convolution, in float64, so that what is made of them is exact to float32's last digits. Without blocks a map
-says what a network will cost before there is one.
+says what a network will cost before there is one. A map that was made of a chain remembers it: run one after another on
+an image that is padded once, its maps may take less time than their one large window.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class LinearMap:
         stride: of the pixels read.
         scale: the map is this factor; None for all other maps.
         blocks: ``groups x out / groups x in / groups`` for each offset; empty for a factor, or where they don't matter.
+        chain: maps that do the same one after another; empty where there is nothing but the map itself.
     """
 
     channels: tuple[int, int]
@@ -48,6 +50,7 @@ class LinearMap:
     stride: int = 1
     scale: float | None = None
     blocks: Mapping[Offset, Tensor] = field(default_factory=dict, repr=False)
+    chain: tuple[LinearMap, ...] = ()
 
     @classmethod
     def factor(cls, channels: int, scale: float = 1.0) -> LinearMap:
@@ -61,11 +64,13 @@ class LinearMap:
         return cls((channels, channels), channels, blocks={(0, 0): factors.double()[:, None, None]})
 
     @classmethod
-    def of_convolution(cls, conv: nn.Conv2d) -> LinearMap:
-        """The convolution without its bias."""
+    def of_convolution(cls, conv: nn.Conv2d, centred: bool = False) -> LinearMap:
+        """The convolution without its bias; ``centred``: its window is around its pixel, whatever its padding."""
         weight = conv.weight.detach().double()
         blocks = weight.unflatten(0, (conv.groups, -1))  # groups, out / groups, in / groups, rows, columns
         step, margin = conv.dilation, (int(conv.padding[0]), int(conv.padding[1]))
+        if centred:
+            margin = (step[0] * (weight.shape[2] // 2), step[1] * (weight.shape[3] // 2))
         taps = {
             (row * step[0] - margin[0], column * step[1] - margin[1]): blocks[..., row, column]
             for row, column in product(range(weight.shape[2]), range(weight.shape[3]))
@@ -74,8 +79,14 @@ class LinearMap:
         return cls(channels, conv.groups, frozenset(taps), conv.stride[0], None, taps)
 
     @classmethod
+    def of_average(cls, layer: Layer) -> LinearMap:
+        """An average pool that counts the zeros around the image."""
+        share = torch.full((layer.in_channels, 1, 1), layer.kernel**-2, dtype=torch.float64)
+        return replace(cls.of_layer(layer), blocks=dict.fromkeys(_square(layer.kernel, layer.dilation), share))
+
+    @classmethod
     def of_layer(cls, layer: Layer) -> LinearMap:
-        """A convolution or norm of which nothing but its shape is known."""
+        """A convolution, norm or pool of which nothing but its shape is known."""
         groups = layer.groups if layer.kind == "conv" else layer.in_channels
         offsets = _square(layer.kernel, layer.dilation)
         return cls((layer.in_channels, layer.out_channels), groups, offsets, layer.stride)
@@ -86,15 +97,35 @@ class LinearMap:
         return self.offsets == _HERE
 
     @property
+    def steps(self) -> tuple[LinearMap, ...]:
+        """What it is run as: its chain where that takes less time, else itself."""
+        return self.chain if self.chain and sum(each.price for each in self.chain) < self._price else (self,)
+
+    @property
     def macs(self) -> int:
-        """Multiply-adds of its convolution for a pixel written; none of a factor."""
+        """Multiply-adds of its convolutions for a pixel written; none of a factor."""
+        steps = self.steps
+        return self._macs if len(steps) == 1 else sum(each.macs for each in steps)
+
+    @property
+    def price(self) -> int:
+        """What its convolutions take for a pixel written, in multiply-adds; nothing for a factor."""
+        steps = self.steps
+        return self._price if len(steps) == 1 else sum(each.price for each in steps)
+
+    @property
+    def _macs(self) -> int:
         rows, columns = _window(self.offsets).kernel
         return 0 if self.scale is not None else rows * columns * self.channels[0] * self.channels[1] // self.groups
 
     @property
-    def price(self) -> int:
-        """What its convolution takes for a pixel written, in multiply-adds; nothing for a factor."""
-        return 0 if self.scale is not None else self.macs + PASS * self.channels[1]
+    def _price(self) -> int:
+        return 0 if self.scale is not None else self._macs + PASS * self.channels[1]
+
+    @property
+    def reach(self) -> int:
+        """Pixels that its window goes beyond its own, to the side where it goes furthest."""
+        return max(abs(at) for offset in self.offsets for at in offset)
 
     def in_groups(self, groups: int) -> LinearMap:
         """The same map, no mere factor, in fewer groups: a divisor of its own."""
@@ -103,12 +134,15 @@ class LinearMap:
             blocks = {(0, 0): torch.full((self.groups, 1, 1), self.scale, dtype=torch.float64)}
         if groups != self.groups:
             blocks = {offset: _joined(block, groups) for offset, block in blocks.items()}
-        return replace(self, groups=groups, scale=None, blocks=blocks)
+        return replace(self, groups=groups, scale=None, blocks=blocks, chain=())
 
     def __mul__(self, scale: float) -> LinearMap:
         if self.scale is not None:
             return replace(self, scale=self.scale * scale)
-        return self if scale == 1 else replace(self, blocks={key: block * scale for key, block in self.blocks.items()})
+        if scale == 1:
+            return self
+        chain = (*self.chain[:-1], self.chain[-1] * scale) if self.chain else ()
+        return replace(self, blocks={key: block * scale for key, block in self.blocks.items()}, chain=chain)
 
     def __truediv__(self, scale: float) -> LinearMap:
         return replace(self, scale=self.scale / scale) if self.scale is not None else self * (1 / scale)
@@ -145,7 +179,18 @@ class LinearMap:
                 blocks[offset] = blocks[offset] + through if offset in blocks else through
         channels = (first.channels[0], self.channels[1])
         offsets = _sums(self.offsets, first.offsets, step)
-        return LinearMap(channels, groups, offsets, self.stride * step, None, blocks)
+        chain: tuple[LinearMap, ...] = ()
+        if self.chain or first.chain:
+            mine_in_line, its_in_line = self.chain or (self,), first.chain or (first,)
+            chain = (*its_in_line[:-1], mine_in_line[0].after(its_in_line[-1]), *mine_in_line[1:])
+        return LinearMap(channels, groups, offsets, self.stride * step, None, blocks, chain)
+
+    def then(self, outer: LinearMap) -> LinearMap:
+        """``outer`` of what this map gives, where the image is padded once for both: it may run as two."""
+        whole = outer.after(self)
+        if outer.is_pointwise and outer.groups == outer.channels[0] == outer.channels[1]:
+            return whole  # a factor a channel
+        return replace(whole, chain=(*(self.chain or (self,)), outer))
 
     def of_constant(self, values: Tensor) -> Tensor:
         """What an image of one value a channel becomes far from its borders, ``out_channels``."""
@@ -161,8 +206,14 @@ class LinearMap:
         window = _window(self.offsets)
         return Layer("conv", "conv", *self.channels, max(window.kernel), self.stride, window.step, self.groups)
 
-    def build(self, bias: Tensor | None, like: Tensor) -> nn.Module:
-        """The convolution, plus ``bias`` (``out_channels``) where given, with the device and type of ``like``."""
+    def build(self, bias: Tensor | None, like: Tensor, padding: int | None = None) -> nn.Module:
+        """The convolution as a module.
+
+        Args:
+            bias: added to it, ``out_channels``; None for nothing.
+            like: a weight, of the device and type that it is to have.
+            padding: zeros around the image in place of those that its window needs.
+        """
         whole = self.in_groups(self.groups)
         first, last, step, kernel = _window(self.offsets)
         even = first[0] != -last[0] or first[1] != -last[1]
@@ -171,7 +222,7 @@ class LinearMap:
             *self.channels,
             kernel,
             self.stride,
-            0 if even else last,
+            padding if padding is not None else 0 if even else last,
             step,
             whole.groups,
             bias is not None,

@@ -6,6 +6,7 @@ An operation's name is the list of its steps in the order in which they run, joi
     sep3x3   depthwise, then 1x1          avg_pool_3x3, max_pool_3x3
     bn       batch normalisation          act     the network's activation
     relu relu6 hswish silu gelu           that activation, whatever the network's is
+    pad                                   begins a chain that is padded once, see below
     identity, none                        alone: pass on, contribute nothing
 
 So ``dw5x5_bn_act`` normalises after the convolution and ``relu_conv3x3_bn`` activates before it. ``conv3x3d2`` is
@@ -13,6 +14,12 @@ dilated by 2; ``conv3x3w16`` has groups of 16 channels, or the next wider ones t
 keeps the size, convolutions have no bias (a norm carries it). Windows have odd sides, but for ``conv2x2`` and other
 even ones, which begin at their pixel: with a stride of their own side they cut the image into patches. The first
 windowed step (convolution or pool) takes the stride, the first dense one (conv, sep) takes the change of width.
+
+Each window pads its own input, and average pools leave out what lies outside the image. So two windows in a row are not
+one larger window at the borders, and stay two when a network is deployed. The linear steps after ``pad``, up to the
+first that is not, are: all zeros that they need are put around the image where they begin, and average pools count
+them. In such a chain the last window of more than a pixel takes the stride. ``pad_conv1x1_bn_conv3x3_bn_act`` trains
+two convolutions that are deployed as one.
 """
 
 from __future__ import annotations
@@ -20,8 +27,10 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter, OrderedDict
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 import torch
@@ -49,6 +58,8 @@ KNOWN_OPERATIONS = (
     *(f"sep{k}x{k}_bn_act" for k in (3, 5)),
     *(f"relu_conv{k}x{k}_bn" for k in (1, 3)),
     *(f"relu_sep{k}x{k}_bn" for k in (3, 5)),
+    *(f"pad_{first}_bn_conv3x3_bn{act}" for first in ("conv1x1", "conv3x3", "dw3x3") for act in ("", "_act")),
+    *(f"pad_avg_pool_3x3_conv1x1_bn{act}" for act in ("", "_act")),
     "avg_pool_3x3",
     "max_pool_3x3",
     "bn",
@@ -62,7 +73,7 @@ KNOWN_OPERATIONS = (
 
 _TOKEN = re.compile(
     r"(?P<window>conv|dw|sep|avg_pool_|max_pool_)(?P<kernel>\d+)x(?P<other>\d+)(?:d(?P<dilation>\d+))?(?:w(?P<group>\d+))?"
-    r"|(?P<plain>bn|act|" + "|".join(sorted(ACTIVATIONS, key=len, reverse=True)) + r")"
+    r"|(?P<plain>bn|act|pad|" + "|".join(sorted(ACTIVATIONS, key=len, reverse=True)) + r")"
 )
 _MAX_KERNEL = 15
 _MAX_DILATION = 8
@@ -70,7 +81,7 @@ _MAX_GROUP_WIDTH = 4096
 _MAX_STEPS = 8
 _IN_PLACE = (nn.ReLU, nn.ReLU6, nn.Hardswish, nn.SiLU)
 _CONVOLUTIONS = ("conv", "dw", "sep")
-_LINEAR = ("conv", "dw", "sep", "avg_pool", "bn")
+_LINEAR = ("conv", "dw", "sep", "avg_pool", "bn", "pad")
 
 
 class NarrowStridedConv2d(nn.Conv2d):
@@ -114,22 +125,24 @@ class DilatedPool2d(nn.Module):
         kind: ``avg_pool`` or ``max_pool``.
         kernel: side of the window.
         dilation: spread of the window.
+        pads: whether it has a margin around the image; if not, it writes only where the whole window is inside.
     """
 
-    def __init__(self, kind: str, kernel: int, dilation: int) -> None:
+    def __init__(self, kind: str, kernel: int, dilation: int, pads: bool = True) -> None:
         super().__init__()
-        self.kind, self.kernel, self.dilation = kind, kernel, dilation
+        self.kind, self.kernel, self.dilation, self.pads = kind, kernel, dilation, pads
 
     def forward(self, x: Tensor) -> Tensor:
-        """``batch x channels x h x w`` to the same."""
-        margin = [self.dilation * (self.kernel - 1) // 2] * 4
+        """``batch x channels x h x w`` to the same, or less where it does not pad."""
+        reach = self.dilation * (self.kernel - 1)
+        margin = [reach // 2 if self.pads else 0] * 4
         if self.kind == "max_pool":
             return F.max_pool2d(F.pad(x, margin, value=-math.inf), self.kernel, 1, dilation=self.dilation)
         total, count = F.pad(x, margin), F.pad(torch.ones_like(x[:1, :1]), margin)
         for dim in (2, 3):
-            places = range(0, self.kernel * self.dilation, self.dilation)
+            size, places = total.shape[dim] - reach, range(0, reach + 1, self.dilation)
             total, count = (
-                torch.stack([each.narrow(dim, at, x.shape[dim]) for at in places]).sum(0) for each in (total, count)
+                torch.stack([each.narrow(dim, at, size) for at in places]).sum(0) for each in (total, count)
             )
         return total / count
 
@@ -193,14 +206,15 @@ class Layer:
     """One layer of an operation, with its sizes settled.
 
     Args:
-        kind: ``conv``, ``avg_pool``, ``max_pool``, ``bn`` or the name of an activation.
+        kind: ``conv``, ``avg_pool``, ``max_pool``, ``bn``, ``pad`` or the name of an activation.
         name: attribute name inside the module.
         in_channels: channels read.
         out_channels: channels written.
-        kernel: side of the window.
+        kernel: side of the window; of ``pad``, that of the window which its zeros are for.
         stride: step of the window.
         dilation: spread of the window.
         groups: groups of a convolution.
+        pads: whether it pads its input; what stands in a chain that is padded once does not.
     """
 
     kind: str
@@ -211,6 +225,7 @@ class Layer:
     stride: int = 1
     dilation: int = 1
     groups: int = 1
+    pads: bool = True
 
     @property
     def is_linear(self) -> bool:
@@ -220,6 +235,8 @@ class Layer:
     @property
     def padding(self) -> tuple[int, int]:
         """Zeros before and after each row and column; after it, those that a stride of 1 needs."""
+        if not self.pads:
+            return (0, 0)
         reach = self.dilation * (self.kernel - 1)
         return (reach // 2, reach // 2) if self.kernel % 2 else (0, reach)
 
@@ -239,6 +256,8 @@ class Layer:
     def build(self, after_window: bool, dd: dict[str, Any]) -> nn.Module:
         """The module. ``after_window``: the input is nobody else's, so an activation may overwrite it."""
         padding = self.padding[0]
+        if self.kind == "pad":
+            return nn.ZeroPad2d(padding)
         if self.kind == "conv":
             convolution: type[nn.Conv2d] = nn.Conv2d
             if self.kernel % 2 == 0:
@@ -257,7 +276,7 @@ class Layer:
                 **dd,
             )
         if self.kind in ("avg_pool", "max_pool") and self.dilation > 1:
-            return DilatedPool2d(self.kind, self.kernel, self.dilation)
+            return DilatedPool2d(self.kind, self.kernel, self.dilation, self.pads)
         if self.kind == "avg_pool":
             return nn.AvgPool2d(self.kernel, self.stride, padding, count_include_pad=False)
         if self.kind == "max_pool":
@@ -271,7 +290,8 @@ class Step(NamedTuple):
     """One step of an operation's name.
 
     Args:
-        kind: ``conv``, ``dw``, ``sep``, ``avg_pool``, ``max_pool``, ``bn``, ``act`` or the name of an activation.
+        kind: ``conv``, ``dw``, ``sep``, ``avg_pool``, ``max_pool``, ``bn``, ``pad``, ``act`` or the name of an
+            activation.
         kernel: side of the window.
         dilation: spread of the window.
         group_width: least number of channels in a group of a dense convolution; 0 for a single group of all.
@@ -307,8 +327,8 @@ class Operation:
 
     @property
     def first_kind(self) -> str:
-        """Kind of the first step that is no activation, such as ``conv``; "" where there is none."""
-        return next((step.kind for step in self.steps if step.kind != "act" and step.kind not in ACTIVATIONS), "")
+        """Kind of the first step that is no activation or pad, such as ``conv``; "" where there is none."""
+        return next((step.kind for step in self.steps if step.kind not in ("act", "pad", *ACTIVATIONS)), "")
 
     @property
     def collapse(self) -> str:
@@ -324,7 +344,7 @@ class Operation:
             if kind == "bn" and (place == 0 or kinds[place - 1] not in _CONVOLUTIONS)
         ]
         ends = kinds[next((n for n in range(len(kinds), 0, -1) if kinds[n - 1] not in (*_CONVOLUTIONS, "bn")), 0) :]
-        if alone or sum(kind in _CONVOLUTIONS for kind in kinds) > 1:
+        if alone or "pad" in kinds or sum(kind in _CONVOLUTIONS for kind in kinds) > 1:
             return "any"
         if not ends:
             return "none"
@@ -333,7 +353,18 @@ class Operation:
     @property
     def can_stride(self) -> bool:
         """Whether a step of it can take a stride."""
-        return any(step.kind in ("conv", "dw", "sep", "avg_pool", "max_pool") for step in self.steps)
+        return self._striding is not None
+
+    @property
+    def _striding(self) -> int | None:
+        """Number of the step that takes the stride: the first windowed one, in a padded chain the last larger one."""
+        for place, step in enumerate(self.steps):
+            if step.kind == "pad":
+                chain = takewhile(lambda each: each.kind in _LINEAR, self.steps[place + 1 :])
+                return max(place + 1 + number for number, each in enumerate(chain) if each.kernel > 1)
+            if step.kind in (*_CONVOLUTIONS, "avg_pool", "max_pool"):
+                return place
+        return None
 
     @property
     def can_widen(self) -> bool:
@@ -379,34 +410,36 @@ class Operation:
             )
         layers: list[Layer] = []
         seen: Counter[str] = Counter()
-        channels = in_channels
+        channels, striding = in_channels, self._striding
 
-        def add(kind: str, label: str, out: int, kernel: int = 1, spread: int = 1, groups: int = 1) -> None:
-            nonlocal channels, stride, dilation
-            step = stride if kind in ("conv", "avg_pool", "max_pool") else 1
+        def add(
+            kind: str, label: str, out: int, kernel: int = 1, spread: int = 1, groups: int = 1, step: int = 1
+        ) -> None:
+            nonlocal channels, dilation
             seen[label] += 1
             name = label if seen[label] == 1 else f"{label}{seen[label]}"
             layers.append(Layer(kind, name, channels, out, kernel, 1 if dilates else step, spread, groups))
             dilation *= step if dilates else 1
-            stride = stride if step == 1 else 1
             channels = out
 
-        for kind, kernel, own, group_width in self.steps:
+        for place, (kind, kernel, own, group_width) in enumerate(self.steps):
             spread = own * dilation if kernel > 1 else 1
+            step = stride if place == striding else 1
             if kind == "conv":
-                add("conv", "conv", out_channels, kernel, spread, groups_of(group_width, channels, out_channels))
+                groups = groups_of(group_width, channels, out_channels)
+                add("conv", "conv", out_channels, kernel, spread, groups, step)
             elif kind == "dw":
-                add("conv", "conv_dw", channels, kernel, spread, groups=channels)
+                add("conv", "conv_dw", channels, kernel, spread, channels, step)
             elif kind == "sep":
-                add("conv", "conv_dw", channels, kernel, spread, groups=channels)
+                add("conv", "conv_dw", channels, kernel, spread, channels, step)
                 add("conv", "conv_pw", out_channels)
             elif kind in ("avg_pool", "max_pool"):
-                add(kind, "pool", channels, kernel, spread)
-            elif kind == "bn":
-                add("bn", "bn", channels)
+                add(kind, "pool", channels, kernel, spread, step=step)
+            elif kind in ("bn", "pad"):
+                add(kind, kind, channels)
             else:
                 add(activation if kind == "act" else kind, "act", channels)
-        return tuple(layers)
+        return _padded_once(layers)
 
     def build(
         self,
@@ -443,6 +476,24 @@ class Operation:
             size = layer.output_size(size)
             before = layer.kind
         return total
+
+
+def _padded_once(layers: Sequence[Layer]) -> tuple[Layer, ...]:
+    """The layers with every pad as wide as its chain needs, whose layers then have none of their own."""
+    found: list[Layer] = []
+    start: int | None = None
+    for layer in layers:
+        if layer.kind == "pad":
+            start, step = len(found), 1
+        elif not layer.is_linear:
+            start = None
+        if start is not None and layer.kind != "pad":
+            reach = step * layer.dilation * (layer.kernel - 1)
+            step *= layer.stride
+            found[start] = replace(found[start], kernel=found[start].kernel + reach)
+            layer = replace(layer, pads=False)
+        found.append(layer)
+    return tuple(found)
 
 
 def groups_of(width: int, in_channels: int, out_channels: int) -> int:
@@ -507,11 +558,30 @@ def parse_operation(name: str) -> Operation:
                 )
             steps.append(Step(kind, kernel, dilation, group_width))
         if end == len(name) and len(steps) <= _MAX_STEPS:
+            _check_pads(name, steps)
             return Operation(name, tuple(steps))
         if end < len(name) and name[end] != "_":
             break
         at = end + 1
     raise OperationError(
         f"Unknown operation {name!r}.{nearest(str(name), KNOWN_OPERATIONS)} A name lists its steps, joined by '_': "
-        "conv3x3, dw5x5, sep3x3, avg_pool_3x3, max_pool_3x3, bn, act, relu, ...; or is 'identity' or 'none'."
+        "conv3x3, dw5x5, sep3x3, avg_pool_3x3, max_pool_3x3, bn, act, relu, pad, ...; or is 'identity' or 'none'."
     )
+
+
+def _check_pads(name: str, steps: Sequence[Step]) -> None:
+    """Whether every pad begins a chain of linear steps, with odd windows.
+
+    Raises:
+        OperationError: one does not.
+    """
+    for place, step in enumerate(steps):
+        if step.kind != "pad":
+            continue
+        chain = list(takewhile(lambda each: each.kind in _LINEAR, steps[place + 1 :]))
+        even = any(each.kernel % 2 == 0 for each in chain)
+        if even or all(each.kernel == 1 for each in chain) or any(each.kind == "pad" for each in chain):
+            raise OperationError(
+                f"Operation {name!r}: 'pad' stands before linear steps with odd windows, which are padded once, as in "
+                "'pad_conv1x1_bn_conv3x3_bn_act'" + ("; a window of an even side pads for itself." if even else ".")
+            )

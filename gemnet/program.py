@@ -29,6 +29,7 @@ class Instruction:
         module: name of the module that does it; "" for sums and joins.
         fresh: whether the first value of a sum may be overwritten.
         release: values nobody reads after it.
+        margin: pixels around the image that it writes for what reads them, in a chain that is padded once.
     """
 
     layer: Layer
@@ -39,6 +40,7 @@ class Instruction:
     module: str = ""
     fresh: bool = False
     release: tuple[int, ...] = ()
+    margin: int = 0
 
     def cost(self, size: tuple[int, int]) -> Cost:
         """What it costs where the program's input is of ``size`` (height, width)."""
@@ -51,7 +53,8 @@ class Instruction:
         if layer.kind == "sum":
             added, scaled = len(self.reads) - 1, self.factors[0] != 1
             return Cost(traffic=(3 * added + 2 * scaled) * each, passes=added + scaled)
-        return layer.cost(at)
+        around = 2 * self.margin * layer.stride
+        return layer.cost((at[0] + around, at[1] + around))
 
 
 class Program(nn.Module):

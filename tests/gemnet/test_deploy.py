@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -13,11 +14,19 @@ from random_genomes import random_genome
 from torch import nn
 
 import gemnet
+from gemnet.cell_graph import CellGraph
 from gemnet.classics import NASBENCH201_OPERATIONS, chain, mobileone, nasbench201, repvgg
 from gemnet.deploy import DeployError
 from gemnet.genome import CellSpec, Genome, LayerSpec, StageSpec
+from gemnet.macs import macs
 from gemnet.network import GEMNet
 from nas.spaces.gemnet import GEMNetSpace
+
+
+def parallel(branches: tuple[str, ...]) -> CellGraph:
+    """The graph in which every operation reads the input and writes the output."""
+    last = len(branches) + 1
+    return CellGraph(branches, frozenset(edge for n in range(1, last) for edge in ((0, n), (n, last))))
 
 
 def with_random_norms(model: nn.Module, seed: int) -> nn.Module:
@@ -79,6 +88,16 @@ SPACES = {
         "vocabulary": ["conv3x3w8_bn", "conv2x2_bn", "dw3x3_bn", "conv1x1_bn_act", "max_pool_3x3", "identity"],
         "choices": {"residual": ["identity", "pool_conv1x1_bn"]},
     },
+    "chains that are padded once": {
+        "vocabulary": [
+            "pad_conv1x1_bn_conv3x3_bn",
+            "pad_conv3x3_bn_conv3x3_bn_act",
+            "pad_avg_pool_3x3_conv1x1_bn",
+            "relu_pad_dw3x3_bn_dw5x5d2_bn_avg_pool_3x3",
+            "conv3x3_bn",
+            "identity",
+        ]
+    },
 }
 
 
@@ -117,6 +136,57 @@ def test_branches_of_a_block_become_one_convolution(genome: Callable[..., Genome
         kinds = [step.layer.kind for step in block.instructions]
         assert "sum" not in kinds
         assert kinds.count("conv") <= 2  # MobileOne's: depthwise, then pointwise
+
+
+@pytest.mark.parametrize("size", [16, 17])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(
+    "branches",
+    [
+        ("pad_conv1x1_bn_conv3x3_bn",),
+        ("pad_conv1x1_bn_conv3x3_bn", "pad_avg_pool_3x3_conv1x1_bn", "conv3x3_bn", "conv1x1_bn"),
+        ("pad_avg_pool_3x3_bn_conv3x3_bn", "conv5x5_bn"),
+    ],
+)
+def test_chains_that_are_padded_once_become_one_convolution_of_all_branches(
+    branches: tuple[str, ...], stride: int, size: int
+) -> None:
+    block = CellSpec(parallel(branches), output="sum", final_activation="act")
+    genome = Genome((LayerSpec("conv3x3_bn_act", 16),), {"block": block}, (StageSpec("block", 16, 1, stride),))
+    model = with_random_norms(GEMNet(genome, num_classes=5), 0)
+    deployed = check(model, torch.randn(2, 3, size, size + 3))
+    (program,) = (block for stage in deployed.stages for block in stage)
+    assert [step.layer.kind for step in program.instructions] == ["conv", "relu"]
+
+
+def test_a_chain_stays_several_convolutions_where_one_takes_longer() -> None:
+    block = CellSpec(chain("pad_conv3x3_bn_conv3x3_bn_dw3x3_bn_act"))
+    genome = Genome((LayerSpec("conv3x3_bn_act", 16),), {"block": block}, (StageSpec("block", 32, 2, 2),))
+    model = with_random_norms(GEMNet(genome, num_classes=5), 0)
+    deployed = check(model, torch.randn(2, 3, 17, 20))
+    for program in (block for stage in deployed.stages for block in stage):
+        kernels = [step.layer.kernel for step in program.instructions if step.layer.kind == "conv"]
+        assert kernels in ([3, 3, 3], [3, 5])
+    convolutions = sum(
+        weight.numel() * math.prod(found.shape[2:])
+        for found, weight in written_by_convolutions(deployed.stages, deployed.stem(torch.randn(1, 3, 16, 16)))
+    )
+    assert convolutions == macs(genome, 16, 0) - 3 * 9 * 16 * 16 * 16
+
+
+def written_by_convolutions(module: nn.Module, x: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """What each convolution writes when the module reads ``x``, and its weights."""
+    found: list[tuple[torch.Tensor, torch.Tensor]] = []
+    hooks = [
+        each.register_forward_hook(lambda conv, _, written: found.append((written, conv.weight)))
+        for each in module.modules()
+        if isinstance(each, nn.Conv2d)
+    ]
+    with torch.no_grad():
+        module(x)
+    for hook in hooks:
+        hook.remove()
+    return found
 
 
 def test_published_weights_keep_timms_contract_and_their_logits_when_deployed() -> None:

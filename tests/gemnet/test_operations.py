@@ -171,3 +171,32 @@ def test_operations_say_what_is_linear() -> None:
     assert not {"act", "max_pool_3x3", "conv1x1_bn_act", "relu_conv3x3_bn"} & linear
     layer = parse_operation("conv5x5w16_bn").layers(64, 32, 2)[0]
     assert (layer.is_linear, layer.kernel, layer.stride, layer.groups, layer.padding) == (True, 5, 2, 2, (2, 2))
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("dilates", [False, True])
+@pytest.mark.parametrize(
+    "name", ["pad_conv3x3_dw5x5_bn", "pad_avg_pool_3x3_conv3x3", "relu_pad_dw3x3d2_bn_avg_pool_3x3"]
+)
+def test_a_padded_chain_computes_at_the_borders_what_it_does_far_from_any(
+    name: str, stride: int, dilates: bool
+) -> None:
+    module = parse_operation(name).build(4, 4, stride, dilates=dilates).eval()
+    for norm in (each for each in module if isinstance(each, nn.BatchNorm2d)):
+        nn.init.normal_(norm.bias)
+    image = torch.zeros(1, 4, 47, 48)
+    image[..., 16:31, 16:32] = torch.randn(1, 4, 15, 16)
+    with torch.no_grad():
+        alone, inside = module(image[..., 16:31, 16:32]), module(image)
+    step = 1 if dilates else stride
+    rows, columns = (slice(16 // step, 16 // step + size) for size in alone.shape[2:])
+    torch.testing.assert_close(alone, inside[..., rows, columns])
+
+
+def test_a_padded_chain_ends_where_it_is_not_linear() -> None:
+    layers = parse_operation("pad_conv1x1_conv3x3_act_conv3x3").layers(8, 8)
+    assert [layer.pads for layer in layers] == [True, False, False, True, True]
+    assert layers[0].padding == (1, 1)
+    for name in ("pad", "pad_conv1x1", "conv3x3_pad", "pad_act_conv3x3", "pad_conv2x2", "pad_conv3x3_pad_conv3x3"):
+        with pytest.raises(OperationError, match="pad"):
+            parse_operation(name)
