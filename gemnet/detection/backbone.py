@@ -79,6 +79,8 @@ class GEMNet(BaseModule):
             ``dict(type='GN', num_groups=32)`` (as many groups as divide the channels, at most that many), with
             ``requires_grad=False`` where scales and shifts are not to learn. Weights of batch norms keep scale and
             shift in either.
+        output_stride: largest stride of the levels: stages that would go beyond keep the size, and their windows are
+            dilated, as in a DC5 detector with 16. None: as the genome says.
         channels_last: whether levels are handed on in channels_last on a CPU, where neck and heads then follow: a
             training step takes two thirds of the time. Heads that look at tensors by ``view`` can't take it.
         init_cfg: weights: a path or a zoo tag (``gemnet_a.imagenette96``), or
@@ -100,6 +102,7 @@ class GEMNet(BaseModule):
         drop_path_rate: float = 0.0,
         in_channels: int = 3,
         norm_cfg: Mapping[str, Any] | None = None,
+        output_stride: int | None = None,
         channels_last: bool = False,
         init_cfg: str | os.PathLike[str] | dict[str, Any] | list[Any] | None = None,
     ) -> None:
@@ -118,8 +121,14 @@ class GEMNet(BaseModule):
         self.norm_eval = norm_eval
         self.with_cp = with_cp
         self.out_channels = tuple(levels[index].width for index in self.out_indices)
-        self.strides = tuple(levels[index].reduction for index in self.out_indices)
-        net = network.GEMNet(self.genome, num_classes=0, in_chans=in_channels, drop_path_rate=drop_path_rate)
+        net = network.GEMNet(
+            self.genome,
+            num_classes=0,
+            in_chans=in_channels,
+            drop_path_rate=drop_path_rate,
+            output_stride=output_stride,
+        )
+        self.strides = strides_of(self.genome, self.out_indices, output_stride)
         self.channels_last = channels_last
         self._ends = {levels[index].stage for index in self.out_indices}
         self.stem = net.stem
@@ -178,6 +187,12 @@ class GEMNet(BaseModule):
         for part in self._frozen_parts():
             part.eval()
             part.requires_grad_(False)
+
+
+def strides_of(genome: Genome, levels: Sequence[int], output_stride: int | None = None) -> tuple[int, ...]:
+    """Strides of some levels, where none is larger than ``output_stride``."""
+    reductions = (genome.levels[index].reduction for index in levels)
+    return tuple(each if output_stride is None else min(each, output_stride) for each in reductions)
 
 
 def _replace_norms(module: nn.Module, norm_cfg: Mapping[str, Any]) -> None:

@@ -6,9 +6,8 @@ import math
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from typing import Any
 
-from gemnet.detection.backbone import GEMNet, check_levels, resolve_genome
+from gemnet.detection.backbone import GEMNet, check_levels, resolve_genome, strides_of
 from gemnet.errors import GemnetError
-from gemnet.genome import Genome
 
 BACKBONE = "gemnet.GEMNet"
 COCO_CLASSES = 80
@@ -66,7 +65,7 @@ def fill_channels(model: Any) -> bool:
         for name in HEADS:
             if isinstance(model.get(name), MutableMapping):
                 _fill(model[name], widths, name)
-    _check_strides(model, first, genome, levels)
+    _check_strides(model, first, list(strides_of(genome, levels, backbone.get("output_stride"))))
     return True
 
 
@@ -150,9 +149,8 @@ def _extend(neck: Any, head: Any, widths: list[int]) -> None:
         head["in_channels"] = [*widths, *further]
 
 
-def _check_strides(model: Any, neck: Any, genome: Genome, levels: tuple[int, ...]) -> None:
-    """Compares the strides that heads are configured for with those the neck makes of the backbone's."""
-    made = [genome.levels[index].reduction for index in levels]
+def _check_strides(model: Any, neck: Any, made: list[int]) -> None:
+    """Compares the strides that heads are configured for with those the neck makes of the backbone's, ``made``."""
     source = f"the backbone's levels have strides {_listed(made)}"
     if neck:
         start = neck.get("start_level", 0)

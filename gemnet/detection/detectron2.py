@@ -7,7 +7,7 @@
 Importing this module registers ``build_gemnet_backbone`` and, with a feature pyramid, ``build_gemnet_fpn_backbone`` and
 ``build_retinanet_gemnet_fpn_backbone`` in Detectron2's ``BACKBONE_REGISTRY``, and ``GEMNetRes5ROIHeads``, the region
 head of C4 detectors. Levels have the names of Detectron2's ResNets, ``res2`` (stride 4) to ``res5`` (stride 32), so its
-configs need no other change.
+configs need no other change. In a DC5 detector ``res5`` is dilated and has stride 16.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ class GEMNetBackbone(Backbone):
         in_channels: channels of the images.
         statistics: mean and deviation of the images' channels, in [0, 1] and RGB, that Detectron2 normalises by. They
             are saved with the weights, and weights that were trained with others are refused. None: ImageNet's.
+        output_stride: as in `gemnet.detection.GEMNet`: 16 dilates the last stage.
 
     Raises:
         GemnetError: as `gemnet.detection.GEMNet`.
@@ -66,6 +67,7 @@ class GEMNetBackbone(Backbone):
         weights: str | os.PathLike[str] | None = None,
         in_channels: int = 3,
         statistics: tuple[Sequence[float], Sequence[float]] | None = None,
+        output_stride: int | None = None,
     ) -> None:
         super().__init__()
         register_statistics(self, *(statistics or (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)))
@@ -80,6 +82,7 @@ class GEMNetBackbone(Backbone):
             out_indices=chosen,
             frozen_stages=freeze_at - 1,
             in_channels=in_channels,
+            output_stride=output_stride,
             channels_last=True,
             init_cfg=weights,
         )
@@ -134,7 +137,7 @@ class GEMNetRes5ROIHeads(Res5ROIHeads):
 
 
 def level_names(genome: Genome) -> list[str]:
-    """``res2`` for the level of stride 4, ``res3`` for stride 8, and so on."""
+    """``res2`` for the level of stride 4, ``res3`` for stride 8, and so on, where nothing is dilated."""
     return [f"res{level.reduction.bit_length() - 1}" for level in genome.levels]
 
 
@@ -147,8 +150,9 @@ def add_gemnet_config(
     """Puts a GEMNet in the place of the backbone of one of Detectron2's configs.
 
     A config with ``build_resnet_fpn_backbone`` or ``build_retinanet_resnet_fpn_backbone`` keeps its pyramid; one with
-    ``Res5ROIHeads`` (C4) gets the network's last stage as its heads' shared block. Input becomes RGB, normalised as the
-    weights were trained with where they say so, else by ImageNet's statistics.
+    ``Res5ROIHeads`` (C4) gets the network's last stage as its heads' shared block; with a ``RES5_DILATION`` of 2 (DC5)
+    the last stage is dilated. Input becomes RGB, normalised as the weights were trained with where they say so, else by
+    ImageNet's statistics.
 
     Args:
         cfg: the config, changed in place.
@@ -160,13 +164,13 @@ def add_gemnet_config(
         The config.
 
     Raises:
-        BackboneError: a dilated last stage (DC5).
+        BackboneError: a dilation of the last stage that no stride makes up for.
     """
-    if cfg.MODEL.RESNETS.RES5_DILATION != 1:
+    dilation = cfg.MODEL.RESNETS.RES5_DILATION
+    if dilation not in (1, 2):
         raise BackboneError(
-            f"cfg.MODEL.RESNETS.RES5_DILATION is {cfg.MODEL.RESNETS.RES5_DILATION} (a DC5 detector), but a GEMNet's "
-            "stages are not dilated: its res5 has stride 32. Set it to 1 to go on with that stride, or take a C4 or "
-            "FPN config."
+            f"cfg.MODEL.RESNETS.RES5_DILATION is {dilation}; expected 1, or 2 for a last stage that is dilated instead "
+            "of taking its stride of 2 (DC5)."
         )
     pyramids = {
         "build_resnet_fpn_backbone": "build_gemnet_fpn_backbone",
@@ -177,6 +181,7 @@ def add_gemnet_config(
             "ARCH": arch if genome is None else None,
             "GENOME": genome,
             "WEIGHTS": weights,
+            "OUTPUT_STRIDE": 16 if dilation == 2 else None,
             "OUT_FEATURES": list(cfg.MODEL.FPN.IN_FEATURES)
             or sorted({*cfg.MODEL.RPN.IN_FEATURES, *cfg.MODEL.ROI_HEADS.IN_FEATURES}),
         }
@@ -208,6 +213,7 @@ def build_gemnet_backbone(cfg: Any, input_shape: Any) -> GEMNetBackbone:
         own.WEIGHTS,
         input_shape.channels,
         (mean, std),
+        own.get("OUTPUT_STRIDE"),  # which configs of earlier versions don't have
     )
 
 

@@ -94,6 +94,7 @@ def retinanet(
     norm_eval: bool = False,
     fpn_channels: int = 256,
     in_channels: int = 3,
+    output_stride: int | None = None,
     **options: Any,
 ) -> RetinaNet:
     """RetinaNet (arXiv 1708.02002) with levels P3 to P7.
@@ -108,6 +109,7 @@ def retinanet(
         norm_eval: as in `gemnet.detection.GEMNet`.
         fpn_channels: channels of the pyramid.
         in_channels: channels of the images.
+        output_stride: as in `gemnet.detection.GEMNet`: 16 dilates the last stage.
         **options: of `torchvision.models.detection.RetinaNet`.
 
     Raises:
@@ -122,6 +124,7 @@ def retinanet(
         frozen_stages,
         norm_eval,
         in_channels=in_channels,
+        output_stride=output_stride,
         channels_last=True,
         init_cfg=weights,
     )
@@ -145,6 +148,7 @@ def faster_rcnn(
     norm_eval: bool = False,
     fpn_channels: int = 256,
     in_channels: int = 3,
+    output_stride: int | None = None,
     **options: Any,
 ) -> FasterRCNN:
     """Faster R-CNN (arXiv 1506.01497) on a pyramid of levels P2 to P6.
@@ -159,6 +163,7 @@ def faster_rcnn(
         norm_eval: as in `gemnet.detection.GEMNet`.
         fpn_channels: channels of the pyramid.
         in_channels: channels of the images.
+        output_stride: as in `gemnet.detection.GEMNet`: 16 dilates the last stage.
         **options: of `torchvision.models.detection.FasterRCNN`.
 
     Raises:
@@ -173,6 +178,7 @@ def faster_rcnn(
         frozen_stages,
         norm_eval,
         in_channels=in_channels,
+        output_stride=output_stride,
         channels_last=True,
         init_cfg=weights,
     )

@@ -36,13 +36,14 @@ def test_mmengine_finds_the_backbone_by_its_scope() -> None:
     assert isinstance(model, GEMNet)
 
 
+@pytest.mark.parametrize("output_stride", [None, 16])
 @pytest.mark.parametrize("chosen", [(0, 1, 2, 3), (1, 3), (2,)])
-def test_levels_have_the_declared_channels_and_strides(chosen: tuple[int, ...]) -> None:
-    model = build(out_indices=chosen).eval()
+def test_levels_have_the_declared_channels_and_strides(chosen: tuple[int, ...], output_stride: int | None) -> None:
+    model = build(out_indices=chosen, output_stride=output_stride).eval()
     levels = model(images(1, 96))
     assert [level.shape[1] for level in levels] == list(model.out_channels)
     assert [96 // level.shape[2] for level in levels] == list(model.strides)
-    assert model.strides == tuple((4, 8, 16, 32)[i] for i in chosen)
+    assert model.strides == tuple((4, 8, 16, output_stride or 32)[i] for i in chosen)
 
 
 def test_stages_after_the_last_level_are_not_built() -> None:

@@ -50,6 +50,15 @@ def test_channels_follow_out_indices() -> None:
     assert part.neck.in_channels == WIDTHS["gemnet_a"][1:]
 
 
+def test_strides_follow_a_dilated_last_stage() -> None:
+    part = model()
+    part.backbone.output_stride = 16
+    with pytest.raises(DetectorConfigError, match="strides 4, 8, 16, 16"):
+        fill_channels(part)
+    part.bbox_head.anchor_generator.strides = [8, 16, 16, 32, 64]
+    assert fill_channels(part)
+
+
 def test_first_of_several_necks_is_filled() -> None:
     part = model(neck=[{"type": "FPN", "start_level": 1, "num_outs": 5}, {"type": "DyHead", "in_channels": 256}])
     fill_channels(part)

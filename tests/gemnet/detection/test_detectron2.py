@@ -28,6 +28,7 @@ CONFIGS = {
     "retinanet": "COCO-Detection/retinanet_R_50_FPN_1x.yaml",
     "faster_rcnn": "COCO-Detection/faster_rcnn_R_50_FPN_1x.yaml",
     "c4": "COCO-Detection/faster_rcnn_R_50_C4_1x.yaml",
+    "dc5": "COCO-Detection/faster_rcnn_R_50_DC5_1x.yaml",
 }
 
 
@@ -81,13 +82,15 @@ def test_the_last_stage_is_the_shared_block_of_a_c4_detectors_heads() -> None:
         torch.testing.assert_close(value, donor[f"stages.{key}"])
 
 
-def test_a_dilated_last_stage_is_refused() -> None:
+def test_the_last_stage_of_a_dc5_detector_is_dilated() -> None:
+    model = build_model(config("dc5"))
+    assert model.backbone.output_shape()["res5"].stride == 16
+    assert model.backbone(torch.zeros(1, 3, 64, 96))["res5"].shape[-2:] == (4, 6)
     cfg = get_cfg()
-    cfg.merge_from_file(model_zoo.get_config_file("COCO-Detection/faster_rcnn_R_50_DC5_1x.yaml"))
-    with pytest.raises(BackboneError, match="RES5_DILATION is 2"):
+    cfg.merge_from_file(model_zoo.get_config_file(CONFIGS["dc5"]))
+    cfg.MODEL.RESNETS.RES5_DILATION = 4
+    with pytest.raises(BackboneError, match="RES5_DILATION is 4"):
         add_gemnet_config(cfg, arch="gemnet_a")
-    cfg.MODEL.RESNETS.RES5_DILATION = 1
-    assert add_gemnet_config(cfg, arch="gemnet_a").MODEL.GEMNET.OUT_FEATURES == ["res5"]
 
 
 @pytest.mark.parametrize("name", ["faster_rcnn", "c4"])

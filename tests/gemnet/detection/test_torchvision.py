@@ -55,6 +55,18 @@ def test_anchors_fit_the_pyramid(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", BUILDERS)
+def test_a_dilated_last_stage_keeps_its_size_and_anchors_follow(name: str) -> None:
+    model = BUILDERS[name](arch="gemnet_a", num_classes=4, output_stride=16, **SMALL)
+    assert model.backbone.body.strides[-2:] == (16, 16)
+    levels = list(model.backbone(torch.zeros(1, 3, 128, 128)).values())
+    anchors = model.anchor_generator if name == "retinanet" else model.rpn.anchor_generator
+    base = 4 if name == "retinanet" else 8
+    assert [sizes[0] for sizes in anchors.sizes] == [base * 128 // level.shape[-1] for level in levels]
+    images, targets = batch()
+    assert all(torch.isfinite(value) for value in model.train()(images, targets).values())
+
+
+@pytest.mark.parametrize("name", BUILDERS)
 def test_weights_and_freezing_reach_the_backbone(name: str, tmp_path: Path) -> None:
     torch.manual_seed(3)
     donor = timm.create_model("gemnet_a").state_dict()
