@@ -179,6 +179,20 @@ def test_bare_weights_of_the_network_are_measured_too(trained, tmp_path, capsys)
     assert Path("a.json").read_text() == Path("b.json").read_text()
 
 
+def test_a_student_learns_from_a_teacher_that_its_checkpoint_does_not_carry(trained, tmp_path):
+    assert train(tmp_path / "taught", f"model.teacher={trained / 'epoch_3.pth'}", "train_cfg.max_epochs=1") == 0
+    taught, plain = (
+        next(json.loads(line) for file in folder.glob("*/vis_data/scalars.json") for line in file.open())["loss"]
+        for folder in (tmp_path / "taught", trained)
+    )
+    assert taught != plain  # of the same images by the same weights
+    checkpoint = torch.load(tmp_path / "taught/epoch_1.pth", weights_only=False)
+    assert (
+        checkpoint["state_dict"].keys() == torch.load(trained / "epoch_3.pth", weights_only=False)["state_dict"].keys()
+    )
+    assert measure(tmp_path / "t", tmp_path / "taught/epoch_1.pth") == 0
+
+
 def test_network_of_a_genome_is_the_network_of_its_name(trained, tmp_path):
     genome = REPOSITORY / "gemnet/genomes/gemnet_a_cifar.json"
     options = ["model.arch=None", f"model.genome={genome}"]

@@ -15,6 +15,7 @@ pytest.importorskip("mmdet", reason="MMDetection is not installed: pip install '
 
 from drawn_shapes import draw_shapes
 from PIL import Image
+from safetensors.torch import save_file
 from test_detector_training import train, write_config
 
 from gemnet.checkpoint import load_checkpoint, plain_config
@@ -79,6 +80,21 @@ def test_checkpoint_says_what_it_is(project: Path) -> None:
     assert about.mean == pytest.approx([value / 255 for value in expected], abs=1e-5)
     with pytest.raises(TrainedError, match="holds a detector"):
         find_trained(file)
+
+
+def test_a_safetensors_file_is_used_with_the_trainings_config(
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_file(load_checkpoint(next((project / "run").glob("best*.pth")))["state_dict"], tmp_path / "w.safetensors")
+    image = str(next((project / "shapes").glob("*.jpg")))
+    arguments = [image, "--score", "0", "--no-pictures", "--out"]
+    assert detect.main([str(project / "run"), *arguments, str(tmp_path / "one")]) == 0
+    assert detect.main([str(tmp_path / "w.safetensors"), *arguments, str(tmp_path / "none")]) == 2
+    assert "--config" in capsys.readouterr().err
+    config = ["--config", str(project / "run/own.py")]
+    assert detect.main([str(tmp_path / "w.safetensors"), *config, *arguments, str(tmp_path / "two")]) == 0
+    one, two = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("one", "two"))
+    assert one == two
 
 
 @pytest.mark.parametrize("damage", ["foreign type", "no config", "another detector", "no image"])
