@@ -1,4 +1,4 @@
-"""A whole one-stage detector of MMDetection as one ONNX file: normalisation, network, boxes, suppression if wanted.
+"""A whole detector of MMDetection as one ONNX file: normalisation, network, boxes, suppression if wanted.
 
 ``boxes, scores, labels = session.run(None, {"images": images})`` with images float32 ``1 x 3 x h x w``, RGB from 0 to
 255, of the size that was exported.
@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,39 @@ class OnnxError(GemnetError):
     """A detector that can't be written as ONNX."""
 
 
-class DenseDetector(nn.Module):
+class ImageLevels(nn.Module):
+    """The levels of a detector's pyramid, of images as files have them.
+
+    Args:
+        model: MMDetection's detector.
+        size: height and width of the images.
+
+    Raises:
+        OnnxError: a size that the levels don't fit.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, model: Any, size: tuple[int, int]) -> None:
+        super().__init__()
+        preprocessor = model.data_preprocessor
+        divisor = getattr(preprocessor, "pad_size_divisor", 1)
+        if any(side < 1 or side % divisor for side in size):
+            raise OnnxError(f"The images' size is {size[0]}x{size[1]}; both sides must be multiples of {divisor}.")
+        self.model, self.size = model.eval(), size
+        # MMDetection's pipelines load BGR; where that is not turned, the network was trained on it.
+        self.turn = not turns_channels(preprocessor)
+        normalised = normalises(preprocessor)
+        self.register_buffer("mean", preprocessor.mean.clone() if normalised else torch.zeros(3, 1, 1))
+        self.register_buffer("std", preprocessor.std.clone() if normalised else torch.ones(3, 1, 1))
+
+    def levels(self, images: Tensor) -> Any:
+        """What heads read, of images ``1 x 3 x h x w``, RGB from 0 to 255."""
+        return self.model.extract_feat(((images.flip(1) if self.turn else images) - self.mean) / self.std)
+
+
+class DenseDetector(ImageLevels):
     """Boxes and scores of all places of a one-stage detector, for images of one size.
 
     Args:
@@ -38,29 +71,17 @@ class DenseDetector(nn.Module):
         OnnxError: a detector of another kind, or a size that its levels don't fit.
     """
 
-    mean: Tensor
-    std: Tensor
     priors: Tensor
 
     def __init__(self, model: Any, size: tuple[int, int]) -> None:
-        super().__init__()
         head: Any = getattr(model, "bbox_head", None)
         if not all(hasattr(head, part) for part in ("prior_generator", "bbox_coder", "cls_out_channels")):
             raise OnnxError(
-                f"{type(model).__name__} is no one-stage detector with boxes at fixed places (RetinaNet, FCOS, ATSS, "
-                "RTMDet and their like), which are what can be written as ONNX here."
+                f"{type(model).__name__} is neither a one-stage detector with boxes at fixed places (RetinaNet, FCOS, "
+                "ATSS, RTMDet and their like) nor a Faster R-CNN, which are what can be written as ONNX here."
             )
-        preprocessor = model.data_preprocessor
-        divisor = getattr(preprocessor, "pad_size_divisor", 1)
-        if any(side < 1 or side % divisor for side in size):
-            raise OnnxError(f"The images' size is {size[0]}x{size[1]}; both sides must be multiples of {divisor}.")
-        self.model, self.size = model.eval(), size
+        super().__init__(model, size)
         self.least_side = float((model.test_cfg or {}).get("min_bbox_size", -1))
-        # MMDetection's pipelines load BGR; where that is not turned, the network was trained on it.
-        self.turn = not turns_channels(preprocessor)
-        normalised = normalises(preprocessor)
-        self.register_buffer("mean", preprocessor.mean.clone() if normalised else torch.zeros(3, 1, 1))
-        self.register_buffer("std", preprocessor.std.clone() if normalised else torch.ones(3, 1, 1))
         with torch.no_grad():
             levels = head(model.extract_feat(torch.zeros(1, 3, *size)))[0]
             sizes = [tuple(level.shape[-2:]) for level in levels]
@@ -73,8 +94,7 @@ class DenseDetector(nn.Module):
         Boxes that MMDetection sorts out for their size (``test_cfg.min_bbox_size``) have score 0.
         """
         head = self.model.bbox_head
-        images = ((images.flip(1) if self.turn else images) - self.mean) / self.std
-        classes, boxes, *factors = head(self.model.extract_feat(images))
+        classes, boxes, *factors = head(self.levels(images))
         scores = _joined(classes, head.cls_out_channels)
         scores = scores.sigmoid() if head.use_sigmoid_cls else scores.softmax(-1)[:, :-1]
         if factors:
@@ -100,7 +120,8 @@ def export_onnx(model: Any, path: str | os.PathLike[str], size: tuple[int, int],
             and ``scores`` (1, places, classes).
         size: height and width of the images.
         nms: whether overlapping boxes are suppressed, by the thresholds of the detector's ``test_cfg``. Unlike there,
-            none are sorted out before it (``nms_pre``).
+            none of a one-stage detector's are sorted out before it (``nms_pre``). A two-stage detector's regions are
+            chosen by it in either case; without it ``boxes`` are (classes, regions, 4), ``scores`` (classes, regions).
 
     Raises:
         OnnxError: a detector that can't be written, or the libraries for it are not installed.
@@ -110,65 +131,116 @@ def export_onnx(model: Any, path: str | os.PathLike[str], size: tuple[int, int],
         import onnxscript  # noqa: F401  # which torch.onnx needs
     except ImportError as error:
         raise OnnxError(f"Writing ONNX needs {error.name}: pip install 'gemnet[export]'") from None
-    detector = DenseDetector(model, size).eval()
-    program: Any = torch.onnx.export(
-        detector,
-        (torch.zeros(1, 3, *size),),
-        dynamo=True,
-        opset_version=OPSET,
-        input_names=["images"],
-        output_names=["boxes", "scores"],
-        verbose=False,
-    )
-    written = program.model_proto
-    if nms:
-        _append_nms(written, dict(model.test_cfg))
+    if hasattr(model, "roi_head"):
+        from gemnet.detection.onnx_two_stage import two_stage_model
+
+        written = two_stage_model(model, size, nms)
+    else:
+        detector = DenseDetector(model, size).eval()
+        written = exported(detector, (torch.zeros(1, 3, *size),), ["images"], ["boxes", "scores"])
+        if nms:
+            _append_nms(written, dict(model.test_cfg))
     onnx.checker.check_model(written)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     onnx.save(written, os.fspath(path))
 
 
-def _append_nms(written: Any, options: dict[str, Any]) -> None:
-    """Puts ONNX's suppression behind ``boxes`` and ``scores``, in place."""
+def exported(
+    module: nn.Module,
+    inputs: tuple[Tensor, ...],
+    reads: list[str],
+    writes: list[str],
+    dynamic: tuple[dict[int, Any], ...] | None = None,
+) -> Any:
+    """A module as ``onnx.ModelProto``.
+
+    Args:
+        module: in eval mode.
+        inputs: examples.
+        reads: names of the inputs.
+        writes: names of the outputs.
+        dynamic: of each input, dimensions that stay open, as ``torch.export`` has them.
+    """
+    program: Any = torch.onnx.export(
+        module.eval(),
+        inputs,
+        dynamo=True,
+        opset_version=OPSET,
+        input_names=reads,
+        output_names=writes,
+        dynamic_shapes=dynamic,
+        verbose=False,
+    )
+    return program.model_proto
+
+
+class Suppression:
+    """ONNX's suppression of overlapping boxes, as nodes and constants for a graph.
+
+    Args:
+        prefix: of the names of its values.
+        boxes: name of the boxes, ``groups x places x 4``.
+        scores: name of the scores, ``groups x classes x places``.
+        options: a ``test_cfg``: ``nms``, ``max_per_img``.
+        least: score that must be surpassed.
+
+    Attributes:
+        found: names of boxes ``k x 4`` and scores ``k``, best first.
+        chosen: name of ``k x 3``: group, class, place.
+
+    Raises:
+        OnnxError: another suppression than ONNX has.
+    """
+
+    def __init__(self, prefix: str, boxes: str, scores: str, options: Mapping[str, Any], least: float) -> None:
+        from onnx import helper, numpy_helper
+
+        settings = dict(options.get("nms") or {})
+        if settings.get("type", "nms") != "nms":
+            raise OnnxError(
+                f"test_cfg.nms is {settings['type']!r}; ONNX has plain suppression ('nms'). Export without."
+            )
+        constants = {
+            "most": np.array([max(MAX_BOXES, options.get("max_per_img", 100))], np.int64),
+            "iou": np.array([settings.get("iou_threshold", 0.5)], np.float32),
+            "least": np.array([least], np.float32),
+            "limit": np.array([options.get("max_per_img", 100)], np.int64),
+            "place": np.array([0, 2], np.int64),
+        }
+        own = {name: f"{prefix}{name}" for name in constants}
+        self.constants = [numpy_helper.from_array(value, own[name]) for name, value in constants.items()]
+        self.chosen, self.found = f"{prefix}chosen", (f"{prefix}boxes", f"{prefix}scores")
+        kept, values, count, k, order, where = (
+            f"{prefix}{name}" for name in ("kept", "values", "count", "k", "order", "where")
+        )
+        nodes: list[tuple[str, list[str], list[str], dict[str, Any]]] = [
+            ("NonMaxSuppression", [boxes, scores, own["most"], own["iou"], own["least"]], [kept], {}),
+            ("GatherND", [scores, kept], [values], {}),
+            ("Shape", [values], [count], {}),
+            ("Min", [count, own["limit"]], [k], {}),
+            ("TopK", [values, k], [self.found[1], order], {"axis": 0, "largest": 1, "sorted": 1}),
+            ("Gather", [kept, order], [self.chosen], {"axis": 0}),
+            ("Gather", [self.chosen, own["place"]], [where], {"axis": 1}),
+            ("GatherND", [boxes, where], [self.found[0]], {}),
+        ]
+        self.nodes = [helper.make_node(kind, inputs, outputs, **more) for kind, inputs, outputs, more in nodes]
+
+
+def finish(graph: Any, suppression: Suppression, column: int) -> None:
+    """Puts a suppression at the end of a graph, in place: its outputs are ``boxes``, ``scores`` and ``labels``.
+
+    Args:
+        graph: of ``onnx.ModelProto``.
+        suppression: of values that the graph has.
+        column: of the suppression's ``chosen`` with the number of the class.
+    """
     from onnx import TensorProto, helper, numpy_helper
 
-    graph = written.graph
-    suppression = dict(options.get("nms") or {})
-    if suppression.get("type", "nms") != "nms":
-        raise OnnxError(f"test_cfg.nms is {suppression['type']!r}; ONNX has plain suppression ('nms'). Export without.")
-    for node in graph.node:
-        for names in (node.input, node.output):
-            for place, name in enumerate(names):
-                if name in ("boxes", "scores"):
-                    names[place] = f"all_{name}"
-    constants = {
-        "most": np.array([MAX_BOXES], np.int64),
-        "iou": np.array([suppression.get("iou_threshold", 0.5)], np.float32),
-        "least": np.array([options.get("score_thr", 0.05)], np.float32),
-        "limit": np.array([options.get("max_per_img", 100)], np.int64),
-        "one": np.array([1], np.int64),
-        "two": np.array([2], np.int64),
-        "zero": np.array([0], np.int64),
-    }
-    graph.initializer.extend(numpy_helper.from_array(value, f"nms_{name}") for name, value in constants.items())
-    nodes: list[tuple[str, list[str], list[str], dict[str, Any]]] = [
-        ("Transpose", ["all_scores"], ["nms_scores"], {"perm": [0, 2, 1]}),
-        ("NonMaxSuppression", ["all_boxes", "nms_scores", "nms_most", "nms_iou", "nms_least"], ["nms_kept"], {}),
-        ("GatherND", ["nms_scores", "nms_kept"], ["nms_found"], {}),
-        ("Shape", ["nms_found"], ["nms_count"], {}),
-        ("Min", ["nms_count", "nms_limit"], ["nms_k"], {}),
-        ("TopK", ["nms_found", "nms_k"], ["scores", "nms_order"], {"axis": 0, "largest": 1, "sorted": 1}),
-        ("Gather", ["nms_kept", "nms_order"], ["nms_chosen"], {"axis": 0}),
-        ("Gather", ["nms_chosen", "nms_one"], ["nms_label"], {"axis": 1}),  # columns: image, class, place
-        ("Gather", ["nms_chosen", "nms_two"], ["nms_place"], {"axis": 1}),
-        ("Squeeze", ["nms_label", "nms_one"], ["labels"], {}),
-        ("Squeeze", ["nms_place", "nms_one"], ["nms_index"], {}),
-        ("Squeeze", ["all_boxes", "nms_zero"], ["nms_boxes"], {}),
-        ("Gather", ["nms_boxes", "nms_index"], ["boxes"], {"axis": 0}),
-    ]
-    graph.node.extend(
-        helper.make_node(kind, inputs, outputs, **attributes) for kind, inputs, outputs, attributes in nodes
-    )
+    graph.initializer.extend([*suppression.constants, numpy_helper.from_array(np.array(column), "label_column")])
+    graph.node.extend(suppression.nodes)
+    label = helper.make_node("Gather", [suppression.chosen, "label_column"], ["labels"], axis=1)
+    same = zip(suppression.found, ("boxes", "scores"), strict=True)
+    graph.node.extend([label, *(helper.make_node("Identity", [name], [out]) for name, out in same)])
     del graph.output[:]
     graph.output.extend(
         [
@@ -177,3 +249,18 @@ def _append_nms(written: Any, options: dict[str, Any]) -> None:
             helper.make_tensor_value_info("labels", TensorProto.INT64, ["k"]),
         ]
     )
+
+
+def _append_nms(written: Any, options: dict[str, Any]) -> None:
+    """Puts ONNX's suppression behind ``boxes`` and ``scores``, in place."""
+    from onnx import helper
+
+    graph = written.graph
+    for node in graph.node:
+        for names in (node.input, node.output):
+            for place, name in enumerate(names):
+                if name in ("boxes", "scores"):
+                    names[place] = f"all_{name}"
+    graph.node.append(helper.make_node("Transpose", ["all_scores"], ["class_scores"], perm=[0, 2, 1]))
+    least = options.get("score_thr", 0.05)
+    finish(graph, Suppression("nms_", "all_boxes", "class_scores", options, least), column=1)
