@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from gemnet.cell_graph import CellGraph
 from gemnet.deploy import deploy
@@ -28,7 +29,9 @@ from gemnet.runtimes.formats import FORMATS
 from gemnet.runtimes.images import ImagesError, Labelled, photographs, prepared, split_labelled
 from gemnet.runtimes.int8_speed import Int8Speed, operator_shares
 from gemnet.runtimes.networks import OpenedNetwork, open_network
+from gemnet.runtimes.onnx_graph import Graph, model_of
 from gemnet.runtimes.packages import MissingPackageError, require
+from gemnet.runtimes.quantization import pools_as_convolutions
 from gemnet.templates import template
 from nas.commands.export import main
 
@@ -183,6 +186,21 @@ def test_int8_weighs_a_third_and_says_both_accuracies(network, tmp_path: Path) -
     shares = operator_shares(made.file, (1, 3, 32, 32))
     assert sum(share for _, share in shares) == pytest.approx(1)
     assert "QLinearConv" in dict(shares)
+
+
+@pytest.mark.parametrize(("side", "dynamic", "left"), [(16, (), 1), (17, (), 2), (16, ("size",), 2)])
+def test_pools_that_cut_an_image_into_patches_become_convolutions(
+    side: int, dynamic: tuple[str, ...], left: int
+) -> None:
+    graph = Graph(3)
+    halved = nn.AvgPool2d(2, 2, ceil_mode=True, count_include_pad=False)
+    graph.module(nn.Sequential(halved, nn.AvgPool2d(3, 1, 1, count_include_pad=False)), "images")
+    proto = model_of(graph, (1, 3, side, side), dynamic)
+    images = np.random.default_rng(0).normal(size=(1, 3, side, side)).astype(np.float32)
+    before = onnx_form.run(onnx_form.session(proto.SerializeToString()), images)
+    pools_as_convolutions(proto)
+    assert [node.op_type for node in proto.graph.node].count("AveragePool") == left
+    np.testing.assert_allclose(onnx_form.run(onnx_form.session(proto.SerializeToString()), images), before, atol=1e-6)
 
 
 @pytest.mark.parametrize(("after", "slower"), [(2.0, True), (0.5, False)])
