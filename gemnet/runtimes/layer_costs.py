@@ -7,8 +7,7 @@ in one graph as in another: the difference is without what a call costs, and wit
 from __future__ import annotations
 
 import hashlib
-import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,14 +18,12 @@ from timm.layers import SqueezeExcite
 from torch import nn
 
 from gemnet.cache import cache_root, make_cache_folder
-from gemnet.cell import lay_out, shrunk
-from gemnet.collapse import plan, plan_layers
 from gemnet.files import stored_json, write_json
-from gemnet.genome import Genome, LayerSpec
-from gemnet.operations import ACTIVATIONS, build_activation, parse_operation
-from gemnet.program import Instruction
+from gemnet.genome import Genome
+from gemnet.operations import ACTIVATIONS, build_activation
 from gemnet.runtimes.latency import ONNX_BACKENDS, LatencyError, Runtime, in_turns
 from gemnet.runtimes.onnx_graph import Graph, model_of
+from gemnet.runtimes.onnx_kernels import FUSED, steps_of
 
 FORMAT = 1
 KINDS = ("conv", "dw", "pool", "act", "sum", "concat", "se")
@@ -34,8 +31,6 @@ FEW, MANY = 2, 6
 """Copies in the two graphs."""
 GROUP, ROUNDS, QUANTILE = 40, 15, 0.05
 """Layers measured in turns, turns of each, and the share of the turns that are faster than what counts."""
-FUSED = ("relu", "hswish")
-"""Activations that runtimes compute along with the convolution before them."""
 
 
 @dataclass(frozen=True)
@@ -79,92 +74,15 @@ class LayerAt:
 def layers_of(genome: Genome, in_chans: int = 3) -> list[LayerAt]:
     """The layers of a genome's deployed network between the images and the global pool."""
     found: list[LayerAt] = []
-    size, channels = (genome.input_size, genome.input_size), in_chans
-
-    def add(steps: Iterable[Instruction]) -> None:
-        for step in steps:
-            layer = step.layer
-            if layer.kind in FUSED and found and found[-1].kind == "conv" and not found[-1].activation:
-                found[-1] = replace(found[-1], activation=layer.kind)
-                continue
-            shape = (layer.kind, layer.in_channels, layer.out_channels, layer.kernel, layer.stride, layer.dilation)
-            scaled = sum(factor != 1 for factor in step.factors)
-            found.append(LayerAt(*shape, layer.groups, shrunk(size, step.reduction), len(step.reads), scaled))
-
-    def run(layers: Sequence[LayerSpec]) -> None:
-        nonlocal size, channels
-        for each in layers:
-            width = each.width or channels
-            add(plan_layers(parse_operation(each.op).layers(channels, width, each.stride, 1, genome.activation)))
-            size, channels = shrunk(size, each.stride), width
-
-    run(genome.stem)
-    planned: dict[tuple[str, int, int, int], tuple[Instruction, ...]] = {}  # blocks of a stage are alike
-    for block in genome.blocks():
-        key = (block.cell, block.in_channels, block.width, block.stride)
-        if key not in planned:
-            planned[key] = plan(lay_out(genome.cells[block.cell], *key[1:]), genome.activation)
-        add(planned[key])
-        size, channels = shrunk(size, block.stride), block.width
-    run(genome.head)
+    for step, _, size in steps_of(genome, in_chans):
+        layer = step.layer
+        if layer.kind in FUSED and found and found[-1].kind == "conv" and not found[-1].activation:
+            found[-1] = replace(found[-1], activation=layer.kind)
+            continue
+        shape = (layer.kind, layer.in_channels, layer.out_channels, layer.kernel, layer.stride, layer.dilation)
+        scaled = sum(factor != 1 for factor in step.factors)
+        found.append(LayerAt(*shape, layer.groups, size, len(step.reads), scaled))
     return found
-
-
-BLOCK = 16
-"""Channels that onnxruntime keeps together; others are filled up to a multiple."""
-SMALL = 64
-"""Pixels of a map up to which a 1x1 convolution is slower a multiply-add."""
-COUNTS = (
-    "window MACs",
-    "1x1 MACs",
-    "1x1 MACs on small maps",
-    "depthwise MACs",
-    "average pools",
-    "max pools",
-    "sums",
-    "factors",
-    "hard-swish",
-    "squeeze-excitations",
-    "joins",
-    "filled up",
-    "layers",
-)
-"""What `count_layers` counts: multiply-adds of kinds of layers, numbers that others write, and how often one runs."""
-
-
-def count_layers(layers: Iterable[LayerAt]) -> NDArray[np.float64]:
-    """What is paid for in a deployed network, finer than its sums of multiply-adds and traffic; one of each `COUNTS`.
-
-    Args:
-        layers: as `layers_of` gives them.
-    """
-    found = dict.fromkeys(COUNTS, 0.0)
-    for layer in layers:
-        reads, writes = (-(-channels // BLOCK) * BLOCK for channels in (layer.in_channels, layer.out_channels))
-        pixels = math.prod(shrunk(layer.size, layer.stride))
-        written, window = float(pixels * writes), layer.kernel**2
-        family = layer.family
-        if family == "conv":
-            small = pixels <= SMALL
-            name = "window MACs" if window > 1 else "1x1 MACs on small maps" if small else "1x1 MACs"
-            found[name] += written * reads * window / layer.groups
-        elif family == "dw":
-            found["depthwise MACs"] += written * window
-        elif family == "pool":
-            found["average pools" if layer.kind == "avg_pool" else "max pools"] += written * window
-        elif family == "sum":
-            found["sums"] += written * (layer.reads - 1)
-            found["factors"] += written * layer.scaled
-        elif family == "se":
-            found["squeeze-excitations"] += written
-        elif family == "concat":
-            found["joins"] += written
-        if "hswish" in (layer.kind, layer.activation):
-            found["hard-swish"] += written
-        if family in ("dw", "pool") and layer.in_channels % BLOCK:
-            found["filled up"] += written
-        found["layers"] += 1
-    return np.array(list(found.values()))
 
 
 class LayerTable:

@@ -226,7 +226,7 @@ def _estimates(options: argparse.Namespace) -> None:
     for name, (half, nine) in (
         ("a table of layers, kinds weighed", found.by_table),
         ("the table's plain sum", found.by_sum),
-        ("prices of kinds of layers", found.by_counts),
+        ("prices of kinds of kernels", found.by_counts),
         ("three prices (MACs, traffic, passes)", found.by_prices),
     ):
         console.print(f"  {name:<38} {half:>6.1%} {nine:>6.1%}")

@@ -5,9 +5,9 @@ network's time goes into running many kernels, and into moving numbers between t
 building anything (`gemnet.macs`), so a few dozen networks are measured once, before a search begins, and what is
 counted is fitted to the milliseconds: each multiply-add, each number moved and each pass has its price on this device,
 none below zero, and there is a constant. Estimates are a matter of microseconds, which pools of thousands of
-candidates need. Of a few candidates the layers are counted by kind (`gemnet.runtimes.layer_costs.count_layers`), each
-with a price of its own, where that estimates better; the network that is chosen in the end is measured itself. What is
-measured is the deployed network in the runtime that will be used.
+candidates need. Of a few candidates the kernels are counted by kind, as onnxruntime runs them
+(`gemnet.runtimes.onnx_kernels`), each with a price of its own, where that estimates better; the network that is chosen
+in the end is measured itself. What is measured is the deployed network in the runtime that will be used.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from gemnet.genome import Genome
 from gemnet.macs import cost
 from gemnet.network import GEMNet
 from gemnet.runtimes.latency import LatencyError, Runtime, in_turns, usual_backend
-from gemnet.runtimes.layer_costs import COUNTS, count_layers, layers_of
+from gemnet.runtimes.onnx_kernels import COUNTS, count_kernels, kernels_of, steps_of
 from gemnet.strict import at_least
 from gemnet.strict_json import parse_json
 from nas.spaces.base import CandidateBatch
@@ -36,7 +36,7 @@ from nas.spaces.gemnet import GEMNetSpace
 from nas.spaces.limits import Limits, admits
 
 FORMAT = 2
-GROUP, ROUNDS, QUANTILE = 16, 20, 0.1
+GROUP, ROUNDS, QUANTILE = 16, 40, 0.05
 """Networks measured in turns, turns of each, and the share of the turns that are faster than what counts."""
 FOLDS = 8
 SAMPLES = 4_000
@@ -56,7 +56,7 @@ class LatencyModel:
         slowest: likewise.
         networks: how many were measured.
         device: what they ran on, for people.
-        kinds: prices of what `count_layers` counts, and the constant; empty where they estimate no better.
+        kinds: prices of what `count_kernels` counts, and the constant; empty where they estimate no better.
         pool_error_90: by ``prices`` alone nine of ten are within this; None where there are no others.
     """
 
@@ -107,10 +107,10 @@ class LatencyModel:
             if data.pop("format") != FORMAT:
                 raise ValueError("of another version")
             macs, traffic, passes, constant = map(float, data["prices"])
-            kinds = tuple(map(float, data.get("kinds", ())))  # which older files do not have
-            if len(kinds) not in (0, len(COUNTS) + 1):
-                raise ValueError("of another version")
-            return cls(**{**data, "prices": (macs, traffic, passes, constant), "kinds": kinds})
+            data["prices"], data["kinds"] = (macs, traffic, passes, constant), tuple(map(float, data.get("kinds", ())))
+            if len(data["kinds"]) not in (0, len(COUNTS) + 1):  # an earlier version counted other kinds
+                data |= {"kinds": (), "error_90": data["pool_error_90"], "pool_error_90": None}
+            return cls(**data)
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise LatencyError(
                 f"{path} can't be read ({error}). It has the prices of the search's latency limit; delete it to have "
@@ -156,8 +156,8 @@ def fit(
 
 
 def count_genomes(genomes: Sequence[Genome], in_chans: int = 3) -> NDArray[np.float64]:
-    """What `count_layers` counts of networks, and a one for the constant; (n, counts + 1)."""
-    return np.array([[*count_layers(layers_of(genome, in_chans)), 1.0] for genome in genomes])
+    """What `count_kernels` counts of networks, and a one for the constant; (n, counts + 1)."""
+    return np.array([[*count_kernels(kernels_of(steps_of(genome, in_chans))), 1.0] for genome in genomes])
 
 
 @dataclass(frozen=True)
@@ -263,7 +263,7 @@ def measure(genomes: Sequence[Genome], options: LatencyOptions, side: int, in_ch
 
     They are measured in turns, so that what else happens on the machine hits all of them. Of the turns the fast ones
     count (`QUANTILE`), and on one CPU thread not the clock but the time that the processor spent: on a busy machine two
-    such measurements differ by 8 % or less for nine of ten networks, where medians of CPU time differ by 31.
+    such measurements differ by 6 % or less for nine of ten networks, where medians of CPU time differ by 30.
 
     Args:
         genomes: the networks.

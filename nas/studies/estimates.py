@@ -10,8 +10,8 @@ import numpy as np
 
 from gemnet.errors import GemnetError
 from gemnet.runtimes.latency import Runtime
-from gemnet.runtimes.layer_costs import LayerTable, count_layers, layers_of
-from nas.evaluation.latency import LatencyOptions, fit_prices, measure
+from gemnet.runtimes.layer_costs import LayerTable, layers_of
+from nas.evaluation.latency import LatencyOptions, count_genomes, fit_prices, measure
 from nas.spaces.gemnet import GEMNetSpace
 
 GROUP = 16
@@ -32,7 +32,7 @@ class Estimates:
         seconds: what measuring layers took.
         by_table: half of the networks, and nine of ten, are within these by a table of layers, its kinds weighed.
         by_sum: likewise by its plain sum.
-        by_counts: likewise by what the search counts of a few: multiply-adds and numbers of each kind of layer.
+        by_counts: likewise by what the search counts of a few: multiply-adds and numbers of each kind of kernel.
         by_prices: likewise by one price each for multiply-adds, numbers moved and passes.
     """
 
@@ -85,10 +85,11 @@ def study_estimates(
     kinds = np.array([table.by_kind(each) for each in layers])
     one = np.ones((networks, 1))
     costs = space.costs(drawn)[:, [0, 2, 3]]
-    counted = np.array([count_layers(each) for each in layers])
+    tables = (kinds, kinds.sum(axis=1, keepdims=True), costs)
+    by_table, by_sum, by_prices = (np.concatenate([counts, one], axis=1) for counts in tables)
     errors = [
-        fit_prices(np.concatenate([counts, one], axis=1), milliseconds).errors
-        for counts in (kinds, kinds.sum(axis=1, keepdims=True), counted, costs)
+        fit_prices(counts, milliseconds).errors
+        for counts in (by_table, by_sum, count_genomes(genomes, space.in_chans), by_prices)
     ]
     within = [(float(np.median(each)), float(np.quantile(each, 0.9))) for each in errors]
     return Estimates(

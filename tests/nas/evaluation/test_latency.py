@@ -156,7 +156,7 @@ def genomes() -> list[Genome]:
 
 def test_kinds_of_layers_are_priced_where_that_estimates_better(genomes, tmp_path) -> None:
     counts, costs = count_genomes(genomes), np.array([cost(genome) for genome in genomes])
-    prices = np.array([1e-8, 2e-8, 4e-8, 5e-8, 3e-8, 3e-8, 5e-7, 5e-8, 2e-7, 1e-6, 1e-7, 2e-7, 0.001, 0.05])
+    prices = np.array([1e-8, 2e-8, 3e-8, 5e-7, 1e-7, 2e-7, 5e-7, 3e-8, 2e-7, 4e-7, 3e-7, 0.01, 2e-7, 2e-7, 0.001, 0.05])
     by_kinds = counts @ prices
     model = fit(costs, by_kinds, "here", counts)
     assert model.error_90 < 0.05 < model.pool_error_90
@@ -177,6 +177,17 @@ def test_prices_written_before_kinds_were_counted_are_read(costs, tmp_path) -> N
     del data["kinds"], data["pool_error_90"]
     (tmp_path / "latency.json").write_text(json.dumps(data))
     assert LatencyModel.load(tmp_path / "latency.json") == model
+
+
+def test_of_prices_of_kinds_that_are_counted_no_more_those_of_sums_are_left(genomes, tmp_path) -> None:
+    counts, costs = count_genomes(genomes), np.array([cost(genome) for genome in genomes])
+    model = fit(costs, counts @ np.geomspace(1e-8, 1e-3, counts.shape[1]), "here", counts)
+    model.save(tmp_path / "latency.json")
+    data = json.loads((tmp_path / "latency.json").read_text())
+    data["kinds"] = data["kinds"][:-2]
+    (tmp_path / "latency.json").write_text(json.dumps(data))
+    read = LatencyModel.load(tmp_path / "latency.json")
+    assert (read.kinds, read.prices, read.error_90) == ((), model.prices, model.pool_error_90)
 
 
 def test_what_is_proposed_keeps_the_limit_as_estimated_by_itself() -> None:
