@@ -12,7 +12,7 @@ data = dict(source="{{$GEMNET_DATA:data}}/imagenette96", dev_fraction=0.1, resol
 recipe = dict(batch_size=64, schedule="cosine", scale=0.35, progressive=0.67, precision="bfloat16")
 epochs = 20
 seeds = [0, 1]
-lrs = [0.05, 0.1, 0.2]
+lrs = [0.025, 0.05, 0.1, 0.2]
 choice = dict(epochs=4, subset=0.5)
 fit = dict(by="time", batch_sizes=[1, 32])
 
