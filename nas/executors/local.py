@@ -12,32 +12,23 @@ import os
 import signal
 import sys
 import threading
-import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, ClassVar
 
 from gemnet.machine import HUGE_PAGES
-from nas.executors.base import Call, Executor, ExecutorError, Outcome, describe
+from nas.executors.base import Call, ExecutorError, Outcome, describe
+from nas.executors.workers import START_LIMIT, THREAD_VARIABLES, Event, Kind, Worker, WorkersExecutor
 
-MAX_FAILED_STARTS = 3
-"""Workers in a row that die before they are ready, until the executor gives up."""
-
-START_LIMIT = 600.0
-"""Seconds a worker may take until it is ready: to import everything and to read its images."""
-
-ATTEMPTS = 2
-"""A call whose worker died is tried once more: the killer may have been an outsider. Twice is the call's own doing."""
+LOOK = 0.5
+"""Seconds between two looks at how much memory workers hold, where that is limited."""
+STATM = "/proc/{pid}/statm"
+"""Where Linux says how many pages a process holds: the second number."""
 
 
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-_BORN, _READY, _UNBUILDABLE, _RETURNED, _RAISED = "born", "ready", "unbuildable", "returned", "raised"
-
-
-class LocalExecutor(Executor):
+class LocalExecutor(WorkersExecutor["_Process"]):
     """Worker processes on this machine, started afresh (not forked: torch's threads don't survive a fork).
 
     Args:
@@ -47,9 +38,11 @@ class LocalExecutor(Executor):
         devices: GPUs by the names CUDA_VISIBLE_DEVICES has for them, dealt out in turn; empty for CPUs only.
         log: file that takes what the workers print, or None to drop it.
         start_limit: seconds after which a worker that is not ready is given up.
+        memory: gigabytes of memory that a worker may hold; the call of one that holds more has failed. None for no
+            limit but the machine's.
 
     Raises:
-        ExecutorError: fewer than one worker or thread.
+        ExecutorError: fewer than one worker or thread, or a limit of memory that is not positive or can't be watched.
     """
 
     start_method: ClassVar[str] = "spawn"
@@ -63,73 +56,23 @@ class LocalExecutor(Executor):
         devices: Sequence[str] = (),
         log: Path | None = None,
         start_limit: float = START_LIMIT,
+        memory: float | None = None,
     ) -> None:
-        if workers < 1 or threads < 1:
-            raise ExecutorError(f"At least one worker with one thread is needed, got {workers} with {threads}.")
-        self.workers = workers
-        self._build, self._threads, self._log, self._start_limit = build, threads, log, start_limit
+        super().__init__(workers, threads, start_limit)
+        if memory is not None and (memory <= 0 or not Path(STATM.format(pid="self")).is_file()):
+            raise ExecutorError(
+                f"workers.options.memory is a positive number of gigabytes, and takes Linux to watch; got {memory:g}."
+            )
+        self._build, self._threads, self._log, self._memory = build, threads, log, memory
         self._devices = tuple(devices)
-        self._queue: deque[tuple[Call, int]] = deque()  # (call, attempts so far)
-        self._crew: list[_Worker] = []
-        self._failed_starts = 0
-
-    def submit(self, call: Call) -> None:
-        if not self.halted:
-            self._queue.append((call, 0))
-            self._dispatch()
-
-    def wait(self, timeout: float | None = None) -> list[Outcome]:
-        end = None if timeout is None else time.monotonic() + timeout
-        self._forget_if_halted()
-        if self.halted and not self.outstanding:
-            raise KeyboardInterrupt
-        while self.outstanding:
-            self._dispatch()
-            now = time.monotonic()
-            deadlines = [worker.deadline for worker in self._crew if worker.deadline is not None]
-            if end is not None:
-                deadlines.append(end)
-            pause = max(0.0, min(deadlines) - now) if deadlines else None
-            ready = connection.wait([worker.pipe for worker in self._crew], pause)
-            outcomes = [outcome for worker in self._crew if worker.pipe in ready for outcome in self._listen(worker)]
-            outcomes += self._expire()
-            self._dispatch()
-            if outcomes or (end is not None and time.monotonic() >= end):
-                return outcomes
-        return []
-
-    @property
-    def running(self) -> int:
-        return sum(worker.call is not None for worker in self._crew)
-
-    def close(self) -> None:
-        for worker in self._crew:
-            worker.kill()
-        self._crew.clear()
-        self._queue.clear()
-
-    @property
-    def outstanding(self) -> int:
-        return len(self._queue) + self.running
 
     def pids(self) -> list[int]:
         """Process ids of the living workers."""
-        return [worker.process.pid for worker in self._crew if worker.process.pid is not None]
+        return [worker.process.pid for worker in self._at_work if worker.process.pid is not None]
 
-    def _forget_if_halted(self) -> None:
-        if self.halted:
-            self._queue.clear()
-
-    def _dispatch(self) -> None:
-        self._forget_if_halted()
-        while len(self._crew) < min(self.workers, self.outstanding):
-            taken = {worker.slot for worker in self._crew}
-            self._start(next(slot for slot in range(self.workers) if slot not in taken))
-        for worker in self._crew:
-            if self._queue and worker.ready and worker.call is None:
-                worker.give(*self._queue.popleft())
-
-    def _start(self, slot: int) -> None:
+    def start(self) -> _Process:
+        taken = {worker.slot for worker in self._at_work}
+        slot = next(slot for slot in range(self.workers) if slot not in taken)
         context: Any = multiprocessing.get_context(self.start_method)
         here, there = context.Pipe()
         process = context.Process(
@@ -142,93 +85,63 @@ class LocalExecutor(Executor):
         with environment(variables):
             process.start()
         there.close()  # so that the pipe ends when the worker does
-        self._crew.append(_Worker(slot, process, here, time.monotonic() + self._start_limit))
+        return _Process(slot, process, here, self._start_limit)
 
-    def _listen(self, worker: _Worker) -> list[Outcome]:
-        try:
-            kind, value = worker.pipe.recv()
-        except Exception:  # the pipe ended, or broke off in the middle of a message: the worker is dead
-            return self._bury(worker)
-        if kind == _BORN:
-            worker.born = True
-            return []
-        if kind == _READY:
-            worker.ready, worker.deadline = True, None
-            self._failed_starts = 0
-            return []
-        if kind == _UNBUILDABLE:
-            raise ExecutorError(f"A worker could not be set up: {value}")
-        call, seconds = worker.take()
-        if kind == _RAISED:
-            return [Outcome(call, failure=value, seconds=seconds)]
-        return [Outcome(call, value=value, seconds=seconds)]
-
-    def _bury(self, worker: _Worker) -> list[Outcome]:
-        self._crew.remove(worker)
-        worker.kill()
-        cause = _cause_of_death(worker.process.exitcode)
-        if not worker.ready:
-            self._count_failed_start(worker, f"died while starting ({cause})")
-        if worker.call is None:
-            return []
-        attempts = worker.attempts
-        call, seconds = worker.take()
-        if attempts < ATTEMPTS:
-            self._queue.appendleft((call, attempts))
-            return []
-        return [Outcome(call, failure=f"the worker died {attempts} times: {cause}", seconds=seconds)]
+    def listen(self, pause: float | None) -> Iterable[tuple[_Process, Event]]:
+        if self._memory is not None:
+            pause = LOOK if pause is None else min(pause, LOOK)
+        ready = connection.wait([worker.pipe for worker in self._at_work], pause)
+        return [(worker, worker.receive()) for worker in self._at_work if worker.pipe in ready]
 
     def _expire(self) -> list[Outcome]:
-        now = time.monotonic()
-        outcomes = []
-        for worker in [each for each in self._crew if each.deadline is not None and each.deadline <= now]:
-            self._crew.remove(worker)
-            worker.kill()
-            if not worker.ready:
-                self._count_failed_start(worker, f"were not ready after {self._start_limit:g} s")
-                continue
-            call, seconds = worker.take()
-            outcomes.append(Outcome(call, failure=f"over the time limit of {call.time_limit:g} s", seconds=seconds))
+        outcomes = super()._expire()
+        if self._memory is not None:
+            for worker in [each for each in self._at_work if each.call is not None]:
+                held = worker.memory() / 1e9
+                if held > self._memory:
+                    outcomes += self.give_up(
+                        worker, f"over the memory limit of {self._memory:g} GB: its worker held {held:.2f} GB"
+                    )
         return outcomes
 
-    def _count_failed_start(self, worker: _Worker, what: str) -> None:
-        self._failed_starts += 1
-        if self._failed_starts < MAX_FAILED_STARTS:
-            return
+    def advice(self, worker: _Process) -> str:
         if not worker.born:
             # A started process imports the program's main file anew, and nothing of ours has run in it yet.
-            advice = (
+            return (
                 "Each imports the script that started it, and did not get through that: what the script does belongs "
                 "under if __name__ == '__main__':. What they printed stands above."
             )
-        elif self._log is not None and self._log.is_file() and self._log.stat().st_size:
-            advice = f"What they printed is in {self._log}."
-        else:
-            advice = "They printed nothing."
-        raise ExecutorError(f"{MAX_FAILED_STARTS} workers in a row {what}. {advice}")
+        if self._log is not None and self._log.is_file() and self._log.stat().st_size:
+            return f"What they printed is in {self._log}."
+        return "They printed nothing."
 
 
-class _Worker:
-    """The driver's side of one worker process."""
+class _Process(Worker):
+    """One worker process."""
 
-    def __init__(self, slot: int, process: BaseProcess, pipe: connection.Connection, deadline: float) -> None:
+    def __init__(self, slot: int, process: BaseProcess, pipe: connection.Connection, start_limit: float) -> None:
+        super().__init__(start_limit)
         self.slot, self.process, self.pipe = slot, process, pipe
-        self.born = self.ready = False  # runs code of ours; takes calls
-        self.call: Call | None = None
-        self.attempts = 0
-        self.started = 0.0
-        self.deadline: float | None = deadline  # of its start, then of its call
 
-    def give(self, call: Call, attempts: int) -> None:
-        self.call, self.attempts, self.started = call, attempts + 1, time.monotonic()
-        self.deadline = None if call.time_limit is None else self.started + call.time_limit
+    def send(self, call: Call) -> None:
         with contextlib.suppress(OSError):  # it died meanwhile; its pipe says so at the next wait
             self.pipe.send((call.method, call.args))
 
-    def take(self) -> tuple[Call, float]:
-        assert self.call is not None
-        call, self.call, self.deadline = self.call, None, None
-        return call, time.monotonic() - self.started
+    def receive(self) -> Event:
+        """What it says; may have died instead."""
+        try:
+            return Event(*self.pipe.recv())
+        except Exception:  # the pipe ended, or broke off in the middle of a message: the worker is dead
+            self.kill()
+            return Event(Kind.DIED, _cause_of_death(self.process.exitcode))
+
+    def memory(self) -> int:
+        """Bytes that it holds in the machine's memory; 0 where it has ended."""
+        try:
+            pages = Path(STATM.format(pid=self.process.pid)).read_text().split()[1]
+        except (OSError, IndexError):
+            return 0
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
     def kill(self) -> None:
         self.process.kill()
@@ -239,24 +152,26 @@ class _Worker:
 def _work(pipe: connection.Connection, build: Callable[[], Any], log: Path | None) -> None:
     """The life of a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver decides
-    pipe.send((_BORN, None))
+    pipe.send(Event(Kind.BORN))
     _redirect_output(log)
     threading.Thread(target=_die_with_parent, daemon=True).start()
     try:
         service = build()
     except Exception as error:  # whatever it is, the driver must hear of it
-        pipe.send((_UNBUILDABLE, describe(error)))
+        pipe.send(Event(Kind.UNBUILDABLE, describe(error)))
         return
-    pipe.send((_READY, None))
+    pipe.send(Event(Kind.READY))
     while True:
         try:
             method, args = pipe.recv()
         except EOFError:
             return
         try:
-            pipe.send((_RETURNED, getattr(service, method)(*args)))  # what can't be pickled fails before it is sent
+            pipe.send(
+                Event(Kind.RETURNED, getattr(service, method)(*args))
+            )  # what can't be pickled fails before it is sent
         except Exception as error:  # whatever it is, the driver must hear of it
-            pipe.send((_RAISED, describe(error)))
+            pipe.send(Event(Kind.RAISED, describe(error)))
 
 
 def _die_with_parent() -> None:

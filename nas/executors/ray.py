@@ -6,17 +6,22 @@ environment (``runtime_env=dict(py_modules=[...])``).
 
 from __future__ import annotations
 
+import socket
 import time
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nas.executors.base import Call, Executor, ExecutorError, Outcome, describe
-from nas.executors.local import ATTEMPTS, MAX_FAILED_STARTS, START_LIMIT
+from nas.executors.base import Call, ExecutorError, describe
+from nas.executors.workers import START_LIMIT, Event, Kind, Worker, WorkersExecutor
+
+LOOK = 2.0
+"""Seconds between two looks at whether the cluster's head is there, while nothing is heard of it."""
+PATIENCE = 20.0
+"""Seconds for which it may be away. Ray itself ends the process, without a word to the search, after 60."""
 
 
-class RayExecutor(Executor):
+class RayExecutor(WorkersExecutor["_Actor"]):
     """Actors on a Ray cluster; one that dies, or whose node does, is replaced, and its call is made once more.
 
     Args:
@@ -50,10 +55,8 @@ class RayExecutor(Executor):
         runtime_env: Mapping[str, Any] | None = None,
         start_limit: float = START_LIMIT,
     ) -> None:
-        if workers < 1 or threads < 1:
-            raise ExecutorError(f"At least one worker with one thread is needed, got {workers} with {threads}.")
-        self.workers = workers
-        self._build, self._start_limit = build, start_limit
+        super().__init__(workers, threads, start_limit)
+        self._build = build
         self._ray, self._is_ours = _connect(address)
         self._asked = {
             "num_cpus": threads,
@@ -63,110 +66,53 @@ class RayExecutor(Executor):
         further = {} if runtime_env is None else {"runtime_env": dict(runtime_env)}
         # Ray sets OMP_NUM_THREADS to the cores that an actor asks for.
         self._actor = self._ray.remote(_Service).options(**self._asked, **further, max_restarts=0)
-        self._queue: deque[tuple[Call, int]] = deque()  # (call, attempts so far)
-        self._crew: list[_Worker] = []
-        self._failed_starts = 0
         self._was_ready = False
+        self._head = self._ray.get_runtime_context().gcs_address
+        self._seen = time.monotonic()
 
-    def submit(self, call: Call) -> None:
-        if not self.halted:
-            self._queue.append((call, 0))
-            self._dispatch()
+    def start(self) -> _Actor:
+        return _Actor(self._ray, self._actor.remote(), self._build, self._start_limit)
 
-    def wait(self, timeout: float | None = None) -> list[Outcome]:
-        end = None if timeout is None else time.monotonic() + timeout
-        while self.outstanding or self.halted:
-            self._dispatch()
-            if self.halted and not self.running:
-                raise KeyboardInterrupt
-            deadlines = [worker.deadline for worker in self._crew if worker.deadline is not None]
-            if end is not None:
-                deadlines.append(end)
-            pause = max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
-            under_way = {worker.reference: worker for worker in self._crew if worker.reference is not None}
-            ready = self._ray.wait(list(under_way), num_returns=1, timeout=pause)[0] if under_way else []
-            outcomes = [outcome for reference in ready for outcome in self._listen(under_way[reference])]
-            outcomes += self._expire()
-            self._dispatch()
-            if outcomes or (end is not None and time.monotonic() >= end):
-                return outcomes
-        return []
+    def listen(self, pause: float | None) -> Iterable[tuple[_Actor, Event]]:
+        pause = LOOK if pause is None else min(pause, LOOK)
+        under_way = {worker.reference: worker for worker in self._at_work if worker.reference is not None}
+        ready = self._ray.wait(list(under_way), num_returns=1, timeout=pause)[0] if under_way else []
+        self._look()
+        events = [(under_way[reference], under_way[reference].receive()) for reference in ready]
+        self._was_ready |= any(event.kind is Kind.READY for _, event in events)
+        return events
 
-    @property
-    def running(self) -> int:
-        return sum(worker.call is not None for worker in self._crew)
-
-    @property
-    def outstanding(self) -> int:
-        return len(self._queue) + self.running
+    def _look(self) -> None:
+        """Raises `ExecutorError` where the head has been away for too long."""
+        if time.monotonic() - self._seen < LOOK:
+            return
+        host, _, port = self._head.rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=LOOK).close()
+        except OSError as error:
+            if time.monotonic() - self._seen > PATIENCE:
+                self._at_work.clear()  # killing them would wait for the head
+                raise ExecutorError(
+                    f"The head of the Ray cluster, {self._head}, has been away for {PATIENCE:g} s "
+                    f"({describe(error)}). What was evaluated is recorded: start the cluster again and go on with "
+                    "--resume."
+                ) from None
+            return
+        self._seen = time.monotonic()
 
     def close(self) -> None:
-        for worker in self._crew:
-            self._ray.kill(worker.actor)
-        self._crew.clear()
-        self._queue.clear()
+        super().close()
         if self._is_ours:
             self._ray.shutdown()
 
-    def _dispatch(self) -> None:
-        if self.halted:
-            self._queue.clear()
-        while len(self._crew) < min(self.workers, self.outstanding):
-            actor = self._actor.remote()
-            self._crew.append(_Worker(actor, actor.start.remote(self._build), self._start_limit))
-        for worker in self._crew:
-            if self._queue and worker.ready and worker.call is None:
-                worker.give(*self._queue.popleft())
-
-    def _listen(self, worker: _Worker) -> list[Outcome]:
-        try:
-            went_well, value = self._ray.get(worker.reference)
-        except self._ray.exceptions.RayError as error:  # the actor is dead, its node gone, its result too large
-            return self._bury(worker, describe(error))
-        if not worker.ready:
-            if not went_well:
-                raise ExecutorError(f"A worker could not be set up: {value}")
-            worker.ready, worker.reference, worker.deadline = True, None, None
-            self._was_ready, self._failed_starts = True, 0
-            return []
-        call, seconds = worker.take()
-        if went_well:
-            return [Outcome(call, value=value, seconds=seconds)]
-        return [Outcome(call, failure=value, seconds=seconds)]
-
-    def _bury(self, worker: _Worker, cause: str) -> list[Outcome]:
-        self._crew.remove(worker)
-        self._ray.kill(worker.actor)
-        if worker.call is None:
-            self._failed_starts += 1
-            if self._failed_starts >= MAX_FAILED_STARTS:
-                raise ExecutorError(f"{MAX_FAILED_STARTS} workers in a row died while starting. The last: {cause}")
-            return []
-        attempts = worker.attempts
-        call, seconds = worker.take()
-        if attempts < ATTEMPTS:
-            self._queue.appendleft((call, attempts))
-            return []
-        return [Outcome(call, failure=f"the worker died {attempts} times: {cause}", seconds=seconds)]
-
-    def _expire(self) -> list[Outcome]:
-        now = time.monotonic()
-        outcomes = []
-        for worker in [each for each in self._crew if each.deadline is not None and each.deadline <= now]:
-            if not worker.ready:
-                if not self._was_ready:
-                    has = {key: round(value, 2) for key, value in self._ray.cluster_resources().items()}
-                    raise ExecutorError(
-                        f"No worker was ready after {self._start_limit:g} s. Each asks for {self._asked}; the cluster "
-                        f"has {has}."
-                    )
-                worker.deadline = None  # others work; the cluster may have room for this one later
-                continue
-            self._crew.remove(worker)
-            self._ray.kill(worker.actor)
-            call, seconds = worker.take()
-            outcomes.append(Outcome(call, failure=f"over the time limit of {call.time_limit:g} s", seconds=seconds))
-        return outcomes
+    def too_slow_to_start(self, worker: _Actor) -> None:
+        if self._was_ready:
+            worker.deadline = None  # others work; the cluster may have room for this one later
+            return
+        has = {key: round(value, 2) for key, value in self._ray.cluster_resources().items()}
+        raise ExecutorError(
+            f"No worker was ready after {self._start_limit:g} s. Each asks for {self._asked}; the cluster has {has}."
+        )
 
 
 def _connect(address: str | None) -> tuple[Any, bool]:
@@ -187,26 +133,30 @@ def _connect(address: str | None) -> tuple[Any, bool]:
     return ray, True
 
 
-class _Worker:
-    """The driver's side of one actor."""
+class _Actor(Worker):
+    """One actor."""
 
-    def __init__(self, actor: Any, reference: Any, start_limit: float) -> None:
-        self.actor, self.reference = actor, reference  # of its start, then of its call; None while it is idle
-        self.ready = False
-        self.call: Call | None = None
-        self.attempts = 0
-        self.started = 0.0
-        self.deadline: float | None = time.monotonic() + start_limit
+    def __init__(self, ray: Any, actor: Any, build: Callable[[], Any], start_limit: float) -> None:
+        super().__init__(start_limit)
+        self._ray, self.actor = ray, actor
+        self.reference: Any = actor.start.remote(build)  # then of its call; None while it is idle
 
-    def give(self, call: Call, attempts: int) -> None:
-        self.call, self.attempts, self.started = call, attempts + 1, time.monotonic()
-        self.deadline = None if call.time_limit is None else self.started + call.time_limit
+    def send(self, call: Call) -> None:
         self.reference = self.actor.call.remote(call.method, call.args)
 
-    def take(self) -> tuple[Call, float]:
-        assert self.call is not None
-        call, self.call, self.reference, self.deadline = self.call, None, None, None
-        return call, time.monotonic() - self.started
+    def receive(self) -> Event:
+        """What its reference holds."""
+        reference, self.reference = self.reference, None
+        try:
+            went_well, value = self._ray.get(reference)
+        except self._ray.exceptions.RayError as error:  # the actor is dead, its node gone, its result too large
+            return Event(Kind.DIED, describe(error))
+        if not self.ready:
+            return Event(Kind.READY) if went_well else Event(Kind.UNBUILDABLE, value)
+        return Event(Kind.RETURNED if went_well else Kind.RAISED, value)
+
+    def kill(self) -> None:
+        self._ray.kill(self.actor)
 
 
 class _Service:

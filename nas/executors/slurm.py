@@ -9,16 +9,16 @@ import math
 import shutil
 import tempfile
 import time
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nas.executors.base import Call, Executor, ExecutorError, Outcome, describe
-from nas.executors.local import ATTEMPTS, THREAD_VARIABLES, environment
+from nas.executors.base import Call, ExecutorError, describe
+from nas.executors.local import environment
+from nas.executors.workers import THREAD_VARIABLES, Event, Kind, Worker, WorkersExecutor
 
 
-class SlurmExecutor(Executor):
+class SlurmExecutor(WorkersExecutor["_Slot"]):
     """A job for each call, at most ``workers`` of them in Slurm's hands at a time.
 
     Args:
@@ -47,9 +47,7 @@ class SlurmExecutor(Executor):
         poll: float = 2.0,
         cluster: str = "slurm",
     ) -> None:
-        if workers < 1 or threads < 1:
-            raise ExecutorError(f"At least one worker with one thread is needed, got {workers} with {threads}.")
-        self.workers = workers
+        super().__init__(workers, threads)
         self._build, self._poll = build, poll
         self._variables = {name: str(threads) for name in THREAD_VARIABLES}
         # Job files are pickles that submitit reads back: a fresh folder each time, so that nothing older is read.
@@ -65,76 +63,56 @@ class SlurmExecutor(Executor):
             if isinstance(error, ExecutorError):
                 raise
             raise ExecutorError(f"workers.options.parameters: {describe(error)}") from None
-        self._queue: deque[tuple[Call, int]] = deque()  # (call, attempts so far)
-        self._jobs: list[_Job] = []
 
-    def submit(self, call: Call) -> None:
-        if not self.halted:
-            self._queue.append((call, 0))
-            self._dispatch()
+    def start(self) -> _Slot:
+        return _Slot(self._submit)
 
-    def wait(self, timeout: float | None = None) -> list[Outcome]:
-        end = math.inf if timeout is None else time.monotonic() + timeout
-        while self.outstanding or self.halted:
-            self._dispatch()
-            if self.halted and not self.running:
-                raise KeyboardInterrupt
-            outcomes = [outcome for job in list(self._jobs) if job.handle.done() for outcome in self._collect(job)]
-            self._dispatch()
-            if outcomes or time.monotonic() >= end:
-                return outcomes
-            time.sleep(min(self._poll, max(0.0, end - time.monotonic())))
-        return []
-
-    @property
-    def running(self) -> int:
-        return len(self._jobs)
-
-    @property
-    def outstanding(self) -> int:
-        return len(self._queue) + self.running
+    def listen(self, pause: float | None) -> Iterable[tuple[_Slot, Event]]:
+        done = [worker for worker in self._at_work if worker.job is not None and worker.job.done()]
+        if not done:
+            time.sleep(self._poll if pause is None else min(self._poll, pause))
+        return [(worker, worker.receive()) for worker in done]
 
     def close(self) -> None:
-        for job in self._jobs:
-            job.handle.cancel(check=False)
-        self._jobs.clear()
-        self._queue.clear()
+        super().close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _dispatch(self) -> None:
-        if self.halted:
-            self._queue.clear()
-        while self._queue and self.running < self.workers:
-            call, attempts = self._queue.popleft()
-            if call.time_limit is not None:
-                self._submitter.update_parameters(timeout_min=max(1, math.ceil(call.time_limit / 60)))
-            with environment(self._variables):  # which jobs inherit
-                handle = self._submitter.submit(_run, self._build, call.method, call.args)
-            self._jobs.append(_Job(call, attempts + 1, handle, time.monotonic()))
+    def _submit(self, call: Call) -> Any:
+        if call.time_limit is not None:
+            self._submitter.update_parameters(timeout_min=max(1, math.ceil(call.time_limit / 60)))
+        with environment(self._variables):  # which jobs inherit
+            return self._submitter.submit(_run, self._build, call.method, call.args)
 
-    def _collect(self, job: _Job) -> list[Outcome]:
-        self._jobs.remove(job)
+
+class _Slot(Worker):
+    """Room for one job in Slurm's hands: every call is a job of its own.
+
+    Args:
+        submit: makes a call a job.
+    """
+
+    def __init__(self, submit: Callable[[Call], Any]) -> None:
+        super().__init__(None)
+        self._submit = submit
+        self.job: Any = None
+
+    def send(self, call: Call) -> None:
+        self.deadline = None  # Slurm's matter: a job's time begins when it does
+        self.job = self._submit(call)
+
+    def receive(self) -> Event:
+        """What its job came to."""
+        job, self.job = self.job, None
         try:
-            built, went_well, value, seconds = job.handle.result()
+            kind, value, seconds = job.result()
         except Exception as error:  # submitit's: the job was killed, or ran out of its time
-            if job.attempts < ATTEMPTS:
-                self._queue.appendleft((job.call, job.attempts))
-                return []
             lines = str(error).strip().splitlines() or [type(error).__name__]
-            seconds = time.monotonic() - job.submitted
-            return [Outcome(job.call, failure=f"the job died {job.attempts} times: {lines[0]}", seconds=seconds)]
-        if not built:
-            raise ExecutorError(f"A worker could not be set up: {value}")
-        if not went_well:
-            return [Outcome(job.call, failure=value, seconds=seconds)]
-        return [Outcome(job.call, value=value, seconds=seconds)]
+            return Event(Kind.DIED, lines[0])
+        return Event(Kind[kind], value, seconds)
 
-
-class _Job:
-    """A call in Slurm's hands."""
-
-    def __init__(self, call: Call, attempts: int, handle: Any, submitted: float) -> None:
-        self.call, self.attempts, self.handle, self.submitted = call, attempts, handle, submitted
+    def kill(self) -> None:
+        if self.job is not None:
+            self.job.cancel(check=False)
 
 
 def _submitter(folder: Path, cluster: str) -> Any:
@@ -151,14 +129,15 @@ def _submitter(folder: Path, cluster: str) -> Any:
     return submitit.AutoExecutor(folder=folder, cluster=cluster)
 
 
-def _run(build: Callable[[], Any], method: str, args: tuple[Any, ...]) -> tuple[bool, bool, Any, float]:
-    """In the job: (built, went well, value or what failed, seconds)."""
+def _run(build: Callable[[], Any], method: str, args: tuple[Any, ...]) -> tuple[str, Any, float]:
+    """In the job: (name of the kind of event, value or what failed, seconds)."""
     start = time.monotonic()
+    kind, value = Kind.UNBUILDABLE, None
     try:
         service = build()
+        kind = Kind.RAISED
+        value = getattr(service, method)(*args)
+        kind = Kind.RETURNED
     except Exception as error:  # whatever it is, the driver must hear of it
-        return False, False, describe(error), time.monotonic() - start
-    try:
-        return True, True, getattr(service, method)(*args), time.monotonic() - start
-    except Exception as error:  # whatever it is, the driver must hear of it
-        return True, False, describe(error), time.monotonic() - start
+        value = describe(error)
+    return kind.name, value, time.monotonic() - start

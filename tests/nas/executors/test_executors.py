@@ -34,6 +34,12 @@ class Service:
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds)
 
+    def hold(self, count: int) -> None:
+        """Holds so many bytes until it is ended."""
+        held = bytearray(b"x") * count
+        while held:
+            time.sleep(0.01)
+
     def until(self, *markers: str) -> int:
         """Makes the first file and waits for all of them."""
         Path(markers[0]).touch()
@@ -166,6 +172,19 @@ def test_call_over_its_time_limit_is_killed_and_others_go_on(crew) -> None:
     assert outcomes[1].value == 4
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says how much memory a worker holds")
+def test_call_over_the_memory_limit_is_killed_and_others_go_on() -> None:
+    with Forked(Service, workers=2, memory=1.0) as made:
+        made.submit(Call(0, "hold", (1_200_000_000,)))
+        for n in range(1, 4):
+            made.submit(Call(n, "square", (n,)))
+        outcomes = {outcome.call.number: outcome for outcome in drain(made)}
+    assert outcomes[0].failure.startswith("over the memory limit of 1 GB: its worker held 1.")
+    assert [outcomes[n].value for n in range(1, 4)] == [1, 4, 9]
+    with pytest.raises(ExecutorError, match="memory"):
+        LocalExecutor(Service, workers=1, memory=0.0)
+
+
 def test_call_whose_worker_died_is_tried_once_more(crew, tmp_path) -> None:
     crew.submit(Call(0, "die", (str(tmp_path / "once"), 1)))
     crew.submit(Call(1, "die", (str(tmp_path / "always"), 99)))
@@ -222,7 +241,7 @@ def test_a_worker_that_is_stopped_before_it_is_ready_is_replaced(tmp_path) -> No
         made.submit(Call(0, "square", (3,)))
         while not marker.exists():  # it is made just before the worker stops
             made.wait(timeout=0.05)
-        made._crew[0].deadline = time.monotonic() + 0.5  # the time is up
+        made._at_work[0].deadline = time.monotonic() + 0.5  # the time is up
         assert [outcome.value for outcome in drain(made)] == [9]
 
 
