@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,7 @@ def _tell(options: argparse.Namespace) -> int:
 
 def _read(options: argparse.Namespace) -> tuple[Any, Path]:
     """Config and work folder from the arguments."""
+    from gemnet.strict import Component
     from nas.search.config import find_config, load_config, read_config
     from nas.search.folder import read_identity
 
@@ -124,9 +126,15 @@ def _read(options: argparse.Namespace) -> tuple[Any, Path]:
         changes["score.cost"] = "latency"
     folder = Path(options.work_dir) if options.work_dir else None
     if options.config is None and options.resume and folder is not None and (folder / "search.json").is_file():
-        return read_config(_with(read_identity(folder)["config"], changes)), folder
-    file = find_config("default" if options.config is None else options.config)
-    return load_config(file, changes), folder or Path("work_dirs") / (file.stem + "_seeds" * bool(options.seeds))
+        config = read_config(_with(read_identity(folder)["config"], changes))
+    else:
+        file = find_config("default" if options.config is None else options.config)
+        config = load_config(file, changes)
+        folder = folder or Path("work_dirs") / (file.stem + "_seeds" * bool(options.seeds))
+    if options.optuna_storage is not None:
+        others = tuple(each for each in config.callbacks if each.type != "optuna")
+        config = replace(config, callbacks=(*others, Component("optuna", {"storage": options.optuna_storage})))
+    return config, folder
 
 
 def _with(config: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -178,6 +186,12 @@ def _parser(program: str) -> argparse.ArgumentParser:
         metavar="URL",
         help="ledger shared by several searches, such as postgresql+psycopg2://user@host/database; the password may "
         "come from PGPASSWORD or ~/.pgpass (default: an SQLite file in the work folder)",
+    )
+    parser.add_argument(
+        "--optuna-storage",
+        metavar="URL",
+        help="mirror the search as an Optuna study there, such as sqlite:///work_dirs/optuna.db, which "
+        "`optuna-dashboard URL` shows ([dashboard])",
     )
     parser.add_argument(
         "--data",

@@ -18,7 +18,7 @@ from gemnet.strict import Component, ConfigError, at_least, make
 from nas.evaluation.latency import LatencyOptions
 from nas.evaluation.records import Fidelity
 from nas.evaluation.score import EfficiencyScore
-from nas.evaluation.storage import place_of
+from nas.evaluation.storage import place_of, without_credentials
 from nas.executors.options import WorkerOptions
 from nas.spaces.limits import Limits
 
@@ -146,6 +146,8 @@ class SearchConfig:
         final: longer training of the chosen one; None for none.
         comparison: what it is compared with; None for nothing.
         ledger: SQLAlchemy URL of a shared ledger; None for one of its own in the work folder.
+        callbacks: whoever else is to hear of it (`nas.search.callbacks`). They change no results, and may change when
+            a search is resumed.
     """
 
     space: Component
@@ -164,6 +166,7 @@ class SearchConfig:
     final: FinalOptions | None = None
     comparison: ComparisonOptions | None = None
     ledger: str | None = None
+    callbacks: tuple[Component, ...] = ()
 
     def __post_init__(self) -> None:
         _is_time("time_limit", self.time_limit)
@@ -174,7 +177,9 @@ class SearchConfig:
         for item in fields(self):
             value = getattr(self, item.name)
             if isinstance(value, Component):
-                value = {"type": value.type, **value.options}
+                value = _plain(value)
+            elif item.name == "callbacks":
+                value = [_without_credentials(_plain(each)) for each in value]
             elif is_dataclass(value) and not isinstance(value, type):
                 value = asdict(value)
             data[item.name] = value
@@ -191,8 +196,17 @@ class SearchConfig:
             kept["workers"]["options"],
             kept["search"]["evaluations"],
             kept["search"]["retry_failed"],
+            kept["callbacks"],
         )
         return kept
+
+
+def _plain(component: Component) -> dict[str, Any]:
+    return {"type": component.type, **component.options}
+
+
+def _without_credentials(options: dict[str, Any]) -> dict[str, Any]:
+    return {key: without_credentials(value) if isinstance(value, str) else value for key, value in options.items()}
 
 
 def find_config(name: str, kind: str = "search") -> Path:

@@ -22,6 +22,7 @@ from nas.executors import SerialExecutor
 from nas.executors.jobs import Jobs
 from nas.executors.monitor import Monitor
 from nas.search.begin import earlier_evaluations, fitting
+from nas.search.callbacks import Callbacks
 from nas.search.folder import WorkFolder
 from nas.search.live import LivePage
 from nas.search.preflight import ReadySearch
@@ -50,7 +51,14 @@ class Explored:
     new: int
 
 
-def explore(ready: ReadySearch, folder: WorkFolder, recorder: Recorder, monitor: Monitor, page: LivePage) -> Explored:
+def explore(
+    ready: ReadySearch,
+    folder: WorkFolder,
+    recorder: Recorder,
+    monitor: Monitor,
+    page: LivePage,
+    callbacks: Callbacks,
+) -> Explored:
     """Asks the strategy, evaluates and tells it, as often as the config says.
 
     Args:
@@ -59,6 +67,7 @@ def explore(ready: ReadySearch, folder: WorkFolder, recorder: Recorder, monitor:
         recorder: evaluates what the ledger does not know.
         monitor: hears of each evaluation.
         page: is kept up to date.
+        callbacks: hear of each evaluation, too.
 
     Raises:
         SearchError: every evaluation failed.
@@ -83,6 +92,7 @@ def explore(ready: ReadySearch, folder: WorkFolder, recorder: Recorder, monitor:
         new += not known
         page.add(evaluation)
         score = ready.score(evaluation)
+        callbacks.evaluated(evaluation, score)
         if score > (float("-inf") if best is None else best[0]):
             best = score, evaluation
         shown = "" if best is None else f"best {figures_of(best[1])} (no. {best[1].proposal.number})"

@@ -21,6 +21,7 @@ from nas.evaluation.records import Evaluation
 from nas.evaluation.tabular import TabularEvaluator
 from nas.executors.monitor import Monitor, Stopwatch
 from nas.graphs.effective import effective_cell
+from nas.search.callbacks import Begun, Callbacks
 from nas.search.config import SearchConfig
 from nas.search.confirm import confirm
 from nas.search.estimates import Estimates
@@ -64,13 +65,15 @@ def run_search(
         _open_ledger(ready, folder, monitor) as ledger,
         build_executor(config, ready.evaluator, folder.worker_log) as executor,
         Estimates(ready.space, folder.estimates) as estimates,
+        Callbacks(ready.callbacks, monitor) as callbacks,
     ):
+        callbacks.begin(Begun(folder.search_id, folder.path, config, ready.space))
         page = LivePage(folder.report, config, ready.space, stopwatch, command)
         retry = config.search.retry_failed
         recorder = Recorder(executor, ledger, ready.fingerprint, stopwatch, retry, estimates.complete)
         _say_what_is_not_measured(ready, monitor)
         _say_what_a_candidate_gets(ready, monitor)
-        explored = explore(ready, folder, recorder, monitor, page)
+        explored = explore(ready, folder, recorder, monitor, page, callbacks)
         chosen = confirm(ready, folder, recorder, monitor, explored.evaluations)
         genome = _keep(ready, folder, stopwatch, chosen, explored.evaluations)
         rows = () if genome is None else compare(ready, folder, recorder, monitor, genome)
@@ -87,6 +90,7 @@ def run_search(
         )
         page.write("finished", result)
         write_json(folder.summary, summary(result))
+        callbacks.end(result)
         return result
 
 

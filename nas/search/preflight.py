@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gemnet.data.datasets import DataSpec, missing_test_images
@@ -18,6 +18,7 @@ from nas.evaluation.networks import NetworkTrainer
 from nas.evaluation.records import Evaluation, Evaluator
 from nas.executors.monitor import Monitor
 from nas.search.begin import earlier_evaluations, first_candidates, fitting
+from nas.search.callbacks import Callback, make_callbacks
 from nas.search.config import SearchConfig
 from nas.search.folder import LATENCY, check_work_folder
 from nas.search.parts import build_parts, build_strategy, check_config, check_space, check_strategy, prepare_latency
@@ -40,6 +41,7 @@ class ReadySearch:
         latency: estimates of latencies; None where nothing limits or charges them.
         measures_latency: whether this machine is the one that latencies are estimated for.
         missing_test: why there will be no figures on test images that the config asks for; "" where there will be.
+        callbacks: whoever else is to hear of it, by what messages call them.
     """
 
     config: SearchConfig
@@ -51,6 +53,7 @@ class ReadySearch:
     latency: LatencyModel | None = None
     measures_latency: bool = False
     missing_test: str = ""
+    callbacks: Mapping[str, Callback] = field(default_factory=dict)
 
     @property
     def fingerprint(self) -> str:
@@ -89,6 +92,7 @@ def preflight(config: SearchConfig, path: Path, resume: bool, monitor: Monitor) 
         GemnetError: a name, option, data set, limit or folder that can't be used.
     """
     check_config(config)
+    callbacks = make_callbacks(config.callbacks)
     space, evaluator = build_parts(config)
     begun = check_work_folder(path, config, evaluator.fingerprint, resume)
     if config.search.steps is not None and isinstance(evaluator, NetworkTrainer):
@@ -111,4 +115,5 @@ def preflight(config: SearchConfig, path: Path, resume: bool, monitor: Monitor) 
         latency=latency,
         measures_latency=latency is not None and latency.is_of(config.latency or LatencyOptions()),
         missing_test=missing_test_images(make(DataSpec, config.data, "data")) if wants_test else "",
+        callbacks=callbacks,
     )
