@@ -308,7 +308,7 @@ def _moving_average(model: nn.Module, decay: float | None) -> torch.optim.swa_ut
     if decay is None:
         return None
 
-    def mix(averaged: Any, current: Any, taken: Tensor) -> None:
+    def mix(averaged: Any, current: Any, taken: Tensor | int) -> None:
         step = int(taken)
         torch.optim.swa_utils.get_ema_multi_avg_fn(min(decay, (1 + step) / (10 + step)))(averaged, current, taken)
 
