@@ -34,6 +34,9 @@ examples
     {program} predictors --space nasbench101 --train-sizes 100 172 424 --seeds 10
   what each part of nasgem is worth:
     {program} ablation --space nasbench101 --seeds 10
+  how much sooner a search finds the best of a data set when it remembers another one:
+    {program} search --space nasbench201 --strategies nasgem --metric c100_valid_200ep_1seed \
+      --memory c10_valid_200ep_1seed --shuffled
   accuracy against the latency of a device, at the same time:
     {program} pareto --devices raspi4 edgegpu --seeds 10
   12-epoch results as cheap queries:
@@ -90,6 +93,8 @@ def _search(options: argparse.Namespace) -> None:
         options.workers,
         Path(options.work_dir),
         options.whole,
+        options.memory,
+        options.shuffled,
     )
 
 
@@ -107,6 +112,8 @@ def _predictors(options: argparse.Namespace) -> None:
         options.seeds,
         options.workers,
         Path(options.work_dir),
+        options.memory,
+        options.shuffled,
     )
 
 
@@ -281,6 +288,7 @@ def _parser(program: str) -> argparse.ArgumentParser:
     search.add_argument(
         "--whole", action="store_true", help="go on when the best of all cells is found (for times; regret stays zero)"
     )
+    _add_memory(search)
     search.set_defaults(run=_search)
 
     predictors = commands.add_parser("predictors", help="how well predictors rank unseen cells", allow_abbrev=False)
@@ -289,6 +297,7 @@ def _parser(program: str) -> argparse.ArgumentParser:
     predictors.add_argument(
         "--predictors", metavar="P", nargs="+", default=["nasgem", "structural", "wl_gp"], help="default: %(default)s"
     )
+    _add_memory(predictors)
     predictors.set_defaults(run=_predictors)
 
     ablation = commands.add_parser("ablation", help="what each part of nasgem is worth", allow_abbrev=False)
@@ -397,6 +406,19 @@ def _add_sizes(parser: argparse.ArgumentParser) -> None:
         "--train-sizes", metavar="N", nargs="+", type=positive, help="training cells (default: as published)"
     )
     _add_metric(parser, "column to predict (default: the space's usual target)")
+
+
+def _add_memory(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--memory",
+        metavar="M",
+        nargs="+",
+        default=[],
+        help="columns that nasgem remembers as results of another task, beside nasgem without (docs/search.md)",
+    )
+    parser.add_argument(
+        "--shuffled", action="store_true", help="a control: nasgem with these columns' values dealt out at random, too"
+    )
 
 
 def _add_running(parser: argparse.ArgumentParser) -> None:

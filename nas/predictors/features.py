@@ -21,6 +21,15 @@ Table = NDArray[np.float32]
 EMBEDDING = "embedding"
 
 
+REMEMBERED = "remembered"
+"""Groups of this name, or that begin with it and a space: what another task lets expect of a candidate, one column."""
+
+
+def is_remembered(group: str) -> bool:
+    """Whether a group is what is remembered of another task (`nas.predictors.memory`)."""
+    return group.partition(" ")[0] == REMEMBERED
+
+
 class PredictorError(GemnetError):
     """Observations or features that nothing can be learnt from."""
 

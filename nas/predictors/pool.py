@@ -64,6 +64,15 @@ class Pool:
             self._tables[name] = compute(self.batch)
         return self._tables[name]
 
+    def following(self, name: str, compute: Callable[[Pool], FeatureTable]) -> FeatureTable:
+        """Like `table`, for what follows from other tables of a pool, a row each."""
+        if self._parent is not None:
+            pool, rows = self._parent
+            return pool.following(name, compute).take(rows)
+        if name not in self._tables:
+            self._tables[name] = compute(self)
+        return self._tables[name]
+
     def take(self, rows: NDArray[np.intp]) -> Pool:
         """The candidates at ``rows`` as a pool that shares this one's views."""
         return Pool(self.space, self.batch.take(rows), (self, rows))
@@ -103,6 +112,11 @@ class JoinedPool(Pool):
         if name not in self._tables:
             parts = [part.table(name, compute, mixed=mixed) for part in self._parts]
             self._tables[name] = FeatureTable.stack(parts)
+        return self._tables[name]
+
+    def following(self, name: str, compute: Callable[[Pool], FeatureTable]) -> FeatureTable:
+        if name not in self._tables:
+            self._tables[name] = FeatureTable.stack([part.following(name, compute) for part in self._parts])
         return self._tables[name]
 
 

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import norm, rankdata
 from sklearn.ensemble import GradientBoostingRegressor
 
-from nas.predictors.features import EMBEDDING, FeatureTable, Floats, PredictorError, Table
+from nas.predictors.features import EMBEDDING, FeatureTable, Floats, PredictorError, Table, is_remembered
 from nas.predictors.process import GroupProcess, ProcessSettings
 
 
@@ -77,6 +77,12 @@ class ScorePredictor:
         scaled = self._scaling(features)
         self._process = GroupProcess(self._scaling.slices).fit(scaled, self.targets_, self.random_state, settings)
         self.settings_ = self._process.settings
+        doubted = [
+            np.arange(where.start, where.stop)
+            for group, where in self._scaling.slices.items()
+            if is_remembered(group) and group not in self.settings_.slopes
+        ]
+        self._columns = np.setdiff1d(self._scaling.columns, np.concatenate([np.zeros(0, np.intp), *doubted]))
         self._forests = [
             GradientBoostingRegressor(
                 n_estimators=150 + len(y) // 6 if self.trees is None else self.trees,
@@ -86,8 +92,8 @@ class ScorePredictor:
                 max_features=0.1,
                 min_samples_leaf=2 if len(y) >= 8 else 1,
                 random_state=self.random_state + k,
-            ).fit(scaled[:, self._scaling.columns], self.targets_)
-            for k in range(self.boosters if len(self._scaling.columns) and np.ptp(self.targets_) > 0 else 0)
+            ).fit(scaled[:, self._columns], self.targets_)
+            for k in range(self.boosters if len(self._columns) and np.ptp(self.targets_) > 0 else 0)
         ]
         return self
 
@@ -117,7 +123,7 @@ class ScorePredictor:
     def _averaged(self, scaled: Table, mean: Floats) -> Floats:
         if not self._forests:
             return mean
-        named = scaled[:, self._scaling.columns]
+        named = scaled[:, self._columns]
         boosted = np.mean([forest.predict(named) for forest in self._forests], axis=0)
         return (1 - self.booster_weight) * mean + self.booster_weight * boosted
 

@@ -85,7 +85,7 @@ class HistoryStrategy(Strategy):
         rng = np.random.default_rng([self.seed, first])
         taken = self._taken | {self.key(p.candidate) for p in pending if p.fidelity == self.fidelity}
         if self.is_start(first):
-            chosen = self.draw(n, rng, taken)
+            chosen = self.start(n, rng, taken)
         else:
             chosen = self.propose(n, rng, taken, [proposal.candidate for proposal in pending])
             # A strategy may run out of its own ideas (a pool without anything new); the search goes on at random.
@@ -99,8 +99,12 @@ class HistoryStrategy(Strategy):
             self._learn(evaluation)
 
     def is_start(self, number: int) -> bool:
-        """Whether proposals from this number on are still random."""
+        """Whether proposals from this number on are still of the start."""
         return number < self.initial or not self.candidates
+
+    def start(self, n: int, rng: np.random.Generator, taken: set[Hashable]) -> list[Candidate]:
+        """At most ``n`` candidates to begin with: random ones."""
+        return self.draw(n, rng, taken)
 
     @abstractmethod
     def propose(

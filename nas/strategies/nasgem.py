@@ -10,9 +10,10 @@ an acquisition function (`nas.strategies.acquisition`) and a batch rule (`nas.st
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,9 @@ from numpy.typing import NDArray
 from gemnet.strict import make
 from nas.encoder import EncoderConfig
 from nas.evaluation.records import Evaluation, Fidelity, Proposal
+from nas.evaluation.remembered import MemorySource, remembered
 from nas.predictors.features import FeatureTable, Table
+from nas.predictors.memory import Memory
 from nas.predictors.nasgem_features import Parts, features, prepare_encoder, read_table
 from nas.predictors.pool import Pool
 from nas.predictors.process import ProcessSettings
@@ -79,6 +82,10 @@ class Nasgem(ModelStrategy):
         cheap_epochs: epochs of cheap evaluations that come first; None does without.
         cheap: how many of them. They are searched like the real ones; then what a predictor learnt from them expects
             of a candidate is one more thing the predictor of real scores sees.
+        memory: evaluations of other tasks in this space, `MemorySource` each: another data set's table, earlier
+            searches. What they let expect of a candidate is one more thing the predictor sees, and believes as far as
+            the evaluations bear it out. Half of the first proposals are what the memory holds best instead of random,
+            and half of each batch is chosen without it: the best may be what no other task would let expect.
         measure: gives zero-cost signals of candidates, (n, k), for evaluations at a fidelity; None where there are
             none.
         signals: how many of a round's best have their signals measured. The predictor is fitted again with the
@@ -100,6 +107,7 @@ class Nasgem(ModelStrategy):
         cost: str | None = None,
         cheap_epochs: int | None = None,
         cheap: int = 100,
+        memory: Sequence[MemorySource] = (),
         measure: Callable[[Sequence[Candidate], Fidelity], Table] | None = None,
         signals: int = 64,
         **options: Any,
@@ -117,6 +125,8 @@ class Nasgem(ModelStrategy):
         self.parts = Parts(encoder if space.vocabulary else None, structure, drawn)
         self.spread = spread
         self.cost = cost
+        tasks = remembered(memory, space, seed)
+        self.memory = Memory(space, tasks, self.parts) if tasks else None
 
         self.low: Nasgem | None = None
         if cheap_epochs is not None:
@@ -128,6 +138,7 @@ class Nasgem(ModelStrategy):
             fidelity = replace(self.fidelity, epochs=cheap_epochs)
             common: dict[str, Any] = {"beta": beta, "encoder": encoder, "structure": structure, "drawn": drawn}
             common |= {"acquisition": acquisition, "cost": cost, "measure": measure, "signals": signals}
+            common |= {"memory": memory}
             self.low = Nasgem(space, seed, **{**options, **common, "fidelity": fidelity})
 
     def usual_beta(self) -> float:
@@ -155,10 +166,42 @@ class Nasgem(ModelStrategy):
         # What cheap evaluations found is a better start than chance.
         return super().is_start(number) if self.low is None or len(self.low.candidates) < 2 else False
 
+    def start(self, n: int, rng: np.random.Generator, taken: set[Hashable]) -> list[Candidate]:
+        """Half of them what the memory holds best, no two alike in what is seen of them, and random ones between."""
+        if self.memory is None:
+            return super().start(n, rng, taken)
+        pool = self._round_pool(rng, ())
+        expected = self.memory.table(pool).values.mean(axis=1, dtype=np.float64)
+        order = best_first(expected, self._free(pool, rng, taken, ()), rng)
+        shown = self._features(pool).take(order[:SHORTLIST]).values
+        distinct = order[np.sort(np.unique(shown, axis=0, return_index=True)[1])]
+        found = (pool.candidate(int(row)) for row in distinct)
+        best = list(islice((candidate for candidate in found if self.is_new(candidate, taken)), n - n // 2))
+        return [*best, *self.draw(n - len(best), rng, taken | {self.key(candidate) for candidate in best})]
+
+    def _features(self, pool: Pool) -> FeatureTable:
+        """What the predictor sees of a pool's candidates."""
+        table = features(pool, self.parts)
+        return table if self.memory is None else FeatureTable.join([table, self.memory.table(pool)])
+
     def rank(
         self, lesson: Lesson, pool: Pool, free: NDArray[np.bool_], n: int, rng: np.random.Generator
     ) -> NDArray[np.intp]:
-        see: See = _once(partial(features, parts=self.parts))
+        plain: See = _once(partial(features, parts=self.parts))
+        if self.memory is None:
+            return self._ranked(plain, lesson, pool, free, n, rng)
+        seed = int(rng.integers(2**31))  # where the memory is not believed both orders are the same
+        both = [
+            self._ranked(see, lesson, pool, free, n, np.random.default_rng(seed))
+            for see in (_once(self._features), plain)
+        ]
+        rows = np.stack(both, axis=1).ravel()
+        return rows[np.sort(np.unique(rows, return_index=True)[1])]
+
+    def _ranked(
+        self, see: See, lesson: Lesson, pool: Pool, free: NDArray[np.bool_], n: int, rng: np.random.Generator
+    ) -> NDArray[np.intp]:
+        """Rows of the pool in the order in which what is seen of candidates would have them proposed."""
         if self.low is not None and len(self.low.candidates) > 1:
             cheap = self._learnt(see, self.low.lesson(), pool, rng)
             if len(lesson.rows) < FEW:
@@ -180,7 +223,7 @@ class Nasgem(ModelStrategy):
 
     def predict(self, lesson: Lesson, pool: Pool, rng: np.random.Generator) -> Prediction:
         """What the predictor says before cheap evaluations and signals are looked at."""
-        see = _once(partial(features, parts=self.parts))
+        see = _once(self._features)
         return _of(self._learnt(see, lesson, pool, rng, "score"), see(pool))
 
     def _learnt(
@@ -200,7 +243,7 @@ class Nasgem(ModelStrategy):
         """Hyper-parameters that a long history is learnt with: those of a part of its beginning."""
         if not self.is_long:
             return None
-        key = self.plan.settled(len(self.candidates)), objective
+        key = self.plan.settled(len(self.candidates)), f"{objective} by {len(reference.groups)} columns"
         if key not in self._settled:
             early = self._objective(self.lesson(key[0], self.plan.hyper), objective, key[0])
             model = ScorePredictor(boosters=0).fit(see(early.pool), early.scores, pool=reference)

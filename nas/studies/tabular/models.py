@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -13,7 +13,10 @@ from numpy.typing import NDArray
 
 from gemnet.strict import ConfigError, find_class, keyword_names
 from nas.encoder import EncoderConfig
+from nas.evaluation.remembered import MemorySource, remembered
+from nas.predictors.features import FeatureTable
 from nas.predictors.forest import StructuralForest
+from nas.predictors.memory import Memory
 from nas.predictors.nasgem_features import Parts, features
 from nas.predictors.pool import Pool
 from nas.predictors.scores import ScorePredictor
@@ -33,12 +36,20 @@ def nasgem(
     seed: int,
     parts: Parts = Parts(),  # noqa: B008  frozen
     boosters: int | None = None,
+    memory: Sequence[MemorySource] = (),
 ) -> tuple[Floats, Floats | None]:
-    """The score predictor as the search uses it, with its boosted forests."""
+    """The score predictor as the search uses it, with its boosted forests and what it remembers."""
     options = {} if boosters is None else {"boosters": boosters}
     predictor = ScorePredictor(random_state=seed, **options)
-    everything = features(pool, parts)
-    predictor.fit(features(observed, parts), values, pool=everything)
+    tasks = remembered(memory, pool.space, seed)
+    known = Memory(pool.space, tasks, parts) if tasks else None
+
+    def see(some: Pool) -> FeatureTable:
+        table = features(some, parts)
+        return table if known is None else FeatureTable.join([table, known.table(some)])
+
+    everything = see(pool)
+    predictor.fit(see(observed), values, pool=everything)
     return predictor.predict(everything.take(rows))
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +22,13 @@ from scipy.stats import kendalltau, norm
 
 from gemnet.errors import nearest
 from gemnet.files import write_csv
+from nas.evaluation.remembered import MemorySource
 from nas.predictors.pool import enumerated_pool
 from nas.spaces import is_own
 from nas.spaces.limits import Limits
 from nas.studies.statistics import Interval, mean_interval, paired_difference
-from nas.studies.tabular.models import MODELS, find_model
+from nas.studies.tabular.memories import NASGEM, check_memories, memories_of
+from nas.studies.tabular.models import MODELS, find_model, nasgem
 from nas.studies.tabular.plots import plot_tau
 from nas.studies.tabular.runs import BenchmarkError, RunRow, RunsFile, run_all
 from nas.studies.tabular.sources import DEFAULT_SIZES, DEFAULT_TARGET, metrics_of, open_table
@@ -45,12 +48,19 @@ class PredictorTask:
         predictor: a name in `MODELS`.
         size: training cells.
         seed: draws the training set and seeds the model.
+        memory: columns that it remembers; `nasgem` alone has a memory.
     """
 
     metric: str
     predictor: str
     size: int
     seed: int
+    memory: tuple[MemorySource, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The predictor with what it remembers, for tables and files."""
+        return " ".join([self.predictor, *(f"remembering {source}" for source in self.memory)])
 
     def key(self, table: Table) -> dict[str, object]:
         """What names this run in a results file."""
@@ -58,7 +68,7 @@ class PredictorTask:
             "table": table.name,
             "fingerprint": table.fingerprint,
             "metric": self.metric,
-            "predictor": self.predictor,
+            "predictor": self.name,
             "size": self.size,
             "seed": self.seed,
         }
@@ -84,7 +94,8 @@ def run_predictor(table: Table, task: PredictorTask) -> dict[str, object]:
     assert pool is not None
     train, test = split(table, task.size, task.seed)
     started = time.process_time()
-    mean, deviation = find_model(task.predictor)(pool.take(train), values[train], pool, test, task.seed)
+    model = partial(nasgem, memory=task.memory) if task.memory else find_model(task.predictor)
+    mean, deviation = model(pool.take(train), values[train], pool, test, task.seed)
     seconds = time.process_time() - started
     tau = float(kendalltau(mean, values[test]).statistic)
     coverage = nll = ""
@@ -155,6 +166,8 @@ def report_predictors(
     seeds: int,
     workers: int | None,
     folder: Path,
+    memory: Sequence[str] = (),
+    control: bool = False,
 ) -> None:
     """The predictor benchmark: runs, prints, writes ``predictors.csv``, ``predictors_summary.csv`` and a plot.
 
@@ -167,6 +180,8 @@ def report_predictors(
         seeds: training sets of each size.
         workers: processes; None takes all cores.
         folder: where the files go.
+        memory: columns that `nasgem` remembers, beside `nasgem` without.
+        control: whether to try it with shuffled ones, too.
     """
     table = open_table(space, path)
     usual = metric or DEFAULT_TARGET.get(space or "")
@@ -174,11 +189,14 @@ def report_predictors(
     if not sizes and space not in DEFAULT_SIZES:
         raise BenchmarkError("Name the numbers of training cells with --train-sizes.")
     chosen = tuple(sizes or DEFAULT_SIZES[space or ""])
+    memories = memories_of(table, space, path, memory, control)
+    check_memories(memories, [target], NASGEM in predictors)
     tasks = [
-        PredictorTask(target, predictor, size, seed)
+        PredictorTask(target, predictor, size, seed, remembering)
         for seed in range(seeds)
         for size in chosen
         for predictor in predictors
+        for remembering in ((), *(memories if predictor == NASGEM else ()))
     ]
     check_predictor_tasks(table, tasks)
     rows = run_all(
@@ -190,7 +208,7 @@ def report_predictors(
         workers,
         open_table,
         (space, path),
-        lambda task: f"{task.predictor}, {task.size} cells, seed {task.seed}",
+        lambda task: f"{task.name}, {task.size} cells, seed {task.seed}",
     )
     tau = summarise_predictors(rows, "tau")
     constant = count_constant(rows)

@@ -20,10 +20,13 @@ from rich.console import Console
 from rich.table import Table as TextTable
 
 from gemnet.files import write_csv
+from gemnet.strict import make
 from gemnet.strict_json import parse_json
+from nas.evaluation.remembered import MemorySource
 from nas.evaluation.tabular import TabularEvaluator
 from nas.strategies import check_options, make_strategy
 from nas.studies.statistics import interval_columns, mean_interval, paired_difference
+from nas.studies.tabular.memories import NASGEM, check_memories, memories_of
 from nas.studies.tabular.plots import StrategySummary, plot_regret
 from nas.studies.tabular.runs import BenchmarkError, RunRow, RunsFile, run_all, text_table
 from nas.studies.tabular.sources import CHECKPOINTS, DEVIATION, metrics_of, open_table
@@ -198,7 +201,10 @@ def summarise(
 def label(row: RunRow) -> str:
     """Name of a strategy with its options, for tables and plots."""
     options = parse_json(row["options"])
-    return row["strategy"] + ("" if not options else " " + " ".join(f"{k}={v}" for k, v in options.items()))
+    shown = {
+        k: ",".join(str(make(MemorySource, each, k)) for each in v) if k == "memory" else v for k, v in options.items()
+    }
+    return " ".join([row["strategy"], *(f"{k}={v}" for k, v in shown.items())])
 
 
 def report_search(
@@ -213,6 +219,8 @@ def report_search(
     workers: int | None,
     folder: Path,
     whole: bool = False,
+    memory: Sequence[str] = (),
+    control: bool = False,
 ) -> list[StrategySummary]:
     """The search benchmark: runs, prints, writes ``search.csv``, ``search_summary.csv`` and ``search.png``.
 
@@ -224,11 +232,20 @@ def report_search(
         workers: processes; None takes all cores.
         folder: where the files go.
         whole: see `SearchTask`.
+        memory: columns that nasgem remembers, beside nasgem without.
+        control: whether to run it with shuffled ones, too.
     """
     for strategy, _, options in tasks_of:
         check_options(strategy, options)
     table = open_table(space, path)
     names = metrics_of(table, space, metrics)
+    memories = memories_of(table, space, path, memory, control)
+    check_memories(memories, names, any(strategy == NASGEM for strategy, _, _ in tasks_of))
+    tasks_of = [
+        (strategy, count, {**options, "memory": [source.to_dict() for source in sources]} if sources else options)
+        for strategy, count, options in tasks_of
+        for sources in ((), *(memories if strategy == NASGEM else ()))
+    ]
     seeds = max(count for _, count, _ in tasks_of)
     tasks = [
         SearchTask(metric, strategy, seed, queries, initial, batch, DEVIATION.get(metric, 0.0), options, whole)

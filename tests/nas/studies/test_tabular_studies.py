@@ -194,6 +194,33 @@ def test_nasgem_with_options_is_what_others_are_compared_with(own_table: Path, t
     }
 
 
+def test_search_command_with_a_memory_and_its_control(own_table: Path, tmp_path: Path) -> None:
+    command = ["search", "--table", str(own_table), "--metric", "accuracy", "--strategies", "nasgem"]
+    command += ["--queries", "15", "--seeds", "2", "--workers", "1", "--work-dir", str(tmp_path)]
+    assert main([*command, "--options", "nasgem.encoder=None", "--memory", "other", "--shuffled"]) == 0
+    rows = list(csv.DictReader((tmp_path / "search_summary.csv").open()))
+    regret = {row["strategy"]: float(row["regret"]) for row in rows if row["queries"] == "15"}
+    assert list(regret) == [
+        f"nasgem encoder=None{memory}" for memory in ("", " memory=other", " memory=shuffled other")
+    ]
+    assert regret["nasgem encoder=None memory=other"] <= regret["nasgem encoder=None"]
+
+
+def test_predictors_command_with_a_memory(own_table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    untrained = lru_cache(lambda space, config: train_encoder(space.base or space, EncoderConfig(steps=0)))
+    monkeypatch.setattr(nasgem_features, "encoder_of", untrained)
+    both = pa.parquet.read_table(own_table)
+    elsewhere = both["accuracy"].to_numpy() + np.random.default_rng(0).normal(0, 0.2, len(both))
+    path = tmp_path / "both.parquet"
+    pa.parquet.write_table(both.append_column("elsewhere", pa.array(elsewhere)), path)
+    command = ["predictors", "--table", str(path), "--metric", "accuracy", "--train-sizes", "12"]
+    command += ["--predictors", "nasgem", "--memory", "elsewhere"]
+    assert main([*command, "--seeds", "2", "--workers", "1", "--work-dir", str(tmp_path)]) == 0
+    rows = list(csv.DictReader((tmp_path / "predictors_summary.csv").open()))
+    tau = {row["predictor"]: float(row["tau"]) for row in rows}
+    assert tau["nasgem remembering elsewhere"] > tau["nasgem"]
+
+
 def test_whole_runs_are_other_runs(own_table: Path) -> None:
     table = read_table(own_table)
     keys = [SearchTask("accuracy", "random", seed=0, queries=216, whole=whole).key(table) for whole in (False, True)]
@@ -304,6 +331,10 @@ def test_ablation_command_tells_what_a_part_is_worth(
             ["search", "--metric", "accuracy", "--strategies", "random", "--options", "evolution.population=9"],
             "not among",
         ),
+        (["search", "--metric", "accuracy", "--strategies", "nasgem", "--memory", "othr"], "Did you mean 'other'"),
+        (["search", "--metric", "accuracy", "--memory", "accuracy"], "Remember another column"),
+        (["search", "--metric", "accuracy", "--strategies", "random", "--memory", "other"], "nasgem's alone"),
+        (["search", "--metric", "accuracy", "--strategies", "nasgem", "--shuffled"], "Name columns with --memory"),
         (["predictors", "--metric", "accuracy"], "--train-sizes"),
         (["predictors", "--metric", "accuracy", "--train-sizes", "500"], "from 2 to 214, got 500"),
         (
