@@ -67,7 +67,9 @@ def run_search(
         Estimates(ready.space, folder.estimates) as estimates,
         Callbacks(ready.callbacks, monitor) as callbacks,
     ):
-        callbacks.begin(Begun(folder.search_id, folder.path, config, ready.space))
+        callbacks.begin(
+            Begun(folder.search_id, folder.path, config.to_dict(), ready.space, config.score, config.limits)
+        )
         page = LivePage(folder.report, config, ready.space, stopwatch, command)
         retry = config.search.retry_failed
         recorder = Recorder(executor, ledger, ready.fingerprint, stopwatch, retry, estimates.complete)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gemnet.errors import GemnetError
 from nas.evaluation.records import Evaluation
-from nas.search.config import SearchConfig
+from nas.evaluation.score import EfficiencyScore
 from nas.search.report.result import SearchResult
 from nas.spaces.base import SearchSpace
+from nas.spaces.limits import Limits
 
 ARTEFACTS = ("report.html", "search.png", "cell.png", "best.json", "summary.json")
 """Files of a finished search that trackers keep, where they are there."""
@@ -29,14 +31,18 @@ class Begun:
     Args:
         id: names it in the ledger, for ever.
         folder: its work folder.
-        config: what was asked for.
+        config: what was asked for, as plain data.
         space: where it searches.
+        score: what it maximises.
+        limits: what its networks may cost.
     """
 
     id: str
     folder: Path
-    config: SearchConfig
+    config: Mapping[str, Any]
     space: SearchSpace
+    score: EfficiencyScore
+    limits: Limits
 
     @property
     def name(self) -> str:

@@ -37,7 +37,7 @@ class MLflow(Callback):
         client.update_run(self._run, status="RUNNING")
         self._told = {each.step for each in client.get_metric_history(self._run, "seconds")}
         if not runs:
-            for name, value in search.config.to_dict().items():
+            for name, value in search.config.items():
                 client.log_param(self._run, name, json.dumps(value)[:LONGEST_PARAM])
 
     def evaluated(self, evaluation: Evaluation, score: float, best: float) -> None:

@@ -45,7 +45,7 @@ class OptunaMirror(Callback):
         self._optuna.logging.set_verbosity(self._optuna.logging.WARNING)
         warnings.filterwarnings("ignore", category=self._optuna.exceptions.ExperimentalWarning)
         self._search = search
-        self._cost = search.config.score.charged
+        self._cost = search.score.charged
         self._storage = self._optuna.storages.RDBStorage(self._url)
         self._artifacts = search.folder / ARTIFACTS
         self._artifacts.mkdir(exist_ok=True)
@@ -126,7 +126,7 @@ class OptunaMirror(Callback):
 
     @property
     def _limits(self) -> Any:
-        return self._search.config.limits
+        return self._search.limits
 
     def _parameters(self, evaluation: Evaluation) -> tuple[dict[str, Any], dict[str, Any]]:
         """Distributions and values of what a candidate is."""

@@ -28,7 +28,7 @@ class TensorBoard(Callback):
         for old in folder.glob("events.out.tfevents*"):
             old.unlink()
         self._writer = SummaryWriter(str(folder))
-        self._writer.add_text("config", f"```\n{json.dumps(search.config.to_dict(), indent=2)}\n```")
+        self._writer.add_text("config", f"```\n{json.dumps(search.config, indent=2)}\n```")
 
     def evaluated(self, evaluation: Evaluation, score: float, best: float) -> None:
         for name, value in figures(evaluation, score, best).items():

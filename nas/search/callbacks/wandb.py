@@ -33,7 +33,7 @@ class WeightsAndBiases(Callback):
             name=search.name,
             resume="allow",
             dir=str(search.folder),
-            config=search.config.to_dict(),
+            config=dict(search.config),
             settings=self._wandb.Settings(silent=True, console="off"),
         )
         # Evaluations end in any order, and are told again when a search is resumed.

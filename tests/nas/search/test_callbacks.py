@@ -73,7 +73,8 @@ def evaluations() -> list[Evaluation]:
 
 def begun(folder: Path) -> Begun:
     folder.mkdir(exist_ok=True)
-    return Begun("0123456789abcdef0123456789abcdef", folder, load_config(find_config("default")), SPACE)
+    config = load_config(find_config("default"))
+    return Begun("0123456789abcdef0123456789abcdef", folder, config.to_dict(), SPACE, config.score, config.limits)
 
 
 def tell(callback: Callback, search: Begun, told: list[Evaluation], finished: bool = True) -> None:
