@@ -51,6 +51,15 @@ def images(model: nn.Module, batch: int = 1, most: int = 64) -> torch.Tensor:
 
 
 each_network = pytest.mark.parametrize(("name", "genome"), CASES, ids=IDS)
+# What is slow is shown on the smaller ones; `make test-slow` shows it on all.
+small_ones_first = pytest.mark.parametrize(
+    ("name", "genome"),
+    [
+        pytest.param(*case, marks=pytest.mark.slow if name.startswith(("gemnet_b", "gemnet_c")) else ())
+        for case, name in zip(CASES, IDS, strict=True)
+    ],
+    ids=IDS,
+)
 # The names differ in their genomes only; what is slow is shown on one of each form.
 one_of_each_form = pytest.mark.parametrize(
     ("name", "genome"),
@@ -115,7 +124,7 @@ def test_head_is_replaced_and_removed(name: str, genome: gemnet.Genome | None) -
             make(name, genome, no_such_argument=1)
 
 
-@each_network
+@small_ones_first
 def test_one_image_in_eval_and_checkpointing_change_nothing(name: str, genome: gemnet.Genome | None) -> None:
     # In double precision, since an untrained network in eval mode normalises nothing, and rounding grows with depth.
     model = make(name, genome).eval().double()
@@ -176,7 +185,7 @@ def test_feature_info_is_exact_on_random_genomes(seed: int) -> None:
         assert info["module"] in dict(model.named_modules())
 
 
-@each_network
+@small_ones_first
 def test_intermediates_and_pruning(name: str, genome: gemnet.Genome | None) -> None:
     model = make(name, genome).eval()
     x = images(model, 2, most=33)

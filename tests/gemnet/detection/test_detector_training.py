@@ -225,7 +225,7 @@ def test_an_option_that_would_change_nothing_names_those_that_would(
         code = train_command.main(
             [str(tmp_path / "own.py"), "--work-dir", str(tmp_path / "w"), "--cfg-options", option]
         )
-        refused(code, capsys, "would change nothing", *words)
+        refused(code, capsys, "changes nothing", *words)
 
 
 @pytest.mark.parametrize("way", ["resume", "load", "test", "init_cfg"])
