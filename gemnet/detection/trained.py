@@ -79,7 +79,7 @@ class TrainedDetector:
             self.model: nn.Module = MODELS.build(model)
         except GemnetError:
             raise
-        except Exception as error:
+        except Exception as error:  # whatever a part of MMDetection raises
             text = " ".join(str(error).split())
             raise TrainedDetectorError(f"{source}: its detector can't be built: {text}") from error
         weights = aligned(state, self.model.state_dict())

@@ -82,7 +82,7 @@ def command(tool: str, go_on: str = "", resume: bool = False) -> Callable[[Main]
             except BrokenPipeError:  # whoever read the output has gone: `| head`
                 os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
                 return 141
-            except Exception as error:
+            except Exception as error:  # refusals and full disks are told in one line, the rest is raised again
                 text = refusal(error)
                 if text is None:
                     raise

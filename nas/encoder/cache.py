@@ -124,6 +124,6 @@ def _load(path: Path, space: SearchSpace, config: EncoderConfig) -> Encoder:
     network = GraphNetwork(len(space.vocabulary), config.hidden, config.rounds, config.dimension)
     with safe_open(path, framework="pt") as file:
         report = json.loads(file.metadata()["report"])
-        tensors: dict[str, torch.Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        tensors: dict[str, torch.Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  a file of tensors, no dict
     network.load_state_dict(tensors)
     return Encoder(network, space.vocabulary, space.zero_ops, config, report)

@@ -58,7 +58,7 @@ class SlurmExecutor(WorkersExecutor["_Slot"]):
             asked = {"cpus_per_task": threads, **({"gpus_per_node": 1} if devices else {}), "name": "gemnet"}
             self._submitter.update_parameters(**asked)
             self._submitter.update_parameters(**(parameters or {}))
-        except Exception as error:
+        except Exception as error:  # submitit's are of many kinds
             shutil.rmtree(self._folder, ignore_errors=True)
             if isinstance(error, ExecutorError):
                 raise

@@ -14,7 +14,7 @@ from gemnet.detection import mmcv_ext
 
 pytest.importorskip("mmcv", reason="MMCV is not installed: pip install '.[detection]'")
 mmcv_ext.install()
-import mmcv._ext as compiled  # noqa: E402
+import mmcv._ext as compiled  # noqa: E402  # after what answers for it, or the skip
 
 pytestmark = pytest.mark.skipif(mmcv_ext.is_stand_in(), reason="this MMCV has no compiled operators")
 

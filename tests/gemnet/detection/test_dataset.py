@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-import gemnet.detection  # noqa: F401
+import gemnet.detection  # noqa: F401  # stands in for what MMCV would have to compile
 
 pytest.importorskip("mmdet", reason="MMDetection is not installed: pip install '.[detection]'")
 

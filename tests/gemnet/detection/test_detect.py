@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-import gemnet.detection  # noqa: F401
+import gemnet.detection  # noqa: F401  # stands in for what MMCV would have to compile
 
 pytest.importorskip("mmdet", reason="MMDetection is not installed: pip install '.[detection]'")
 

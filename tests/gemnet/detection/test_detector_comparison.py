@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-import gemnet.detection  # noqa: F401
+import gemnet.detection  # noqa: F401  # stands in for what MMCV would have to compile
 
 pytest.importorskip("mmdet", reason="MMDetection is not installed: pip install '.[detection]'")
 

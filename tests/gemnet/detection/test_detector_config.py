@@ -10,7 +10,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-import gemnet.detection  # noqa: F401
+import gemnet.detection  # noqa: F401  # stands in for what MMCV would have to compile
 
 pytest.importorskip("mmdet", reason="MMDetection is not installed: pip install '.[detection]'")
 

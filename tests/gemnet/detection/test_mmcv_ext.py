@@ -17,8 +17,8 @@ from gemnet.errors import GemnetError
 
 pytest.importorskip("mmcv", reason="MMCV is not installed: pip install '.[detection]'")
 mmcv_ext.install()
-import mmcv._ext as ext  # noqa: E402
-import mmcv.ops  # noqa: E402
+import mmcv._ext as ext  # noqa: E402  # after what answers for it, or the skip
+import mmcv.ops  # noqa: E402  # after what answers for it, or the skip
 
 # What is compared below is what MMCV calls: the stand-in, or the compiled operators where there are any. Then the
 # same references test those too.

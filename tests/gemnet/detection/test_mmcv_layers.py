@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-import gemnet.detection  # noqa: F401
+import gemnet.detection  # noqa: F401  # stands in for what MMCV would have to compile
 
 pytest.importorskip("mmcv", reason="MMCV is not installed: pip install '.[detection]'")
 
