@@ -55,7 +55,7 @@ what you get, in the work folder (default work_dirs/comparison_<config>)
   test_openings.jsonl   when, at which commit and what for the test images were opened
 
 exit codes: 0 done, 2 something to be mended (one message says what), 130 interrupted
-docs: docs/comparison.md"""
+docs: docs/comparing.md (how), docs/comparison.md (results)"""
 
 
 @command("compare", "Interrupted. To go on")
