@@ -229,16 +229,21 @@ def _suggest(key: str, known: Sequence[str] | Mapping[str, Any], prefix: str) ->
     return text.replace("Did you mean '", f"Did you mean '{prefix}") if text.startswith(" Did") else text
 
 
+MOST = 2**48
+"""The largest number that an option can be: arrays can't even be asked for with larger ones."""
+
+
 def at_least(where: str, options: object, error: type[GemnetError] = ConfigError, /, **least: float) -> None:
-    """Raises ``error`` where an attribute lies below the least value it can have; None may mean anything.
+    """Raises ``error`` where an attribute lies below the least value it can have, or a count above `MOST`.
 
     Args:
         where: dotted path of the options in the config, for messages; "" for none.
-        options: what has the attributes.
+        options: what has the attributes; one that is None is all right.
         error: what is raised.
         least: the least value of each.
     """
     for name, bound in least.items():
         value = getattr(options, name)
-        if value is not None and value < bound:
-            raise error(f"{where}{'.' if where else ''}{name} is at least {bound}, got {value}.")
+        if value is not None and (not value >= bound or (isinstance(value, int) and value > MOST)):
+            limit = f"most {MOST:,}" if value >= bound else f"least {bound}"
+            raise error(f"{where}{'.' if where else ''}{name} is at {limit}, got {value}.")

@@ -273,12 +273,14 @@ def _parser(program: str) -> argparse.ArgumentParser:
     search.add_argument("--strategies", metavar="S", nargs="+", help="default: all seven")
     _add_metric(search, "columns to maximise (default: the space's usual ones)", nargs="+")
     search.add_argument(
-        "--queries", metavar="N", type=int, default=200, help="evaluations of a run (default %(default)s)"
+        "--queries", metavar="N", type=positive, default=200, help="evaluations of a run (default %(default)s)"
     )
     search.add_argument(
-        "--initial", metavar="N", type=int, default=10, help="random ones at the start (default %(default)s)"
+        "--initial", metavar="N", type=positive, default=10, help="random ones at the start (default %(default)s)"
     )
-    search.add_argument("--batch", metavar="N", type=int, default=5, help="proposals at a time (default %(default)s)")
+    search.add_argument(
+        "--batch", metavar="N", type=positive, default=5, help="proposals at a time (default %(default)s)"
+    )
     search.add_argument(
         "--slow-seeds", metavar="N", type=positive, help=f"fewer seeds for {', '.join(SLOW)}, which take longest"
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 from gemnet.errors import GemnetError
 from gemnet.private_mmengine import option_value
+from gemnet.strict import MOST
 
 
 def command_parser(program: str, description: str, examples: str) -> argparse.ArgumentParser:
@@ -25,8 +26,8 @@ def command_parser(program: str, description: str, examples: str) -> argparse.Ar
 def positive(text: str) -> int:
     """Argument type: a whole number from 1."""
     value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"at least 1, got {value}")
+    if not 1 <= value <= MOST:
+        raise argparse.ArgumentTypeError(f"at {'least 1' if value < 1 else f'most {MOST:,}'}, got {value}")
     return value
 
 

@@ -57,6 +57,14 @@ KNOWN = [
     ("compare", ["cifar10", "--cfg-options", "workers=5", "--workers", "2"]),
     ("benchmark", ["convert", "nasbench201", "noise.bin", "--out", "t.parquet"]),
     ("benchmark", ["search", "--table", "noise.bin", "--metric", "a"]),
+    ("benchmark", ["estimates", "--networks", "9" * 25]),
+    ("benchmark", ["search", "--space", "nasbench201", "--queries", "9" * 25]),
+    ("search", ["--cfg-options", "search.evaluations=" + "9" * 25]),
+    ("search", ["--cfg-options", "strategy.initial=" + "9" * 25]),
+    ("search", ["--cfg-options", "strategy.pool_size=" + "9" * 25]),
+    ("search", ["--seeds", "9" * 25]),
+    ("fidelity", ["default", "--cells", "9" * 25]),
+    ("compare", ["cifar10", "--cfg-options", "epochs=" + "9" * 25]),
     ("zoo", ["folder", "nosuch.tag", "--out", "file.txt/x"]),
 ]
 

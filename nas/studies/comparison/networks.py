@@ -166,7 +166,7 @@ def _source(name: str, part: Component, images: Images, reference: Network | Non
     check_options(["name", "forms", key, *known], options, where)
     if not isinstance(ratio, int | float) or not 0.01 <= ratio <= 100:
         raise ConfigError(f"{where}: {key} is a factor on the reference's {unit}, got {ratio!r}.")
-    target = Target(ratio * reference.macs) if clock is None else Target(ratio, clock, "of the reference's time")
+    target = Target(ratio * reference.macs) if clock is None else Target(ratio, clock, "of the reference's time", True)
     if part.type == "block":
         options["frame"] = _reference_genome(reference, name)
     try:

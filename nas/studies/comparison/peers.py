@@ -8,7 +8,7 @@ let the short runs choose (``forms`` in a comparison): a peer deserves its best.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -36,6 +36,11 @@ BEST_NASBENCH201_CELL = (
 )
 """Highest mean test accuracy on CIFAR-10 after 200 epochs of all cells of NAS-Bench-201 (94.37 %, number 6111)."""
 
+TIMED_WIDTH = 8
+"""Widths of peers that are fitted by time are multiples of this."""
+TIMED_SLACK = 1.05
+TIMED_REACH = 1.5
+"""Peers that are fitted by time may take this much longer, and are looked for up to so many times the MACs."""
 MAX_SCALE = 1024
 WIDTH_UNIT = 64  # a factor on widths is a number of 64ths
 
@@ -71,11 +76,19 @@ class Target:
         least: the cost.
         cost: of a network at some images.
         unit: of the cost, for messages.
+        measured: whether the cost is a time. It doesn't rise with each channel then, and processors make most of
+            widths in multiples of `TIMED_WIDTH`: so peers have such widths, see `fitted`.
     """
 
     least: float
     cost: Callable[[Source, Images], float] = count_macs
     unit: str = "MACs"
+    measured: bool = False
+
+    @property
+    def step(self) -> int:
+        """Between the channels that are tried."""
+        return TIMED_WIDTH if self.measured else 1
 
     @property
     def text(self) -> str:
@@ -93,12 +106,14 @@ class MobileNetSource:
         reduction: side of the image divided by the last feature map's: 4, 8, 16 or 32. The last strides are kept, the
             first (the stem's before all) left out.
         depth: factor on the number of blocks of each stage, rounded up.
+        divisor: widths are multiples of it, instead of 2 and at least 4.
     """
 
     family: str
     width: float
     reduction: int = 8
     depth: float = 1.0
+    divisor: int = field(default=2, repr=False)  # not part of what identifies trainings: widths are
 
     def build(self, images: Images) -> nn.Module:
         """See `gemnet.sources.Source.build`."""
@@ -114,7 +129,7 @@ class MobileNetSource:
             text.format(next(strides)) if "{}" in text else text
             for text in (MOBILENETV2 if second else MOBILENETV3_SMALL)
         ]
-        widths = partial(round_channels, multiplier=self.width, divisor=2, channel_min=4)
+        widths = partial(round_channels, multiplier=self.width, divisor=self.divisor, channel_min=max(4, self.divisor))
         network: type[nn.Module] = EfficientNet if second else MobileNetV3
         attention = partial(
             SqueezeExcite, gate_layer="hard_sigmoid", force_act_layer=nn.ReLU, rd_round_fn=round_channels
@@ -139,9 +154,12 @@ def mobilenet(
     family: str, images: Images, target: Target, reduction: int = 8, depth: float = 1.0, width: float | None = None
 ) -> Source:
     """A MobileNet that reaches ``target``; other arguments as `MobileNetSource`, ``width`` in place of the fit."""
-    if width is not None:
-        return MobileNetSource(family, width, reduction, depth)
-    return smallest(lambda scale: MobileNetSource(family, scale / WIDTH_UNIT, reduction, depth), images, target, family)
+    divisor = TIMED_WIDTH if target.measured else 2
+
+    def at(width: float) -> Source:
+        return MobileNetSource(family, width, reduction, depth, divisor)
+
+    return fitted(lambda scale: at(scale / WIDTH_UNIT), images, target, family) if width is None else at(width)
 
 
 @dataclass(frozen=True)
@@ -181,7 +199,7 @@ def timm_family(family: str, images: Images, target: Target, width: float | None
     """
     if width is not None:
         return TimmFamilySource(family, width)
-    return smallest(lambda scale: TimmFamilySource(family, scale / WIDTH_UNIT), images, target, family)
+    return fitted(lambda scale: TimmFamilySource(family, scale / WIDTH_UNIT), images, target, family)
 
 
 def resnet_network(images: Images, target: Target, depth: int = 18, width: float | None = None) -> Source:
@@ -199,7 +217,7 @@ def resnet_network(images: Images, target: Target, depth: int = 18, width: float
 
     if width is not None:
         return at(width)
-    return smallest(lambda scale: at(scale / WIDTH_UNIT), images, target, f"resnet{depth}")
+    return fitted(lambda scale: at(scale / WIDTH_UNIT), images, target, f"resnet{depth}", target.step)
 
 
 def repvgg_network(
@@ -220,7 +238,7 @@ def repvgg_network(
 
     if width is not None:
         return at(width)
-    return smallest(lambda scale: at(scale / WIDTH_UNIT), images, target, "repvgg")
+    return fitted(lambda scale: at(scale / WIDTH_UNIT), images, target, "repvgg")
 
 
 def nasbench201_network(
@@ -239,7 +257,7 @@ def nasbench201_network(
     def at(channels: int) -> Source:
         return GenomeSource(nasbench201(arch, channels, cells, images.classes, max(images.side, 8)))
 
-    return smallest(at, images, target, "nasbench201") if channels is None else at(channels)
+    return fitted(at, images, target, "nasbench201", target.step) if channels is None else at(channels)
 
 
 def random_wiring_network(
@@ -274,44 +292,58 @@ def random_wiring_network(
         first = replace(genome.stages[0], stride=reduction // 4)
         return GenomeSource(genome.replace(head=(head,), stages=(first, *genome.stages[1:])))
 
-    return smallest(at, images, target, "random_wiring") if channels is None else at(channels)
+    return fitted(at, images, target, "random_wiring", target.step) if channels is None else at(channels)
 
 
 def block_network(images: Images, target: Target, frame: Genome, block: str = "mobilenetv2") -> Source:
     """A hand-made block in the reference's stem, stages and head, that reaches ``target``; see `gemnet.fitting`."""
     genome = block_genome(block, frame)
+    step = TIMED_WIDTH if target.measured else WIDTH_STEP
 
     def at(scale: int) -> Source:
-        widths = [max(WIDTH_STEP, round(s.width * scale / WIDTH_UNIT / WIDTH_STEP) * WIDTH_STEP) for s in genome.stages]
+        widths = [max(step, round(s.width * scale / WIDTH_UNIT / step) * step) for s in genome.stages]
         return GenomeSource(
             genome.replace(stages=tuple(replace(s, width=w) for s, w in zip(genome.stages, widths, strict=True)))
         )
 
-    return smallest(at, images, target, block)
+    return fitted(at, images, target, block)
 
 
-def smallest(at: Callable[[int], Source], images: Images, target: Target, name: str) -> Source:
-    """The network of the smallest scale that reaches ``target``.
+def fitted(at: Callable[[int], Source], images: Images, target: Target, name: str, step: int = 1) -> Source:
+    """The network of the smallest scale that reaches ``target``; by time, the largest that takes no longer than it.
+
+    MACs rise with the scale. A measured time does so by and large only: of some widths a runtime makes more than of
+    narrower ones. So from the first scale that takes long enough on, the widest network is taken that takes no longer
+    than that one, or than `TIMED_SLACK` of the target, among those of up to `TIMED_REACH` of its MACs.
 
     Args:
-        at: the network of a scale, a whole number from 1; its cost doesn't fall as the scale rises.
+        at: the network of a scale, a whole number from 1.
         images: what it sees.
         target: what is to be reached.
         name: for messages.
+        step: scales are multiples of it.
 
     Raises:
-        PeerError: none does up to `MAX_SCALE`.
+        PeerError: none reaches it up to `MAX_SCALE`.
     """
 
-    def enough(scale: int) -> bool:
-        return target.cost(at(scale), images) >= target.least
+    def cost(scale: int) -> float:
+        return target.cost(at(scale), images)
 
-    low, high = 0, 1
-    while not enough(high):
+    low, high = 0, step
+    while cost(high) < target.least:
         low, high = high, 2 * high
         if high > MAX_SCALE:
             raise PeerError(f"{name} does not reach {target.text} at any width.")
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
+    while high - low > step:
+        middle = (low + high) // 2 // step * step
+        low, high = (low, middle) if cost(middle) >= target.least else (middle, high)
+    if not target.measured:
+        return at(high)
+    most = max(cost(high), TIMED_SLACK * target.least)
+    reach = TIMED_REACH * count_macs(at(high), images)
+    wider = high + step
+    while wider <= MAX_SCALE and (wider == low + 2 * step or count_macs(at(wider), images) <= reach):
+        high = wider if cost(wider) <= most else high
+        wider += step
     return at(high)

@@ -7,11 +7,13 @@ time of two calls in one turn, the median over turns.
 from __future__ import annotations
 
 import json
+import logging
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gemnet.errors import GemnetError
 from gemnet.files import write_json
@@ -21,7 +23,11 @@ from gemnet.sources import Images, Network, Source, build, describe
 from gemnet.strict import ConfigError
 
 ROUNDS = {1: 25, 8: 9, 64: 5}
-"""Turns by the number of images at a time, up to which."""
+"""Turns by the number of images at a time, up to which; as many again while the ratio is known no better than to
+`SURE`, up to `ATTEMPTS` times."""
+SURE, ATTEMPTS = 0.02, 6
+
+logger = logging.getLogger("nas.comparison")
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,12 @@ class FitOptions:
             raise ConfigError(f"fit.by is 'macs' or 'time', got {self.by!r}.")
         if not self.batch_sizes or min(self.batch_sizes) < 1:
             raise ConfigError(f"fit.batch_sizes lists at least one number from 1 up, got {list(self.batch_sizes)}.")
+
+
+def standard_error(ratios: NDArray[np.float64]) -> float:
+    """Of the median of some ratios, as a share of it, from their quartiles."""
+    low, middle, high = np.quantile(ratios, [0.25, 0.5, 0.75])
+    return float(1.253 * (high - low) / 1.349 / math.sqrt(len(ratios)) / middle)
 
 
 class Stopwatch:
@@ -98,7 +110,20 @@ class Stopwatch:
         logs = []
         for own, its, batch in zip(self._prepare(network.source), self._calls, self.options.batch_sizes, strict=True):
             rounds = next((n for most, n in ROUNDS.items() if batch <= most), 3)
-            logs.append(math.log(in_turns([its, own], rounds).ratios()[1]))
+            ratios = np.empty(0)
+            for _ in range(ATTEMPTS):
+                timings = in_turns([its, own], rounds)
+                ratios = np.append(ratios, timings.cpu[1] / timings.cpu[0])
+                if standard_error(ratios) <= SURE:
+                    break
+            else:
+                logger.warning(
+                    "%s: its time is known to %.0f %% only, the machine does other work. For figures to go by, delete "
+                    "the file of times and measure on an idle one.",
+                    network.title,
+                    100 * standard_error(ratios),
+                )
+            logs.append(math.log(float(np.median(ratios))))
         return round(math.exp(float(np.mean(logs))), 4)
 
     def _prepare(self, source: Source) -> list[Call]:

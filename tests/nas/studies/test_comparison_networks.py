@@ -34,7 +34,7 @@ from nas.spaces.gemnet import GEMNetSpace
 from nas.studies.comparison.config import load_comparison
 from nas.studies.comparison.controls import ControlError, random_cells, rewire, rewired_cells
 from nas.studies.comparison.networks import networks_compared
-from nas.studies.comparison.peers import BEST_NASBENCH201_CELL, MobileNetSource, PeerError, Target, mobilenet, smallest
+from nas.studies.comparison.peers import BEST_NASBENCH201_CELL, MobileNetSource, PeerError, Target, fitted, mobilenet
 
 
 class TestMacs:
@@ -96,7 +96,7 @@ class TestPeers:
 
     def test_out_of_reach(self):
         with pytest.raises(PeerError, match="mobilenetv2 does not reach"):
-            smallest(lambda scale: MobileNetSource("mobilenetv2", 0.1), CIFAR, Target(1e12), "mobilenetv2")
+            fitted(lambda scale: MobileNetSource("mobilenetv2", 0.1), CIFAR, Target(1e12), "mobilenetv2")
 
     def test_best_cell_is_the_tables(self):
         folder = datasets.data_root() / "nasbench"

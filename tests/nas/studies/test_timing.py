@@ -5,16 +5,28 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from torch import nn
 
 from gemnet.classics import mobilenetv2
 from gemnet.errors import GemnetError
 from gemnet.sources import GenomeSource, Images, Network, count_macs, describe
+from gemnet.sources import build as build_network
 from gemnet.strict import ConfigError
 from nas.studies.comparison.config import read_comparison
 from nas.studies.comparison.networks import networks_compared
-from nas.studies.comparison.peers import Target, repvgg_network, resnet_network, timm_family
-from nas.studies.comparison.timing import FitOptions, Stopwatch
+from nas.studies.comparison.peers import (
+    Target,
+    block_network,
+    fitted,
+    mobilenet,
+    nasbench201_network,
+    repvgg_network,
+    resnet_network,
+    timm_family,
+)
+from nas.studies.comparison.timing import FitOptions, Stopwatch, standard_error
 
 IMAGES = Images(32, 3, 10)
 
@@ -50,6 +62,54 @@ def test_a_peer_is_the_narrowest_that_reaches_its_target(build) -> None:
     found = build(Target(4e6))
     assert 4e6 <= count_macs(found, IMAGES) < 6e6
     assert found == build(Target(4e6))
+
+
+@pytest.mark.parametrize(
+    ("times", "expected"),
+    [
+        ({8: 0.9, 16: 1.1, 24: 1.3, 32: 2.0}, 16),
+        ({8: 0.9, 16: 1.2, 24: 1.15, 32: 2.0}, 24),  # wider, and quicker
+        ({8: 0.9, 16: 1.01, 24: 1.06, 32: 1.04}, 16),  # 24 is over the slack, and 32 has too many MACs to be looked at
+        ({8: 0.9, 16: 1.01, 24: 1.05, 32: 1.04}, 24),
+        ({8: 1.5, 16: 1.4, 24: 1.6}, 16),
+        ({8: 2.0, 16: 2.2, 24: 2.6}, 8),
+    ],
+)
+def test_by_time_a_peer_is_the_widest_that_takes_no_longer(times: dict[int, float], expected: int) -> None:
+    def at(width: int) -> GenomeSource:
+        return GenomeSource(mobilenetv2(width / 32, 32))
+
+    known = {at(width).genome.fingerprint: time for width, time in times.items()}
+
+    def time(source: GenomeSource, _images: Images) -> float:
+        return known.get(source.genome.fingerprint, 9.0)
+
+    target = Target(1.0, time, "of the reference's time", measured=True)
+    assert fitted(at, IMAGES, target, "a peer", target.step) == at(expected)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda target: mobilenet("mobilenetv2", IMAGES, target),
+        lambda target: resnet_network(IMAGES, target),
+        lambda target: nasbench201_network(IMAGES, target, cells=1),
+        lambda target: repvgg_network(IMAGES, target, depths=(1, 1, 2, 1)),
+        lambda target: block_network(IMAGES, target, mobilenetv2(0.25, 96)),
+    ],
+)
+def test_by_time_a_peer_has_widths_that_processors_like(build) -> None:
+    model = build_network(build(Target(4e6, measured=True)), IMAGES, seed=0)
+    widths = {conv.out_channels for conv in model.modules() if isinstance(conv, nn.Conv2d)}
+    assert widths
+    assert not {width for width in widths if width % 8}
+
+
+def test_a_ratio_is_as_sure_as_its_turns_agree() -> None:
+    rng = np.random.default_rng(0)
+    ratios = rng.normal(2.0, 0.1, (400, 100))
+    spread = float(np.median(ratios, axis=1).std()) / 2.0
+    assert np.mean([standard_error(row) for row in ratios]) == pytest.approx(spread, rel=0.15)
 
 
 def settings(**changes: object) -> dict:
