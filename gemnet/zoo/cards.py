@@ -26,11 +26,11 @@ tags:
 
 {what}
 
-## What it saw
+## Training data
 
 {saw}
 
-## How well
+## Results
 
 {well}
 
@@ -44,17 +44,17 @@ data = timm.data.resolve_model_data_config(model)  # {side}x{side}, its mean and
 transform = timm.data.create_transform(**data, is_training=False)
 ```
 
-Or as a start for other images:
+To fine-tune on other images:
 
 ```bash
 python tools/train.py configs/classification/finetune.py --cfg-options data_root=my_images weights={name}
 ```
 
-## What it is not for
+## Limitations
 
 {limits}
 
-## Where it comes from
+## Origin
 
 {origin}
 """

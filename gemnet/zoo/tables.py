@@ -37,12 +37,18 @@ INTRODUCTION = f"""\
 
 <!-- {NOTE} -->
 
-Every figure was measured here, on the official test images, by the config beside it, and is read from the log beside
-it. Top-1, box AP and AP50 in percent; mean ± standard deviation of one training where there are several. MACs are
-multiply-adds of convolutions and linear layers for one image. Hours are those of one training. Milliseconds are CPU
-time of one image, one thread, float32, all rows in turns: in PyTorch (`channels_last`, batches of 32), and deployed as
-an ONNX file in onnxruntime, one image and 32 at a time; MB is the size of that file. Of a detector: seconds from an
-image's pixels to boxes. Rows *measured here* are others' networks, trained and measured by the same commands.
+Trained networks and their figures. Every figure was measured on the official test images with the config in its row,
+and is read from the log in its row. Rows marked *measured here* are other networks, trained and measured by the same
+commands.
+
+| column | meaning |
+| --- | --- |
+| top-1, box AP, AP50 | percent; mean ± standard deviation of one training where there are several |
+| MACs | multiply-adds of convolutions and linear layers for one image |
+| hours | of one training |
+| ms | CPU time per image, float32, one thread: PyTorch (`channels_last`, batch 32), onnxruntime (batch 1 and 32) |
+| MB | size of the ONNX file |
+| CPU s (detectors) | seconds from an image's pixels to its boxes |
 """
 
 NOTHING = """\
@@ -55,7 +61,7 @@ USE = """\
 ```python
 import gemnet, timm
 
-# from the installed package, no network; checksum verified
+# from the installed package, without a download; checksum verified
 model = timm.create_model("{name}", pretrained=True)
 ```
 
@@ -69,7 +75,7 @@ More in [docs/zoo.md](../docs/zoo.md).
 IMAGENET = """\
 ## ImageNet-1k
 
-No ImageNet-1k weights of GEMNet were trained yet. The recipes for GPUs are there and known to start:
+There are no ImageNet-1k weights of GEMNet yet. Recipes for GPUs, tested for a few steps:
 [gemnet_a_in1k](../configs/classification/gemnet_a_in1k.py),
 [gemnet_b_in1k](../configs/classification/gemnet_b_in1k.py),
 [gemnet_c_in1k](../configs/classification/gemnet_c_in1k.py).
@@ -122,13 +128,11 @@ def _classifiers(rows: Sequence[Result], repository: Path) -> str:
         lines.append([*about, *_costs(row), *_times(row), *_sources(row), stored, _search(row)])
     text = _table(head, lines, left=(0, 11, 12, 13, 14))
     if any(row.epochs != usual for row in rows):
-        text += (
-            f"\n{OTHER} Trained for another number of epochs than {usual}: not to be compared with the other rows.\n"
-        )
+        text += f"\n{OTHER} Trained for another number of epochs than {usual}: not comparable with the other rows.\n"
     if any(row.weights for row in rows):
         kinds = sorted({row.precision for row in rows if row.weights})
         text += (
-            f"\nWeights: the file, and top-1 of just this file as it is stored (convolutions and matrices in "
+            f"\nWeights: the file, and the top-1 of this file as stored (convolutions and matrices in "
             f"{' or '.join(kinds)}).\n"
         )
     machines = sorted({_machine(row.speed) for row in rows if row.speed is not None})

@@ -13,17 +13,16 @@ from nas.commands.entry import command
 from nas.commands.options import check_output, command_parser, positive
 
 DESCRIPTION = """\
-Measures side by side: how long networks take (latency), and on tabular benchmarks searches and predictors.
+Compares search strategies and predictors on tables of known accuracies, and measures how long networks take.
 
-The latter answer "does it search better than what I use?" by cells whose accuracies are already known; their results
-go into a CSV, one row a run, as soon as a run ends, and the same command goes on where it stopped and only adds what is
-new."""
+Every finished run is a row of a CSV. Run the same command again to continue, or with more seeds: only what is missing
+is computed."""
 
 EXAMPLES = """\
 examples
-  how long networks take, as deployed: names of timm, genomes, work folders or files:
+  how long networks take when deployed (timm names, genomes, work folders or files):
     {program} latency mobilenetv2_100 gemnet_a work_dirs/cifar10 mynet.onnx --threads 1
-  how well a table of layers estimates latencies of networks that were never run:
+  how well latencies are estimated without running a network:
     {program} estimates --networks 64
   seven strategies, 200 queries, 10 seeds each, on NAS-Bench-201's three data sets:
     {program} search --space nasbench201 --seeds 10
@@ -34,20 +33,20 @@ examples
     {program} predictors --space nasbench101 --train-sizes 100 172 424 --seeds 10
   what each part of nasgem is worth:
     {program} ablation --space nasbench101 --seeds 10
-  how much sooner a search finds the best of a data set when it remembers another one:
-    {program} search --space nasbench201 --strategies nasgem --metric c100_valid_200ep_1seed \
+  how much sooner a search ends when it remembers results on another data set:
+    {program} search --space nasbench201 --strategies nasgem --metric c100_valid_200ep_1seed \\
       --memory c10_valid_200ep_1seed --shuffled
-  accuracy against the latency of a device, at the same time:
+  accuracy and latency of a device as two objectives:
     {program} pareto --devices raspi4 edgegpu --seeds 10
-  12-epoch results as cheap queries:
+  12-epoch trainings as cheap queries:
     {program} fidelity --space nasbench201 --seeds 10
   a table of your own (docs/tables.md):
     {program} search --table mine.parquet --metric accuracy --queries 100 --seeds 5
   the table from a benchmark's official file:
     {program} convert nasbench101 nasbench_full.tfrecord --out data/nasbench/nb101.parquet
 
-tables are looked for in $GEMNET_DATA/nasbench (default data/nasbench), or given with --table
-exit codes: 0 done, 2 something to be mended (one message says what), 130 interrupted
+tables are in $GEMNET_DATA/nasbench (default data/nasbench), or given with --table
+exit codes: 0 done, 2 an error that you can fix (one message says how), 130 interrupted
 docs: docs/benchmarks.md"""
 
 
@@ -416,16 +415,16 @@ def _add_memory(parser: argparse.ArgumentParser) -> None:
         metavar="M",
         nargs="+",
         default=[],
-        help="columns that nasgem remembers as results of another task, beside nasgem without (docs/search.md)",
+        help="columns that nasgem remembers as results of another task, compared with nasgem without (docs/search.md)",
     )
     parser.add_argument(
-        "--shuffled", action="store_true", help="a control: nasgem with these columns' values dealt out at random, too"
+        "--shuffled", action="store_true", help="also run a control: nasgem with these columns' values shuffled"
     )
 
 
 def _add_running(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", metavar="N", type=positive, default=10, help="runs of each (default %(default)s)")
-    parser.add_argument("--workers", metavar="N", type=positive, help="processes (default: one a core)")
+    parser.add_argument("--workers", metavar="N", type=positive, help="processes (default: one per core)")
     parser.add_argument(
         "--work-dir", metavar="D", default="work_dirs/benchmark", help="folder for results (default %(default)s)"
     )

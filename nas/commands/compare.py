@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     Compare = Callable[[ComparisonFolder, bool, Monitor], str]
 
 DESCRIPTION = """\
-Trains networks alike and compares them with one of them, the reference: one recipe, the learning rate chosen for each
-from the same values on a short run, the same seeds for all, differences paired by seed with their 95 % interval. All
-figures are on images set aside from the training images, until --final opens the official test images.
+Trains networks alike and compares them with a reference: one recipe, the learning rate of each chosen from the same
+values on a short run, the same seeds, differences paired by seed with 95 % intervals. All figures are on images set
+aside from the training images; --final measures on the official test images.
 
 A config that lists detectors compares backbones inside them: each detector is trained on each backbone."""
 
@@ -31,16 +31,16 @@ DETECTORS = "detectors"
 
 EXAMPLES = """\
 examples
-  what is compared, what each network costs, and how long it will take (nothing is trained):
+  networks, their costs, and how long it will take (nothing is trained):
     {program} cifar10 --estimate
-  compare; after Ctrl-C, a crash or a power cut the same command goes on:
+  compare (after Ctrl-C, a crash or a power cut the same command continues):
     {program} cifar10 --workers 2
-  table and picture of the trainings that have ended so far, also while it runs:
+  table and picture of the trainings finished so far, also while it runs:
     {program} cifar10 --report
-  when nothing will be changed any more: measure the kept weights on the official test images; this is logged:
+  at the very end, measure the kept weights on the official test images (this is logged):
     {program} cifar10 --final
-  a network of your own against its peers: copy configs/comparison/cifar10.py, put your genome (a search's best.json),
-  timm name or function in place of the reference's, and
+  a network of your own: copy configs/comparison/cifar10.py, replace the reference by your genome (a search's
+  best.json), timm name or function, and run
     {program} mine.py --workers 2
   backbones inside detectors, on a small part of COCO:
     {program} coco320 --workers 2
@@ -48,13 +48,13 @@ examples
 what you get, in the work folder (default work_dirs/comparison_<config>)
   table.md, table.csv   accuracy of each network and by how much the reference leads
   accuracy.png          accuracy against MACs (curves.png of detectors: losses and AP)
-  trainings.csv         a row a training (delete a row to have it done again)
-  weights/              trained weights, safetensors, one file a training
-  <detector>_<backbone>_seed<n>/   of detectors: everything of one training (delete the folder to have it done again)
+  trainings.csv         one row per training (delete a row to repeat it)
+  weights/              trained weights, one safetensors file per training
+  <detector>_<backbone>_seed<n>/   detectors: all of one training (delete the folder to repeat it)
   comparison.json       settings, commit, and every network's genome and costs
-  test_openings.jsonl   when, at which commit and what for the test images were opened
+  test_openings.jsonl   when, at which commit and what for the test images were used
 
-exit codes: 0 done, 2 something to be mended (one message says what), 130 interrupted
+exit codes: 0 done, 2 an error that you can fix (one message says how), 130 interrupted
 docs: docs/comparing.md (how), docs/comparison.md (results)"""
 
 
@@ -182,11 +182,11 @@ def _parser(program: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--work-dir", metavar="D", help="folder for everything (default: work_dirs/comparison_<config>)"
     )
-    parser.add_argument("--workers", metavar="N", type=int, help="processes that train (default: one a GPU or a core)")
+    parser.add_argument("--workers", metavar="N", type=int, help="training processes (default: one per GPU or core)")
     ways = parser.add_mutually_exclusive_group()
     ways.add_argument("--estimate", action="store_true", help="show networks, their costs and the hours; train nothing")
     ways.add_argument(
-        "--report", action="store_true", help="write table and picture of what has been trained so far; train nothing"
+        "--report", action="store_true", help="write table and picture of the trainings so far; train nothing"
     )
     ways.add_argument(
         "--final", action="store_true", help="measure all trained networks on the official test images; this is logged"
@@ -196,6 +196,6 @@ def _parser(program: str) -> argparse.ArgumentParser:
         metavar="KEY=VALUE",
         nargs="+",
         action=options_action(),
-        help="values put over the config's, such as epochs=3 seeds=[0]",
+        help="values that override the config's, such as epochs=3 seeds=[0]",
     )
     return parser

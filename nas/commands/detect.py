@@ -15,19 +15,19 @@ from nas.commands.entry import command
 from nas.commands.options import check_output, command_parser
 
 DESCRIPTION = """\
-Finds objects in images: draws their boxes, and writes them as JSON in the form of COCO's results. Images are prepared
-as the detector's were in training; its config and the names of its classes are in its checkpoint."""
+Detects objects in images: draws their boxes, and writes them as JSON in COCO's result format. Preprocessing, config and
+class names come from the checkpoint."""
 
 EXAMPLES = """\
 examples
   the best checkpoint of a training, on a photograph; pictures and results.json go to detections/:
     {program} work_dirs/retinanet_gemnet_coco320 street.jpg
-  a checkpoint on all images of a folder, sure finds only:
+  a checkpoint on all images of a folder, with a score of at least 0.5:
     {program} epoch_24.pth photos --score 0.5 --out found
   results that COCO's evaluation reads: ids of images and categories as in an annotation file:
     {program} epoch_24.pth val2017 --annotations instances_val2017.json --score 0
 
-exit codes: 0 done, 2 something to be mended (one message says what), 130 interrupted"""
+exit codes: 0 done, 2 an error that you can fix (one message says how), 130 interrupted"""
 
 
 @command("detect")
@@ -111,10 +111,10 @@ def _parser(program: str) -> argparse.ArgumentParser:
     )
     parser.add_argument("images", nargs="+", help="image files, and folders of them")
     parser.add_argument("--config", metavar="FILE", help="the detector's config, where the checkpoint carries none")
-    parser.add_argument("--score", metavar="S", type=float, default=0.3, help="least score (default %(default)s)")
     parser.add_argument(
-        "--out", metavar="DIR", default="detections", help="folder of what is written (default %(default)s)"
+        "--score", metavar="S", type=float, default=0.3, help="lowest score shown (default %(default)s)"
     )
+    parser.add_argument("--out", metavar="DIR", default="detections", help="output folder (default %(default)s)")
     parser.add_argument("--annotations", metavar="FILE", help="COCO file whose ids of images and categories are used")
     parser.add_argument("--no-pictures", action="store_true", help="write the JSON only")
     parser.add_argument("--device", default="cpu", help="where it runs (default %(default)s)")

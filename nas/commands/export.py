@@ -13,14 +13,14 @@ from nas.commands.entry import command
 from nas.commands.options import check_output, command_parser
 
 DESCRIPTION = """\
-Hands a network on, in one of four ways:
-  --name NAME      a Python module that registers the network with timm and mmdet: genome, trained weights with what
-                   they saw (size, crop, mean, std, classes), and a config fragment with the backbone of a detector
+Exports a network, in one of four ways:
+  --name NAME      a Python module that registers the network with timm and mmdet: genome, trained weights with their
+                   preprocessing and classes, and a config fragment with the backbone of a detector
   --to FORMAT      a deployed file for a runtime, checked against PyTorch on real images; for ONNX with a predict.py
                    that needs neither gemnet nor timm nor torch
-  --genome FILE    the genome alone, as it was found or at another size
+  --genome FILE    the genome alone, as found or at another size
   --ledger FILE    every evaluation of a search as a table
-A folder for timm's local-dir: makes `tools/zoo.py folder`."""
+For a folder that timm's local-dir: reads, use `tools/zoo.py folder`."""
 
 EXAMPLES = """\
 examples
@@ -34,13 +34,13 @@ examples
   the network of a search, or one of ours, for onnxruntime:
     {program} work_dirs/default --to onnx
     {program} gemnet_a_cifar.cifar10 --to onnx --dynamic batch,size --out exported/cifar
-  in int8, calibrated and measured with images in a folder for each class:
+  in int8, calibrated and measured with images in one folder per class:
     {program} gemnet_a.imagenette96 --to onnx --int8 --images data/imagenette96/train
-  the cell of a search on small images as a network for 224x224, of at most 300 million MACs; a genome, to be trained:
+  the cell of a search on small images as an untrained network for 224x224 with at most 300 million MACs:
     {program} work_dirs/cifar10 --name mynet --form imagenet --size b --max-macs 300e6 --genome mynet.json
   another candidate of a search, as its report shows them:
     {program} work_dirs/default --name no17 --number 17 --genome no17.json
-  the network of a search, twice as large, with depths, stem and head as they are:
+  the network of a search, wider, with depths, stem and head as they are:
     {program} work_dirs/cifar10 --name mynet --max-macs 12e6 --genome mynet.json
   every evaluation of a search as a table:
     {program} work_dirs/cifar10 --ledger evaluations.csv

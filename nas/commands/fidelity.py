@@ -9,9 +9,9 @@ from nas.commands.entry import command
 from nas.commands.options import check_output, options_action
 
 DESCRIPTION = """\
-Trains random cells with two seeds at the fidelity of a search, and once several times as long, and prints Kendall's tau
-between the seeds and against the longer training, with the evaluations an hour. Rows go into a CSV as they come; the
-same command goes on where it stopped."""
+Measures how well a search's short training ranks cells. Trains random cells with two seeds, and once several times as
+long, and prints Kendall's tau between the seeds and against the longer training, and evaluations per hour. Rows go into
+a CSV; run the same command again to continue."""
 
 
 @command("fidelity", "Interrupted. To go on")
@@ -63,6 +63,6 @@ def _parser(program: str) -> argparse.ArgumentParser:
         metavar="KEY=VALUE",
         nargs="+",
         action=options_action(),
-        help="values put over the config's, such as fidelity.epochs=3 fidelity.resolution=24",
+        help="values that override the config's, such as fidelity.epochs=3 fidelity.resolution=24",
     )
     return parser

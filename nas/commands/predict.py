@@ -14,21 +14,21 @@ from nas.commands.entry import command
 from nas.commands.options import check_output, command_parser
 
 DESCRIPTION = """\
-Says what is in images: the most probable classes of each. The network is fed as it was trained (size, crop, mean, std,
-class names travel with its weights). A folder that has a folder for each class gives a confusion matrix, too."""
+Classifies images: prints the most probable classes of each. Preprocessing and class names come with the weights. For a
+folder with one folder per class it also prints a confusion matrix and figures per class."""
 
 EXAMPLES = """\
 examples
   the network of a search, on two photographs:
     {program} work_dirs/default one.jpg two.jpg
-  weights of the zoo on a folder, however deep, as JSON:
+  published weights on a folder and its subfolders, as JSON:
     {program} gemnet_a.imagenette96 photos --json
   a training's best checkpoint on test images in a folder for each class: figures of each class, confusion matrix:
     {program} work_dirs/finetune my_images/val
   an exported file:
     {program} exported/mynet-onnx/mynet.onnx photos --top 3 --out found.json
 
-exit codes: 0 done, 2 something to be mended (one message says what), 130 interrupted"""
+exit codes: 0 done, 2 an error that you can fix (one message says how), 130 interrupted"""
 
 
 @command("predict")
@@ -102,7 +102,7 @@ def _parser(program: str) -> argparse.ArgumentParser:
     parser = command_parser(program, DESCRIPTION, EXAMPLES)
     parser.add_argument(
         "network",
-        help="work folder of a search or a training, weights (.pth, .safetensors), a tag of the zoo, an exported .onnx",
+        help="work folder of a search or a training, weights (.pth, .safetensors), a zoo tag, an exported .onnx",
     )
     parser.add_argument("images", nargs="+", help="image files, and folders of them")
     parser.add_argument("--top", metavar="K", type=int, default=3, help="classes to show (default %(default)s)")

@@ -25,28 +25,28 @@ examples
     {program} configs/search/cifar10.py --evaluations 100 --workers 4
   on images of your own (photos/train/<class>/*.jpg), for a network of at most 100 million MACs:
     {program} configs/search/photos.py --data photos --max-macs 100e6 --work-dir work_dirs/photos
-  for a network that takes at most 2 ms for an image on this processor, or half a ms in batches on a GPU:
+  for a network that takes at most 2 ms per image on this processor, or 0.5 ms per image in batches on a GPU:
     {program} configs/search/cifar10.py --max-latency 2
-  for one whose accuracy is weighed against its time, a point for twice the 1 ms:
-    {program} configs/search/cifar10.py --target-latency 1 --cfg-options score.weight=1
     {program} configs/search/cifar10.py --max-latency 0.5 --cfg-options latency.device=cuda latency.batch_size=64
-  go on after Ctrl-C, a crash or a power cut (nothing evaluated is lost or done twice):
+  for one that may take twice the time of 1 ms for each point of accuracy:
+    {program} configs/search/cifar10.py --target-latency 1 --cfg-options score.weight=1
+  continue after Ctrl-C, a crash or a power cut (no finished evaluation is lost or repeated):
     {program} configs/search/cifar10.py --evaluations 100 --workers 4 --resume
-  is it luck? ten whole searches, compared with random search, random cells and hand-made blocks:
+  ten whole searches, compared with random search, random cells and hand-made blocks:
     {program} --seeds 10
-  any key of a config can be changed; a wrong one is named with the nearest right one:
+  change any key of a config:
     {program} --cfg-options strategy.type=random final.epochs=20 workers.threads=2
 
 what you get, in the work folder (default work_dirs/<name of the config>)
   best.json          the network as a genome: timm.create_model('gemnet', genome='.../best.json')
   best.safetensors   its weights after a longer training
-  report.html        the page that shows all of it, also while the search runs
-  cell.png           the cell as a graph          search.png    how the search went
+  report.html        open this first: results and progress, also while the search runs
+  cell.png           the cell as a graph          search.png    progress of the search
   summary.json       the printed table            ledger.db     every evaluation (SQLite)
-  search.log         the log                      search.json   what search this is (for --resume)
+  search.log         the log                      search.json   the config (for --resume)
 
-exit codes: 0 done, 2 something to be mended (one message says what), 130 interrupted
-docs: docs/search.md"""
+exit codes: 0 done, 2 an error that you can fix (one message says how), 130 interrupted
+docs: docs/search.md, docs/latency.md (time limits), docs/cluster.md (Ray, Slurm)"""
 
 
 @command("search", "Interrupted. To go on", resume=True)
@@ -160,26 +160,28 @@ def _parser(program: str) -> argparse.ArgumentParser:
         "--seeds",
         metavar="N",
         type=positive,
-        help="run the whole search with seeds 0 to N-1, each beside a random search, and say how far what it finds is "
-        "ahead (the same command goes on where it stopped)",
+        help="repeat the whole search with seeds 0 to N-1, each beside random search, and compare what they find (run "
+        "again to continue)",
     )
     parser.add_argument(
-        "--workers", metavar="N", type=int, help="worker processes (default: one a GPU, else one a core; 0: none)"
+        "--workers", metavar="N", type=int, help="worker processes (default: one per GPU, else one per core; 0: none)"
     )
     parser.add_argument(
         "--executor",
         metavar="E",
-        help="where workers run: local (default), ray ([ray]), slurm ([slurm]), or the dotted path of one's own",
+        help="where workers run: local (default), ray ([ray]), slurm ([slurm]), or the dotted path of your own",
     )
     parser.add_argument(
-        "--ray-address", metavar="A", help="of the Ray cluster: auto, host:port (default: one on this machine)"
+        "--ray-address",
+        metavar="A",
+        help="address of the Ray cluster: auto, host:port (default: start one on this machine)",
     )
-    parser.add_argument("--resume", action="store_true", help="go on with the search in the work folder")
+    parser.add_argument("--resume", action="store_true", help="continue the search in the work folder")
     parser.add_argument(
         "--retry-failed",
         action="store_true",
         default=None,
-        help="evaluate again what failed before (over a time limit, out of memory, with a killed worker)",
+        help="evaluate failed candidates again (time limit, out of memory, killed worker)",
     )
     parser.add_argument(
         "--storage",
@@ -190,8 +192,8 @@ def _parser(program: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--optuna-storage",
         metavar="URL",
-        help="mirror the search as an Optuna study there, such as sqlite:///work_dirs/optuna.db, which "
-        "`optuna-dashboard URL` shows ([dashboard])",
+        help="show the search in `optuna-dashboard URL`: where its study is stored, such as "
+        "sqlite:///work_dirs/optuna.db ([dashboard])",
     )
     parser.add_argument(
         "--data",
@@ -204,23 +206,29 @@ def _parser(program: str) -> argparse.ArgumentParser:
         "--max-latency",
         metavar="MS",
         type=float,
-        help="hard limit on the milliseconds an image takes, here one at a time on one thread of this CPU "
-        "(latency.device, latency.threads, latency.batch_size say otherwise)",
+        help="hard limit on milliseconds per image, one at a time on one thread of this CPU (change with "
+        "latency.device, latency.threads, latency.batch_size)",
     )
-    parser.add_argument("--target-macs", metavar="X", type=float, help="MACs at which the score charges nothing")
+    parser.add_argument("--target-macs", metavar="X", type=float, help="MACs at which the score has no penalty")
     parser.add_argument(
         "--target-latency",
         metavar="MS",
         type=float,
-        help="milliseconds at which the score charges nothing; it then charges time (score.cost=latency) and not MACs",
+        help="milliseconds at which the score has no penalty; it then penalises time (score.cost=latency), not MACs",
     )
     telling = parser.add_argument_group("without searching")
-    telling.add_argument("--status", metavar="PLACE", help="how far the search in a work folder is, or those of a URL")
-    telling.add_argument("--list", metavar="URL", help="the searches that share a ledger, one a line")
+    telling.add_argument(
+        "--status", metavar="PLACE", help="progress of the search in a work folder, or of those in a ledger URL"
+    )
+    telling.add_argument("--list", metavar="URL", help="the searches that share a ledger, one per line")
     telling.add_argument(
         "--export-csv", metavar="FILE", help="write the evaluations in --work-dir, or all in --storage, as a table"
     )
     parser.add_argument(
-        "--cfg-options", metavar="KEY=VALUE", nargs="+", action=options_action(), help="values put over the config's"
+        "--cfg-options",
+        metavar="KEY=VALUE",
+        nargs="+",
+        action=options_action(),
+        help="values that override the config's",
     )
     return parser

@@ -13,8 +13,7 @@ from nas.commands.options import check_output, options_action
 
 DESCRIPTION = """\
 Measures a checkpoint on the config's development images (val_dataloader). With --final it is measured on the official
-test images (test_dataloader) instead, and the opening is written down with the commit: a figure one has tuned for is no
-figure."""
+test images (test_dataloader) instead, and this is logged with the commit. Do not tune by test images."""
 
 
 @command("test")
@@ -52,7 +51,7 @@ def _parser(program: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=program,
         description=DESCRIPTION,
-        epilog="exit codes: 0 done, 2 something to be mended (one message says what), 130 interrupted",
+        epilog="exit codes: 0 done, 2 an error that you can fix (one message says how), 130 interrupted",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -64,6 +63,10 @@ def _parser(program: str) -> argparse.ArgumentParser:
     parser.add_argument("--out", metavar="FILE", help="write the figures to this JSON file, too")
     parser.add_argument("--launcher", choices=("none", "pytorch", "slurm"), default="none", help="who started this")
     parser.add_argument(
-        "--cfg-options", metavar="KEY=VALUE", nargs="+", action=options_action(), help="values put over the config's"
+        "--cfg-options",
+        metavar="KEY=VALUE",
+        nargs="+",
+        action=options_action(),
+        help="values that override the config's",
     )
     return parser

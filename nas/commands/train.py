@@ -10,22 +10,22 @@ from gemnet.machine import HUGE_PAGES
 from nas.commands.entry import command
 from nas.commands.options import command_parser, options_action
 
-DESCRIPTION = "Trains what a config describes: a classifier of ours, a detector, or anything else mmengine runs."
+DESCRIPTION = "Trains the network of a config: a classifier, a detector, or anything else that mmengine runs."
 
 EXAMPLES = """\
 examples
-  a network of ours on CIFAR-10 (an image folder data/cifar10, or downloaded):
+  a published network on CIFAR-10 (an image folder data/cifar10, or downloaded):
     {program} configs/classification/gemnet_b_cifar_cifar10.py
   the network that a search found:
     {program} configs/classification/gemnet_b_cifar_cifar10.py \\
         --cfg-options model.arch=None model.genome=work_dirs/cifar10/best.json
-  go on after an interruption:
+  continue after an interruption:
     {program} configs/classification/gemnet_b_cifar_cifar10.py --resume
   on two GPUs (or two CPU processes):
     torchrun --nproc-per-node 2 tools/train.py configs/classification/gemnet_b_cifar_cifar10.py --launcher pytorch
 
-Curves: tensorboard --logdir work_dirs
-exit codes: 0 done, 1 the loss is no longer finite, 2 something to be mended (one message says what), 130 interrupted"""
+curves: tensorboard --logdir work_dirs
+exit codes: 0 done, 1 the loss is not finite, 2 an error that you can fix (one message says how), 130 interrupted"""
 
 
 @command("train", "Interrupted. To go on", resume=True)
@@ -72,6 +72,10 @@ def _parser(program: str) -> argparse.ArgumentParser:
     parser.add_argument("--auto-scale-lr", action="store_true", help="scale the learning rate with the batch size")
     parser.add_argument("--launcher", choices=("none", "pytorch", "slurm"), default="none", help="who started this")
     parser.add_argument(
-        "--cfg-options", metavar="KEY=VALUE", nargs="+", action=options_action(), help="values put over the config's"
+        "--cfg-options",
+        metavar="KEY=VALUE",
+        nargs="+",
+        action=options_action(),
+        help="values that override the config's",
     )
     return parser

@@ -18,14 +18,13 @@ if TYPE_CHECKING:
     from gemnet.zoo.results import Result
 
 DESCRIPTION = """\
-The model zoo. Figures are read from logs in the repository, tables and cards are made from figures; nothing is typed
-twice."""
+Manages the model zoo. Figures are read from logs in the repository, and tables and cards are made from them."""
 
 EXAMPLES = """\
 examples
-  what there is:
+  the published weights:
     {program} list
-  weights into the package, with their row, table and card:
+  add weights to the package, with row, table and card:
     {program} publish work_dirs/cifar10/weights/gemnet_a_cifar_seed0_1a2b3c4d.safetensors gemnet_a_cifar.cifar10 \\
         --data CIFAR-10 --source cifar10 --resolution 32 --log model_zoo/logs/cifar10.csv \\
         --config configs/comparison/cifar10.py --search docs/gemnet_search.md
@@ -43,7 +42,7 @@ examples
     {program} check
     {program} check --accuracy gemnet_a_cifar.cifar10
 
-exit codes: 0 done, 1 something disagrees, 2 something to be mended (one message says what)"""
+exit codes: 0 done, 1 something disagrees, 2 an error that you can fix (one message says how)"""
 
 
 @command("zoo")

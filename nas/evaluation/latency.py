@@ -301,15 +301,15 @@ def _counts(costs: NDArray[Any]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class LatencyOptions:
-    """What latencies are of, where ``limits.max_latency`` or ``score.cost='latency'`` asks for them.
+    """Where and how latencies are measured, for ``limits.max_latency`` and ``score.cost='latency'``.
 
     Args:
-        runtime: what runs them: ``onnxruntime``, ``openvino``, ``torch``, ``compile``; None for onnxruntime where it is
-            installed, and for torch elsewhere and on a GPU.
+        runtime: ``onnxruntime``, ``openvino``, ``torch`` or ``compile``; None for onnxruntime where it is installed,
+            and for torch elsewhere and on a GPU.
         device: where networks run: ``cpu``, ``cuda``, ``cuda:1``.
         threads: CPU threads.
         batch_size: images at a time; the latency is the batch's, divided by it.
-        networks: how many are measured before the search begins.
+        networks: number of networks that are measured before the search begins.
     """
 
     runtime: str | None = None

@@ -18,18 +18,16 @@ from nas.spaces.limits import LimitsError
 class EfficiencyScore:
     """Accuracy weighed against a cost.
 
-    ``score = accuracy - weight * log2(cost / target)``, in points of accuracy: a network may cost twice as much where
-    it is ``weight`` points better. At the target the score is the accuracy itself. The paper gives no formula; this one
-    is ours, chosen because its one number has a unit, and because a logarithm charges 10 to 20 M MACs what it charges
-    100 to 200 M.
+    ``score = accuracy - weight * log2(cost / target)``, in points of accuracy: a network may cost twice as much if it
+    is ``weight`` points better. At the target the score is the accuracy itself. The formula is ours: its one number
+    has a unit, and the logarithm penalises 20 M MACs against 10 M as much as 200 M against 100 M.
 
     Args:
-        target_macs: multiply-adds at which nothing is charged or credited; needed with that cost and a weight.
-        weight: points of accuracy that a doubling of the cost must bring. 0 ignores it.
-        cost: what is charged: ``macs``, ``params`` or ``latency``, the milliseconds of an image on what the config's
-            ``latency`` says.
-        target_params: parameters at which nothing is charged, likewise.
-        target_latency: milliseconds at which nothing is charged, likewise.
+        target_macs: multiply-adds without penalty or bonus; needed with that cost and a weight.
+        weight: points of accuracy that a doubling of the cost must bring. 0 ignores the cost.
+        cost: ``macs``, ``params`` or ``latency`` (milliseconds per image on the device of the config's ``latency``).
+        target_params: parameters without penalty or bonus.
+        target_latency: milliseconds without penalty or bonus.
 
     Raises:
         LimitsError: an unknown cost, a negative weight, or a positive one without a positive target.

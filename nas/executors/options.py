@@ -14,13 +14,13 @@ from nas.executors import EXECUTORS, Executor
 
 @dataclass(frozen=True)
 class WorkerOptions:
-    """Who evaluates.
+    """The workers that evaluate candidates.
 
     Args:
-        count: worker processes; None for one each GPU, or without GPUs one each ``threads`` CPU cores; 0 evaluates in
-            the driving process. Changes no results, and may change when a search is resumed.
-        type: ``local``, ``ray``, ``slurm``, or the dotted path of an `Executor` of one's own, made as `LocalExecutor`
-            is. Changes no results, and may change when a search is resumed; so may ``options``.
+        count: worker processes; None for one per GPU, or without GPUs one per ``threads`` CPU cores; 0 evaluates in the
+            main process. Changes no results, and may change when a search is resumed.
+        type: ``local``, ``ray``, ``slurm``, or the dotted path of an `Executor` of your own, with the arguments of
+            `LocalExecutor`. Changes no results, and may change when a search is resumed; so may ``options``.
         options: further keyword arguments of the executor, such as ``dict(address='auto')`` of Ray's.
         threads: compute threads of a worker. Sums of floats depend on it in their last digits, so results do too.
     """

@@ -30,14 +30,14 @@ def run(
     resume: bool = False,
     monitor: Monitor | None = None,
 ) -> SearchResult:
-    """Searches, or goes on with a search.
+    """Runs a search, or resumes one.
 
     Args:
         config: a `SearchConfig`, plain dicts as `SearchConfig.to_dict` gives them, or a config file's path or name.
         work_dir: the work folder; None for ``work_dirs/<name of the file>``, ``work_dirs/search`` without a file.
         options: values to put over the config file's, by dotted key: ``{"data.source": "photos"}``. Only with a file.
-        resume: whether the folder may hold this search, begun before.
-        monitor: hears how it goes; None keeps quiet, `nas.ConsoleMonitor` prints.
+        resume: whether the folder may already hold this search, which is then continued.
+        monitor: reports progress; None is silent, `nas.ConsoleMonitor` prints.
 
     Returns:
         Every evaluation, the candidate chosen, its genome where it is a network, and what it was compared with.

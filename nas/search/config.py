@@ -1,7 +1,7 @@
 """Search configs: mmengine config files, read strictly.
 
-A config is a Python file with one assignment a part, ``_base_`` for what it builds on. Every key is checked: one that
-does not exist is an error that names the nearest one that does, so that a typing error never silently changes a search.
+A config is a Python file with one assignment per part, and ``_base_`` for what it builds on. Every key is checked: a
+wrong one is an error that names the nearest right one, so that a typing error never silently changes a search.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ class SearchOptions:
     Args:
         evaluations: candidates to evaluate. May be raised when a search is resumed.
         batch: candidates the strategy proposes at a time.
-        ahead: a batch is proposed when all but the last ``ahead`` proposals before it are evaluated. 0 lets every batch
-            know everything before it, and workers wait at its end; about half a batch keeps them busy. It is a
-            number and not "whatever is done", so that a search does not depend on who finishes first.
+        ahead: a batch is proposed when all but the last ``ahead`` proposals before it are evaluated. With 0 every batch
+            uses all earlier results, and workers wait at its end; about half a batch keeps them busy. The number is
+            fixed so that a search does not depend on which worker is faster.
         seed: seed of the strategy.
         start_from: work folder of an earlier search, or a table of its evaluations (.csv): this one begins with those
             instead of with random candidates. Those of the same evaluator and fidelity within the limits are taken;
             they count.
         first: known candidates to evaluate before any other, each as ``dict(cell=dict(ops=[...], edges=[...]),
             macro=dict(...))``. They count, and random ones fill up their last batch.
-        steps: least optimiser steps of a candidate's training (``training`` only). Where ``fidelity`` gives fewer, as
-            with a small data set, more of its images are used, and then more epochs. None takes it as it is.
-        retry_failed: whether evaluations that failed before are made again. May change when a search is resumed.
+        steps: lowest number of optimiser steps of a candidate's training (``training`` only). Where ``fidelity`` gives
+            fewer, as with a small data set, more of its images are used, and then more epochs. None sets no minimum.
+        retry_failed: whether failed evaluations are repeated. May change when a search is resumed.
     """
 
     evaluations: int = 60
@@ -68,10 +68,10 @@ class SearchOptions:
 
 @dataclass(frozen=True)
 class ConfirmOptions:
-    """Re-evaluation before one is chosen: the best of many noisy evaluations is flattered.
+    """Re-evaluation of the best candidates before one is chosen: the best of many noisy results is overestimated.
 
     Args:
-        top: how many of the best are evaluated again; 0 trusts the search's own evaluations.
+        top: how many of the best are evaluated again; 0 chooses by the search's own evaluations.
         seeds: fresh training seeds for each; their mean decides.
         epochs: epochs of these evaluations; None for the search's own.
     """
@@ -103,16 +103,15 @@ class FinalOptions:
 
 @dataclass(frozen=True)
 class ComparisonOptions:
-    """What the found network is compared with, each trained as it was and fitted to no more than it costs.
+    """What the found network is compared with: networks trained alike that cost no more than it does.
 
     Args:
         random_cells: random cells of the space.
         blocks: hand-made blocks by name.
         seeds: trainings of each hand-made block and of the found network.
-        epochs: epochs of all of them; None for those of ``final``. Where it is another number, the found network is
-            trained that long for the comparison, and as long as ``final`` says besides.
-        test: whether all of them are measured on the official test images too. Each opening of these is logged in the
-            work folder.
+        epochs: epochs of all of them; None for those of ``final``. With another number the found network is trained
+            twice: so long for the comparison, and as long as ``final`` says for its weights.
+        test: whether all of them are also measured on the official test images. Each use is logged in the work folder.
     """
 
     random_cells: int = 4
@@ -127,27 +126,27 @@ class ComparisonOptions:
 
 @dataclass(frozen=True)
 class SearchConfig:
-    """Everything a search is.
+    """All settings of a search.
 
     Args:
-        space: where to search.
-        strategy: how.
+        space: the search space.
+        strategy: the search strategy.
         evaluator: what measures candidates: ``training`` or ``tabular``.
-        fidelity: how thoroughly.
+        fidelity: how thoroughly candidates are measured: epochs, resolution, share of the images.
         data: the images, as `gemnet.data.datasets.DataSpec` (``training`` only).
         recipe: how candidates are trained (``training`` only).
         score: what is maximised: accuracy, weighed against a cost.
         limits: hard limits on MACs, parameters and latency.
-        latency: what latencies are of, where they are limited or charged; None for its defaults.
-        search: budget, batches and seed.
+        latency: device, runtime and batch size for which latencies are limited or penalised; None for the defaults.
+        search: number of evaluations, batches and seed.
         time_limit: seconds after which an evaluation is given up; None for none.
-        workers: who evaluates.
+        workers: the workers, and where they run.
         confirm: re-evaluation of the best.
         final: longer training of the chosen one; None for none.
         comparison: what it is compared with; None for nothing.
-        ledger: SQLAlchemy URL of a shared ledger; None for one of its own in the work folder.
-        callbacks: whoever else is to hear of it (`nas.search.callbacks`). They change no results, and may change when
-            a search is resumed.
+        ledger: SQLAlchemy URL of a shared ledger; None for an SQLite file in the work folder.
+        callbacks: other tools that follow the search (`nas.search.callbacks`). They change no results, and may change
+            when a search is resumed.
     """
 
     space: Component
@@ -172,7 +171,7 @@ class SearchConfig:
         _is_time("time_limit", self.time_limit)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON holds it, without credentials; `read_config` of it gives this config again."""
+        """Plain data without credentials, for JSON; `read_config` of it gives this config again."""
         data: dict[str, Any] = {}
         for item in fields(self):
             value = getattr(self, item.name)
@@ -188,7 +187,7 @@ class SearchConfig:
         return json.loads(json.dumps(data))
 
     def identity(self) -> dict[str, Any]:
-        """What must be equal for a search to be resumed: all but who works and how much is evaluated."""
+        """What must be equal for a search to be resumed: all but workers, callbacks and the number of evaluations."""
         kept = self.to_dict()
         del (
             kept["workers"]["count"],

@@ -22,7 +22,7 @@ class Limits:
     Args:
         max_macs: most multiply-adds, or None.
         max_params: most parameters, or None.
-        max_latency: most milliseconds an image may take, or None; on what, says the config's ``latency``.
+        max_latency: most milliseconds per image, or None; the config's ``latency`` names the device.
 
     Raises:
         LimitsError: a limit that is not positive.

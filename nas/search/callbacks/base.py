@@ -56,7 +56,7 @@ class Begun:
 
 
 class Callback(ABC):
-    """Hears of one search. All methods but the constructor are called in one thread; what they raise is noted."""
+    """Follows one search. All methods but the constructor are called in one thread; errors in them are noted."""
 
     @abstractmethod
     def begin(self, search: Begun) -> None:

@@ -62,7 +62,7 @@ def refused(capsys: pytest.CaptureFixture[str], code: int, *words: str) -> None:
 def test_zoo_without_weights_says_so(repository: Repository, capsys: pytest.CaptureFixture[str]) -> None:
     text = (repository.zoo / "README.md").read_text()
     assert "No weights are published yet" in text
-    assert "No ImageNet-1k weights of GEMNet were trained yet" in text
+    assert "There are no ImageNet-1k weights of GEMNet yet" in text
     assert repository.run("check") == 0
     assert repository.run("list") == 0
     assert "No weights are published yet" in capsys.readouterr().out
@@ -153,7 +153,7 @@ def test_tables_metafile_and_card_are_made_from_the_logs(repository: Repository,
     assert boxes["Results"][0] == {"Task": "Object Detection", "Dataset": "Boxes", "Metrics": {"box AP": 12.3}}
     assert yaml.safe_load((repository.root / "model-index.yml").read_text()) == {"Import": ["model_zoo/metafile.yml"]}
     card = (repository.zoo / f"{NAME}.md").read_text()
-    for words in ("51.50 ± 1.00 %", "blue, green, grey, red", "What it is not for", "mobilenetv2, measured here"):
+    for words in ("51.50 ± 1.00 %", "blue, green, grey, red", "Limitations", "mobilenetv2, measured here"):
         assert words in card
     assert repository.run("check") == 0
 
