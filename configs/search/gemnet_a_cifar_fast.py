@@ -83,7 +83,6 @@ search = dict(
         )
         for ops, edges, layout, width, ratio, residual in [
             # ResNet's block, dense and in groups
-            (['conv3x3_bn_act'], [[0, 1], [1, 2]], 'four', 0.75, 1, 'pool_conv1x1_bn'),
             (['conv3x3_bn_act'], [[0, 1], [1, 2]], 'patches', 0.75, 1, 'pool_conv1x1_bn'),
             (['conv3x3w16_bn_act'], [[0, 1], [1, 2]], 'residual', 0.75, 1, 'pool_conv1x1_bn'),
             # MobileNetV2's, its window wider
