@@ -2,8 +2,8 @@
 
 As in gemnet_a_fast.py time is the limit and MACs are none, so the space offers what a processor is fast at: widths in
 multiples of 16, dense and grouped windows beside depthwise ones, ReLU, early stages of hand-made blocks. Candidates are
-trained for two epochs of 16,000 images at their own size, about a minute of a core. The best four are trained again,
-six epochs with two fresh seeds each, and these trainings choose.
+trained for two epochs of 16,000 images at their own size, about a minute of a core. The best three are trained again,
+six epochs with a fresh seed, and these trainings choose.
 
 Milliseconds are of a machine, so the limit comes with the command: two thirds of what the first one says.
 
@@ -70,7 +70,7 @@ score = dict(target_macs=6e6, weight=0.0)
 latency = dict(runtime='onnxruntime')
 
 search = dict(
-    evaluations=72,
+    evaluations=44,
     batch=8,
     ahead=4,
     seed=0,
@@ -99,4 +99,4 @@ search = dict(
     ],
 )
 time_limit = 1200.0
-confirm = dict(top=4, seeds=2, epochs=6)
+confirm = dict(top=3, seeds=1, epochs=6)
