@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Hashable, Sequence
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from gemnet.errors import GemnetError
 from nas.evaluation.csv_table import read_evaluations
@@ -13,6 +18,8 @@ from nas.search.config import SearchConfig
 from nas.search.folder import LEDGER
 from nas.spaces.base import Candidate, SearchSpace
 from nas.spaces.limits import admits, describe, figures
+
+MOST_FORMS = 10_000
 
 
 class BeginningError(GemnetError):
@@ -28,33 +35,62 @@ def _belongs(candidate: Candidate, space: SearchSpace) -> bool:
 
 
 def first_candidates(config: SearchConfig, space: SearchSpace) -> list[Candidate]:
-    """The known candidates of ``search.first``.
+    """The known candidates of ``search.first``, without those that the limits admit with no value of an open choice.
 
     Raises:
-        BeginningError: one that can't be read, breaks a rule of the space, exceeds a limit or is there twice; the
-            message names its place.
+        BeginningError: one that can't be read, breaks a rule of the space, exceeds a limit with all choices made, or is
+            there twice; the message names its place.
     """
     found: dict[Hashable, Candidate] = {}
     for place, data in enumerate(config.search.first):
         where = f"search.first[{place}]"
         try:
-            candidate = Candidate.from_json(data)
-            space.check(candidate)
+            forms = _forms(Candidate.from_json(data), space)
+            space.check(forms[0])
         except KeyError as error:
             raise BeginningError(
                 f"{where} has no {error}. A candidate is dict(cell=dict(ops=[...], edges=[...]), macro=dict(...))."
             ) from None
         except (GemnetError, TypeError, ValueError, AttributeError) as error:
             raise BeginningError(f"{where}: {error}") from None
-        batch = space.pack([candidate])
-        if not admits(space, config.limits, batch)[0]:
+        batch = space.pack(forms)
+        inside = admits(space, config.limits, batch)
+        if not inside.any():
+            if len(forms) > 1:
+                continue
             costs = describe(figures(space, config.limits, batch))
-            raise BeginningError(f"{where} has {costs}: more than limits admits. Make it smaller.")
-        candidate = space.unpack(batch, 0)  # its choices in the order of the space
+            raise BeginningError(
+                f"{where} has {costs}: more than limits admits. Make it smaller, or leave a choice out of macro: it "
+                "then takes the value that the limits admit."
+            )
+        costs = space.macs(batch)
+        largest = np.where(inside, np.arange(len(forms)) if costs is None else costs, -np.inf).argmax()
+        candidate = space.unpack(batch, int(largest))  # its choices in the order of the space
         if candidate.key() in found:
             raise BeginningError(f"{where} is a network that search.first already has. Remove it.")
         found[candidate.key()] = candidate
+    if config.search.first and not found:
+        raise BeginningError(
+            f"None of the {len(config.search.first)} candidates of search.first is within the limits, however small. "
+            "Raise the limits, or leave search.first out to begin with random candidates."
+        )
     return list(found.values())
+
+
+def _forms(candidate: Candidate, space: SearchSpace) -> list[Candidate]:
+    """A candidate with every combination of values for the choices of the space that it leaves open."""
+    made = dict(candidate.macro)
+    left_open = {name: values for name, values in space.macro_choices.items() if name not in made}
+    count = math.prod(len(values) for values in left_open.values())
+    if count > MOST_FORMS:
+        raise BeginningError(
+            f"it leaves {', '.join(left_open)} open: {count:,} combinations, where at most {MOST_FORMS:,} are tried. "
+            "Name some of them in macro."
+        )
+    return [
+        replace(candidate, macro=(*candidate.macro, *zip(left_open, values, strict=True)))
+        for values in itertools.product(*left_open.values())
+    ]
 
 
 def earlier_evaluations(source: str) -> list[tuple[Evaluation, str]]:

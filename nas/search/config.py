@@ -43,7 +43,9 @@ class SearchOptions:
             instead of with random candidates. Those of the same evaluator and fidelity within the limits are taken;
             they count.
         first: known candidates to evaluate before any other, each as ``dict(cell=dict(ops=[...], edges=[...]),
-            macro=dict(...))``. They count, and random ones fill up their last batch.
+            macro=dict(...))``. They count, and random ones fill up their last batch. A choice that is left out of
+            ``macro``, such as ``width``, takes the value of most MACs that the limits admit; where they admit none, the
+            candidate is left out.
         steps: lowest number of optimiser steps of a candidate's training (``training`` only). Where ``fidelity`` gives
             fewer, as with a small data set, more of its images are used, and then more epochs. None sets no minimum.
         retry_failed: whether failed evaluations are repeated. May change when a search is resumed.

@@ -250,4 +250,6 @@ def _propose_first(ready: ReadySearch, folder: WorkFolder, recorder: Recorder, m
     missing = -len(proposals) % ready.config.search.batch
     asked = ready.strategy.ask(missing, pending=proposals)
     recorder.ledger.propose(folder.search_id, [*proposals, *asked])
-    monitor.note(f"Begins with {len(proposals)} known candidates.")
+    left_out = len(ready.config.search.first) - len(proposals)
+    beyond = f" {left_out} more are over the limits, however small." if left_out else ""
+    monitor.note(f"Begins with {len(proposals)} known candidates.{beyond}")

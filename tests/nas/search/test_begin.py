@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from gemnet.strict import ConfigError
 from nas.evaluation.ledger import Ledger
 from nas.evaluation.records import Evaluation, Proposal
+from nas.executors.monitor import Monitor
 from nas.search.begin import BeginningError, first_candidates, fitting
 from nas.search.config import SearchConfig, read_config
 from nas.search.main import run_search
@@ -89,6 +91,58 @@ def test_every_strategy_begins_with_the_same_candidates(tmp_path) -> None:
 def test_a_known_candidate_that_does_not_fit_is_named_by_its_place(first: dict[str, Any], message: str) -> None:
     config = search(known("conv1x1_bn_act"), first)
     with pytest.raises(BeginningError, match=message):
+        first_candidates(config, build_parts(config)[0])
+
+
+class Heard(Monitor):
+    """Keeps the notes of a search."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+def opened(op: str, *choices: str) -> dict[str, Any]:
+    """A known candidate that leaves choices open."""
+    candidate = known(op)
+    return {**candidate, "macro": {name: value for name, value in candidate["macro"].items() if name not in choices}}
+
+
+def test_a_choice_left_open_is_as_large_as_the_limits_admit() -> None:
+    config = search(opened("conv3x3_bn_act", "width"), opened("dw3x3_bn_act", "width", "inner_ratio"))
+    space = build_parts(config)[0]
+    found = first_candidates(config, space)
+    macs = space.macs(space.pack(found))
+    assert (macs <= 1e6).all()
+    for candidate, names, cost in zip(found, (["width"], ["width", "inner_ratio"]), macs, strict=True):
+        choices = [space.macro_choices[name] for name in names]
+        others = [
+            Candidate(candidate.cell, tuple((dict(candidate.macro) | dict(zip(names, values, strict=True))).items()))
+            for values in itertools.product(*choices)
+        ]
+        costs = space.macs(space.pack(others))
+        assert cost == costs[costs <= 1e6].max()
+
+
+def test_what_fits_at_no_value_is_left_out_and_said(tmp_path) -> None:
+    settings = copy.deepcopy(SETTINGS)
+    settings["limits"] = {"max_macs": 0.1e6}
+    settings["search"] |= {"first": [opened("dw3x3_bn_act", "width"), opened("conv3x3_bn_act", "width")]}
+    config = read_config(settings)
+    heard = Heard()
+    run_search(config, tmp_path / "work", monitor=heard)
+    assert [each.cell.ops for each in first_candidates(config, build_parts(config)[0])] == [("dw3x3_bn_act",)]
+    assert any("Begins with 1 known candidates. 1 more are over the limits" in note for note in heard.notes)
+
+
+def test_where_nothing_fits_the_limits_are_to_be_raised() -> None:
+    settings = copy.deepcopy(SETTINGS)
+    settings["limits"] = {"max_macs": 1e3}
+    settings["search"] |= {"first": [opened("dw3x3_bn_act", "width")]}
+    config = read_config(settings)
+    with pytest.raises(BeginningError, match=r"None of the 1 candidates of search\.first is within the limits"):
         first_candidates(config, build_parts(config)[0])
 
 
