@@ -58,9 +58,9 @@ def first_candidates(config: SearchConfig, space: SearchSpace) -> list[Candidate
         if not inside.any():
             if len(forms) > 1:
                 continue
-            costs = describe(figures(space, config.limits, batch))
+            shown = describe(figures(space, config.limits, batch))
             raise BeginningError(
-                f"{where} has {costs}: more than limits admits. Make it smaller, or leave a choice out of macro: it "
+                f"{where} has {shown}: more than limits admits. Make it smaller, or leave a choice out of macro: it "
                 "then takes the value that the limits admit."
             )
         costs = space.macs(batch)

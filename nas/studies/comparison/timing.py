@@ -110,7 +110,7 @@ class Stopwatch:
         logs = []
         for own, its, batch in zip(self._prepare(network.source), self._calls, self.options.batch_sizes, strict=True):
             rounds = next((n for most, n in ROUNDS.items() if batch <= most), 3)
-            ratios = np.empty(0)
+            ratios: NDArray[np.float64] = np.empty(0)
             for _ in range(ATTEMPTS):
                 timings = in_turns([its, own], rounds)
                 ratios = np.append(ratios, timings.cpu[1] / timings.cpu[0])
