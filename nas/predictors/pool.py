@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.predictors.features import FeatureTable
+from gemnet.cell_graph import MAX_NODES, GraphBatch
+from nas.predictors.features import FeatureTable, Table
 from nas.spaces.base import Candidate, CandidateBatch, SearchSpace
 from nas.spaces.isomorphism import CandidateIndex, wl_hash
 from nas.spaces.limits import Limits, admits
@@ -120,43 +122,166 @@ class JoinedPool(Pool):
         return self._tables[name]
 
 
-class ToldPool(Pool):
-    """Candidates of a long history that are learnt from.
+class GrowingRows:
+    """An array that rows are appended to; it grows by half as much again, so that n rows are copied log n times."""
 
-    What depends on the others in a batch is computed of each one alone: sums in another order would come out a little
-    different, and a resumed search would not go on as an uninterrupted one.
+    def __init__(self) -> None:
+        self._kept: NDArray[Any] | None = None
+        self._length = 0
+
+    def __len__(self) -> int:
+        return self._length
+
+    @property
+    def values(self) -> NDArray[Any]:
+        """All rows; later ones may lie elsewhere."""
+        if self._kept is None:
+            raise ValueError("No rows were appended yet.")
+        return self._kept[: self._length]
+
+    def append(self, rows: NDArray[Any]) -> None:
+        """Adds rows of the same shape and type as those before."""
+        before = self._length
+        self.lengthen(before + len(rows), rows)
+        self.values[before:] = rows
+
+    def lengthen(self, length: int, like: NDArray[Any]) -> None:
+        """Makes them so many at least; what is in the new ones, of the shape and type of those given, is not said."""
+        if self._kept is None or length > len(self._kept):
+            grown = np.empty((length + length // 2, *like.shape[1:]), like.dtype)
+            if self._kept is not None:
+                grown[: self._length] = self._kept[: self._length]
+            self._kept = grown
+        self._length = max(length, self._length)
+
+
+@dataclass
+class _Kept:
+    """What has been computed of told candidates under a name.
+
+    Args:
+        values: a row for each candidate.
+        known: which of these are set; bool.
+        alone: rows of those after the last whole block, by number.
+        groups: of the columns.
+    """
+
+    values: GrowingRows = field(default_factory=GrowingRows)
+    known: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
+    alone: dict[int, Table] = field(default_factory=dict)
+    groups: tuple[str, ...] = ()
+
+
+class ToldCandidates:
+    """All candidates of a long history, with what has been computed about them.
+
+    What depends on the others in a batch, in its last digits, is computed in blocks that follow from the history alone,
+    and one by one of those after the last whole block: in other company it would come out a little different, and a
+    resumed search would not go on as an uninterrupted one.
 
     Args:
         space: the candidates' space.
-        candidates: all of the history.
-        rows: those learnt from, rising.
-        before: those learnt from a round ago, whose features are taken over.
     """
 
-    def __init__(
-        self, space: SearchSpace, candidates: Sequence[Candidate], rows: NDArray[np.intp], before: ToldPool | None
-    ) -> None:
-        super().__init__(space, space.pack([candidates[row] for row in rows]))
-        self._told = candidates
+    BLOCK = 8
+    """Candidates whose vectors are computed together."""
+    AT_ONCE = 2048
+    """Most candidates that are packed or looked at together, which bounds the memory that takes."""
+
+    def __init__(self, space: SearchSpace) -> None:
+        self.space = space
+        self.candidates: list[Candidate] = []
+        self._sizes, self._ops, self._successors, self._macro = (GrowingRows() for _ in range(4))
+        self._hashes = GrowingRows()
+        self._tables: dict[str, _Kept] = {}
+
+    def __len__(self) -> int:
+        return len(self.candidates)
+
+    def extend(self, candidates: Sequence[Candidate]) -> None:
+        """Adds what was told since."""
+        for start in range(0, len(candidates), self.AT_ONCE):
+            part = candidates[start : start + self.AT_ONCE]
+            batch = self.space.pack(part)
+            pad = ((0, 0), (0, MAX_NODES - batch.graphs.width))
+            self._sizes.append(batch.graphs.sizes)
+            self._ops.append(np.pad(batch.graphs.ops, pad))
+            self._successors.append(np.pad(batch.graphs.successors, pad))
+            self._macro.append(batch.macro)
+            self._hashes.append(wl_hash(batch))
+            self.candidates += part
+
+    def batch(self, rows: NDArray[np.intp] | slice) -> CandidateBatch:
+        """The candidates at ``rows``, packed."""
+        sizes = self._sizes.values[rows]
+        width = int(sizes.max(initial=2))
+        graphs = GraphBatch(
+            self.space.vocabulary, sizes, self._ops.values[rows, :width], self._successors.values[rows, :width]
+        )
+        return CandidateBatch(graphs, self._macro.values[rows])
+
+    def hashes(self) -> NDArray[np.uint64]:
+        """`wl_hash` of all."""
+        return self._hashes.values
+
+    def table(
+        self, rows: NDArray[np.intp], name: str, compute: Callable[[CandidateBatch], FeatureTable], mixed: bool
+    ) -> FeatureTable:
+        """``compute`` of the candidates at ``rows``; of each it is called once under each name, or twice if mixed.
+
+        Args:
+            rows: which, (n,).
+            name, compute, mixed: as of `Pool.table`.
+        """
+        kept = self._tables.setdefault(name, _Kept())
+        kept.known = np.concatenate([kept.known, np.zeros(len(self) - len(kept.known), dtype=np.bool_)])
+        whole = len(self) // self.BLOCK * self.BLOCK if mixed else len(self)
+        missing = rows[~kept.known[rows] & (rows < whole)]
+        if mixed:
+            parts = [np.arange(k * self.BLOCK, (k + 1) * self.BLOCK) for k in np.unique(missing // self.BLOCK)]
+        else:
+            parts = [missing[start : start + self.AT_ONCE] for start in range(0, len(missing), self.AT_ONCE)]
+        for part in parts:
+            found = compute(self.batch(part))
+            kept.values.lengthen(len(self), found.values)
+            kept.values.values[part], kept.known[part], kept.groups = found.values, True, found.groups
+        kept.alone = {row: values for row, values in kept.alone.items() if row >= whole}
+        last = rows[rows >= whole].tolist()
+        for row in last:
+            if row not in kept.alone:
+                found = compute(self.batch(slice(row, row + 1)))
+                kept.alone[row], kept.groups = found.values[0], found.groups
+        if not last:
+            return FeatureTable(kept.values.values[rows], kept.groups)
+        values, inside = np.empty((len(rows), len(kept.groups)), dtype=np.float32), rows < whole
+        if inside.any():
+            values[inside] = kept.values.values[rows[inside]]
+        values[~inside] = [kept.alone[row] for row in last]
+        return FeatureTable(values, kept.groups)
+
+
+class ToldPool(Pool):
+    """Candidates of a long history that are learnt from.
+
+    Args:
+        told: all of the history.
+        rows: those learnt from.
+    """
+
+    def __init__(self, told: ToldCandidates, rows: NDArray[np.intp]) -> None:
+        super().__init__(told.space, told.batch(rows))
+        self._told = told
         self._rows = rows
-        self._before = None if before is None else (before._rows, before._tables)
 
     def table(
         self, name: str, compute: Callable[[CandidateBatch], FeatureTable], *, mixed: bool = False
     ) -> FeatureTable:
         if name not in self._tables:
-            rows, tables = self._before or (self._rows[:0], {})
-            old = np.isin(self._rows, rows) & (name in tables)
-            missing = np.flatnonzero(~old)
-            parts = np.array_split(missing, len(missing) if mixed else 1) if len(missing) else []
-            new = [compute(self.batch.take(part)) for part in parts]
-            kept = [tables[name].take(np.searchsorted(rows, self._rows[old]))] if old.any() else []
-            order = np.argsort(np.concatenate([np.flatnonzero(old), missing]))
-            self._tables[name] = FeatureTable.stack([*kept, *new]).take(order)
+            self._tables[name] = self._told.table(self._rows, name, compute, mixed)
         return self._tables[name]
 
     def candidate(self, index: int) -> Candidate:
-        return self._told[int(self._rows[index])]
+        return self._told.candidates[int(self._rows[index])]
 
 
 @lru_cache(maxsize=8)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve, lapack, solve_triangular
+from scipy.linalg import blas, cho_factor, cho_solve, lapack
 from scipy.optimize import minimize
 
 from nas.predictors.features import Floats, PredictorError, Table, is_remembered
@@ -124,7 +124,7 @@ class GroupProcess:
         factor = _factor(covariance)
         self.mean = float(targets.mean())
         self.weights = cho_solve(factor, targets - self.mean)
-        self.root = solve_triangular(factor[0], np.eye(len(x)), lower=True).astype(np.float32)
+        self.root = lapack.dtrtri(factor[0], lower=1)[0].astype(np.float32)
         return self
 
     @property
@@ -145,7 +145,7 @@ class GroupProcess:
         """Mean and variance without noise, (n,) each."""
         covariance = self._with_known(x).astype(np.float32)
         mean = self.mean + covariance @ self.weights
-        explained = np.einsum("ij,ij->i", *[covariance @ self.root.T] * 2)
+        explained = np.einsum("ij,ij->i", *[self._whitened(covariance)] * 2)
         prior = self.signal + (np.square(self._lines(x)).sum(axis=1) if self.slopes else 0.0)
         return mean, np.maximum(prior - explained.astype(np.float64), 1e-6)
 
@@ -155,8 +155,12 @@ class GroupProcess:
         prior = self.signal / (1 + 0.5 * _squared_distances(stretched, stretched))
         if self.slopes:
             prior = prior + self._lines(x) @ self._lines(x).T
-        known = self._with_known(x) @ self.root.T
+        known = self._whitened(self._with_known(x).astype(np.float32))
         return (prior - known @ known.T).astype(np.float64)
+
+    def _whitened(self, covariance: Table) -> Table:
+        """Prior covariances with what was learnt from, (n, m), times the inverse factor: what explains variance."""
+        return np.asarray(blas.strmm(1.0, self.root, covariance.T, lower=1).T, dtype=np.float32)
 
     def _with_known(self, x: Table) -> Table:
         """Prior covariances with what was learnt from, (n, m)."""

@@ -36,7 +36,9 @@ class LongHistory:
         blocks: blocks of candidates that are kept; ``block`` times this many evaluations are at most a little more
             than ``beyond``.
         reference: random candidates by whose spread features are scaled.
-        near: candidates of the best means whose deviations are looked at.
+        coarse: the pool is first ranked by what one in so many of those learnt from lets expect.
+        looked: the best of the pool by that, whose means are predicted by all of them.
+        near: the best of these, whose deviations are looked at.
     """
 
     beyond: int = 1000
@@ -44,11 +46,13 @@ class LongHistory:
     hyper: int = 500
     best: float = 0.4
     recent: float = 0.2
-    block: int = 64
-    longest_block: int = 256
-    blocks: int = 16
+    block: int = 8
+    longest_block: int = 32
+    blocks: int = 128
     reference: int = 2000
-    near: int = 2000
+    coarse: int = 4
+    looked: int = 3000
+    near: int = 1000
 
     def rows(self, scores: NDArray[np.float64], seed: int, most: int | None = None) -> Rows:
         """Which of n evaluations to learn from: the best, the latest, and a random spread that stays as n grows.
@@ -113,6 +117,7 @@ class KeptPool:
         self.seed = seed
         self.size = size
         self._blocks: dict[int, Pool] = {}
+        self._joined: Pool | None = None
 
     def at(self, n: int, parents: Callable[[int], CandidateBatch]) -> Pool:
         """The pool after n evaluations.
@@ -121,12 +126,12 @@ class KeptPool:
             n: how many.
             parents: gives the best of the first so many evaluations, best first.
         """
-        kept = {}
-        for start in self.plan.starts(n):
-            known = self._blocks.get(start)
-            kept[start] = self._draw(start, parents(start)) if known is None else known
-        self._blocks = kept
-        return JoinedPool(list(kept.values()))
+        starts = self.plan.starts(n)
+        if self._joined is None or starts != list(self._blocks):
+            known = self._blocks
+            self._blocks = {k: known[k] if k in known else self._draw(k, parents(k)) for k in starts}
+            self._joined = JoinedPool(list(self._blocks.values()))
+        return self._joined
 
     @cached_property
     def reference(self) -> Pool:

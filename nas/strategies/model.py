@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.predictors.pool import Pool, ToldPool, sampled_pool
+from nas.predictors.pool import Pool, ToldCandidates, ToldPool, sampled_pool
 from nas.spaces.base import Candidate, CandidateBatch, SearchSpace
 from nas.spaces.isomorphism import wl_hash
 from nas.strategies.acquisition import find_acquisition
@@ -20,7 +20,6 @@ from nas.strategies.long_history import KeptPool, LongHistory
 
 POOL_SIZE = 20_000  # candidates of a round where the space can't be listed
 PARENTS = 20  # of the best candidates mutate into a sampled pool
-CHUNK = 2000  # candidates packed at a time where a long history is taken in
 
 Free = NDArray[np.bool_]
 
@@ -84,8 +83,7 @@ class ModelStrategy(HistoryStrategy):
         self.acquisition = find_acquisition(acquisition, self.beta)
         check_least(self, pool_size=1)
         self._kept = KeptPool(self.plan, space, self.limits, seed, pool_size or POOL_SIZE)
-        self._told: ToldPool | None = None
-        self._known_hashes: NDArray[np.uint64] = np.zeros(0, dtype=np.uint64)
+        self._told = ToldCandidates(space)
 
     def usual_beta(self) -> float:
         """Weight of the deviation where none is given."""
@@ -146,10 +144,7 @@ class ModelStrategy(HistoryStrategy):
         """
         scores = self.scores(first)
         rows = self.plan.rows(scores, self.seed, most) if self.is_long else np.arange(len(scores))
-        pool = self._pool_of(rows)
-        if first is None and isinstance(pool, ToldPool):
-            self._told = pool
-        return Lesson(rows, pool, scores[rows])
+        return Lesson(rows, self._pool_of(rows), scores[rows])
 
     def _pool_of(self, rows: NDArray[np.intp]) -> Pool:
         if self.pool is not None:
@@ -158,7 +153,7 @@ class ModelStrategy(HistoryStrategy):
                 return self.pool.take(np.array(places, dtype=np.intp)[rows])
         if not self.is_long:
             return Pool(self.space, self.space.pack([self.candidates[row] for row in rows]))
-        return ToldPool(self.space, self.candidates, rows, self._told)
+        return ToldPool(self._all_told(), rows)
 
     def _round_pool(self, rng: np.random.Generator, pending: Sequence[Candidate]) -> Pool:
         if self.pool is not None:
@@ -185,16 +180,12 @@ class ModelStrategy(HistoryStrategy):
             hashes = pool.view("hash", wl_hash)
             free[:] = False
             free[np.unique(hashes, return_index=True)[1]] = True
-            free &= ~np.isin(hashes, np.concatenate([self._hashes_told(), self._hashes(pending)]))
+            free &= ~np.isin(hashes, np.concatenate([self._all_told().hashes(), self._hashes(pending)]))
         return free
 
-    def _hashes_told(self) -> NDArray[np.uint64]:
-        """`wl_hash` of all candidates told; each is computed once, a few thousand at a time."""
-        while len(self._known_hashes) < len(self.candidates):
-            start = len(self._known_hashes)
-            new = self._hashes(self.candidates[start : start + CHUNK])
-            self._known_hashes = np.concatenate([self._known_hashes, new])
-        return self._known_hashes
+    def _all_told(self) -> ToldCandidates:
+        self._told.extend(self.candidates[len(self._told) :])
+        return self._told
 
     def _hashes(self, candidates: Sequence[Candidate]) -> NDArray[np.uint64]:
         return wl_hash(self.space.pack(candidates)) if candidates else np.zeros(0, dtype=np.uint64)

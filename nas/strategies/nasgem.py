@@ -210,7 +210,7 @@ class Nasgem(ModelStrategy):
         if self.cost is not None:
             return self._rank_two(see, lesson, pool, free, n, rng)
         predictor = self._learnt(see, lesson, pool, rng, "score")
-        prediction = self._predicted(predictor, see(pool), free)
+        prediction = self._predicted(predictor, see, lesson, pool, free)
         ranked = best_first(self.acquisition(*prediction), free, rng)
         if len(ranked) <= 1:
             return ranked
@@ -256,15 +256,29 @@ class Nasgem(ModelStrategy):
             return lesson
         return replace(lesson, scores=-self.costs(self.cost, first)[lesson.rows])
 
-    def _predicted(self, predictor: ScorePredictor, table: FeatureTable, free: NDArray[np.bool_]) -> Prediction:
-        """In a long history deviations are those of the most promising alone, 0 elsewhere: they take most of the time.
+    def _predicted(
+        self, predictor: ScorePredictor, see: See, lesson: Lesson, pool: Pool, free: NDArray[np.bool_]
+    ) -> Prediction:
+        """What a predictor says of the pool's candidates.
 
-        What is left out was expected to be worse than that of ``plan.near`` others.
+        In a long history it is asked about the most promising alone, by what a coarser one expects; deviations are
+        those of the best of these, 0 elsewhere. What is left out keeps its order, below all others.
         """
+        table = see(pool)
         if not self.is_long:
             return _of(predictor, table)
-        mean, deviation = predictor.predict_mean(table), np.zeros(len(table))
-        near = np.argsort(np.where(free, -mean, np.inf), kind="stable")[: self.plan.near]
+        some = slice(None, None, self.plan.coarse)
+        coarse = ScorePredictor(boosters=0).fit(
+            see(lesson.pool).take(some), lesson.scores[some], see(self._reference(pool)), predictor.settings_
+        )
+        expected = np.where(free, coarse.predict_mean(table), -np.inf)
+        order = np.argsort(-expected, kind="stable")[: int(free.sum())]
+        looked, rest = order[: self.plan.looked], order[self.plan.looked :]
+        means = predictor.predict_mean(table.take(looked))
+        mean, deviation = np.full(len(table), means.min() - 1 - len(table)), np.zeros(len(table))
+        mean[looked] = means
+        mean[rest] = means.min() - 1 - np.arange(len(rest))
+        near = looked[np.argsort(-means, kind="stable")[: self.plan.near]]
         deviation[near] = predictor.predict_latent(table.take(near))[1]
         return Prediction(mean, deviation, float(predictor.targets_.max()))
 

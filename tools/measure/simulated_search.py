@@ -1,16 +1,19 @@
 """How busy workers are kept: a search whose evaluations take no time, but a drawn one on a clock of its own.
 
-    python tools/measure/simulated_search.py [--workers 1000] [--evaluations 10000] [--minutes 1] [--spread 0.25]
-                                             [--batch 500] [--ahead 3000] [--space gemnet] [--strategy nasgem]
+    python tools/measure/simulated_search.py [--workers 1000] [--evaluations 10000] [--begin 0] [--minutes 1]
+                                             [--spread 0.25] [--batch 100] [--ahead 3000] [--space gemnet]
+                                             [--strategy nasgem]
 
 The loop, strategy and ledger (SQLite, synced) are those of a real search; only workers are made up: each holds its
 candidate for a log-normal time. Where nothing is to be done but to wait, the clock jumps; what the driver and the
 strategy compute passes on it as CPU time of this process, so that other programs do not matter. So a search on a
 thousand workers is measured in the time that its bookkeeping takes. Workers count as idle until a call is handed to
-them. One line of CSV for each tenth of the
-evaluations (those at the end, where nothing is left to hand out, are not in it): how many were evaluated, hours on the
-clock, the share of the workers' time in which they worked, evaluations a second, asks, their median, 99th percentile
-and longest in seconds, the longest that the driver left a worker without looking, and the process's peak of memory.
+them. With ``--begin`` the search goes on after so many evaluations that were made up, as a resumed one does.
+
+One line of CSV for each tenth of the evaluations (those at the end, where nothing is left to hand out, are not in it):
+how many were evaluated, hours on the clock, the share of the workers' time in which they worked, evaluations a second,
+asks, their median, 99th percentile and longest in seconds, the longest that the driver left a worker without looking,
+and the process's peak of memory.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scale import FIDELITY, evaluation_of
+from scale import CHUNK, FIDELITY, evaluation_of, made_up
 
 from gemnet.machine import limited_threads
 from nas.evaluation.ledger import Ledger
@@ -124,6 +127,8 @@ class Lines:
         self.begun, self.worked, self.counted, self.asked = executor.now, 0.0, 0, 0
 
     def __call__(self, evaluation: Evaluation, known: bool) -> None:
+        if known:
+            return
         self.heard += 1
         # At the end workers run dry because there is nothing left; that is not what is measured.
         if self.heard % max(self.evaluations // 10, 1) or self.heard + self.executor.workers > self.evaluations:
@@ -150,6 +155,17 @@ class Lines:
         executor.longest_pause = 0.0
 
 
+def fill(ledger: Ledger, n: int, space_name: str) -> None:
+    """Puts a search of n evaluations into a ledger, made up as in `scale`."""
+    model: Any = make_strategy("random", make_space(space_name), 0, fidelity=FIDELITY)
+    rng = np.random.default_rng(2)
+    while model.told < n:
+        found = made_up(model, min(CHUNK, n - model.told), rng)
+        model.tell(found)
+        ledger.propose("simulated", [each.proposal for each in found])
+        ledger.record_all(found, "simulated")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -157,9 +173,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--strategy", default="nasgem")
     parser.add_argument("--workers", type=int, default=1000)
     parser.add_argument("--evaluations", type=int, default=10_000)
+    parser.add_argument("--begin", type=int, default=0, help="evaluations before them (default: 0)")
     parser.add_argument("--minutes", type=float, default=1.0, help="an evaluation's mean time (default: 1)")
     parser.add_argument("--spread", type=float, default=0.25, help="deviation of its logarithm (default: .25)")
-    parser.add_argument("--batch", type=int, default=500, help="candidates asked for at a time (default: 500)")
+    parser.add_argument("--batch", type=int, default=100, help="candidates asked for at a time (default: 100)")
     parser.add_argument("--ahead", type=int, default=3000, help="see search.ahead (default: 3000)")
     options = parser.parse_args(argv)
     strategy: Any = make_strategy(options.strategy, make_space(options.space), 0, fidelity=FIDELITY)
@@ -177,8 +194,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(",".join(COLUMNS), flush=True)
     executor = SimulatedExecutor(options.workers, 60 * options.minutes, options.spread, np.random.default_rng(1))
     with tempfile.TemporaryDirectory() as folder, Ledger(Path(folder) / "ledger.db") as ledger, limited_threads(1):
+        begin = options.begin // options.batch * options.batch
+        fill(ledger, begin, options.space)
         search = Exploration("simulated", strategy, Recorder(executor, ledger, "simulated", Stopwatch()))
-        run = partial(search.run, options.evaluations, options.batch, options.ahead)
+        run = partial(search.run, begin + options.evaluations, options.batch, options.ahead)
         run(Lines(executor, options.evaluations, asks))
     return 0
 

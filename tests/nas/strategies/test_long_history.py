@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from nas.evaluation.records import Evaluation, Fidelity, Proposal
 from nas.predictors.features import FeatureTable, macro_table
-from nas.predictors.pool import Pool, ToldPool
+from nas.predictors.pool import GrowingRows, Pool, ToldCandidates, ToldPool
 from nas.spaces.base import CandidateBatch, SearchSpace
 from nas.spaces.gemnet import GEMNetSpace
 from nas.spaces.limits import Limits
@@ -107,26 +108,62 @@ def test_children_descend_from_the_best_at_the_beginning_of_their_block(space: G
     assert asked == [16, 24, 32]
 
 
-def test_features_of_what_is_known_are_taken_over_and_are_those_of_all_together(space: GEMNetSpace) -> None:
-    batch = space.sample(12, RNG)
-    candidates = [space.unpack(batch, k) for k in range(12)]
-    computed: list[int] = []
+def test_rows_that_are_appended_are_copied_rarely() -> None:
+    rows, copies, before = GrowingRows(), 0, None
+    for number in range(2000):
+        rows.append(np.full((1, 3), number, dtype=np.float32))
+        copies += rows.values.base is not before
+        before = rows.values.base
+    assert rows.values[:, 1].tolist() == list(range(2000))
+    assert copies < 25
 
-    def compute(part: CandidateBatch) -> FeatureTable:
-        computed.append(len(part))
-        return macro_table(space, part)
 
-    before = ToldPool(space, candidates, np.array([0, 2, 3, 7]), None)
-    rows = np.array([1, 2, 7, 9, 11])
-    whole = macro_table(space, batch)
-    for mixed, expected in ((False, [4, 3]), (True, [1] * 7)):
-        computed.clear()
-        before.table(f"macro {mixed}", compute, mixed=mixed)
-        after = ToldPool(space, candidates, rows, before)
-        found = after.table(f"macro {mixed}", compute, mixed=mixed)
-        np.testing.assert_allclose(found.values, whole.values[rows], rtol=1e-6)
-        assert computed == expected
-    assert after.candidate(3) is candidates[9]
+class TestToldCandidates:
+    def test_features_are_computed_once_whoever_is_learnt_from(self, space: GEMNetSpace) -> None:
+        batch = space.sample(12, RNG)
+        candidates = [space.unpack(batch, k) for k in range(12)]
+        computed: list[int] = []
+
+        def compute(part: CandidateBatch) -> FeatureTable:
+            computed.append(len(part))
+            return macro_table(space, part)
+
+        told = ToldCandidates(space)
+        told.extend(candidates[:9])
+        whole = macro_table(space, batch)
+        for rows in ([0, 2, 3, 7], [1, 8]):
+            found = ToldPool(told, np.array(rows)).table("macro", compute)
+            np.testing.assert_array_equal(found.values, whole.values[rows])
+        told.extend(candidates[9:])
+        after = ToldPool(told, np.array([1, 11]))
+        np.testing.assert_array_equal(after.table("macro", compute).values, whole.values[[1, 11]])
+        assert computed == [4, 2, 1]
+        assert after.candidate(1) is candidates[11]
+
+    def test_what_depends_on_its_batch_is_that_of_blocks_which_follow_from_the_history(
+        self, space: GEMNetSpace, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(ToldCandidates, "BLOCK", 4)
+        batch = space.sample(11, RNG)
+        candidates = [space.unpack(batch, k) for k in range(11)]
+
+        def compute(part: CandidateBatch) -> FeatureTable:
+            together = np.full((len(part), 1), len(part), dtype=np.float32)  # stands for last digits that differ
+            return FeatureTable(np.concatenate([part.macro.astype(np.float32), together], axis=1), ("mixed",) * 5)
+
+        def seen(steps: list[int], rows: list[int]) -> np.ndarray:
+            told, start = ToldCandidates(space), 0
+            for step in steps:
+                told.extend(candidates[start : start + step])
+                start += step
+                latest = np.arange(max(0, start - 3), start)
+                told.table(latest, "mixed", compute, True)
+            return told.table(np.array(rows), "mixed", compute, True).values
+
+        slowly, at_once = seen([1] * 10, [0, 5, 8, 9]), seen([10], [0, 5, 8, 9])
+        np.testing.assert_array_equal(slowly, at_once)
+        assert slowly[:, -1].tolist() == [4, 4, 1, 1]
+        np.testing.assert_array_equal(slowly[:, :-1], batch.macro[[0, 5, 8, 9]])
 
 
 class _SoonNasgem(Nasgem):
@@ -202,6 +239,23 @@ def test_what_was_evaluated_fills_no_place_among_the_promising(space: GEMNetSpac
 
 def test_a_pool_of_told_candidates_is_one_of_its_space(space: GEMNetSpace) -> None:
     batch = space.sample(3, RNG)
-    pool = ToldPool(space, [space.unpack(batch, k) for k in range(3)], np.arange(3), None)
+    told = ToldCandidates(space)
+    told.extend([space.unpack(batch, k) for k in range(3)])
+    pool = ToldPool(told, np.arange(3))
     assert isinstance(pool, Pool)
     assert pool.index(space.unpack(batch, 2)) == 2
+
+
+def test_a_long_history_is_ranked_as_if_all_of_the_pool_were_looked_at(space: GEMNetSpace) -> None:
+    class Whole(_SoonNasgem):
+        plan = replace(SOON, coarse=1, looked=10**6, near=10**6)
+
+    class Part(_SoonNasgem):
+        plan = replace(SOON, looked=45, near=20)
+
+    asked = []
+    for kind in (Whole, Part):
+        strategy = kind(space, 0, fidelity=FIDELITY, pool_size=90, encoder=None, initial=24)
+        strategy.tell([_evaluate(proposal, space) for proposal in strategy.ask(24)])
+        asked.append([each.candidate for each in strategy.ask(4)])
+    assert asked[0] == asked[1]
