@@ -139,26 +139,24 @@ class Ledger:
         if not evaluations:
             return []
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        inserts = []
-        for each in evaluations:
-            key = EvaluationKey.of(each.proposal, evaluator)
-            row = evaluation_row(each, key, now)
-            insert = self._insert(EVALUATIONS).values(row)
-            if retried:
-                changed = {name: value for name, value in row.items() if name not in key.columns()}
-                insert = insert.on_conflict_do_update(
-                    index_elements=list(key.columns()), set_=changed, where=EVALUATIONS.c.status == "failed"
-                )
-            else:
-                insert = insert.on_conflict_do_nothing()
-            inserts.append(insert)
-        written = self._do(lambda connection: [connection.execute(insert).rowcount for insert in inserts])
+        keys = [EvaluationKey.of(each.proposal, evaluator).columns() for each in evaluations]
+        rows: dict[tuple[Any, ...], dict[str, Any]] = {}  # PostgreSQL changes no row twice in one statement
+        for each, key in zip(evaluations, keys, strict=True):
+            rows.setdefault(tuple(key.values()), evaluation_row(each, key, now))
+        insert = self._insert(EVALUATIONS)
+        if retried:
+            changed = {each.name: each for each in insert.excluded if each.name not in ("id", *keys[0])}
+            insert = insert.on_conflict_do_update(
+                index_elements=list(keys[0]), set_=changed, where=EVALUATIONS.c.status == "failed"
+            )
+        else:
+            insert = insert.on_conflict_do_nothing()
+        written = self._do(lambda connection: connection.execute(insert, list(rows.values())).rowcount)
         if time.monotonic() - self._noted > NOTE_EVERY:
             self._note_counts()
-        return [
-            each if count == 1 else self._stored(each.proposal, evaluator)
-            for each, count in zip(evaluations, written, strict=True)
-        ]
+        if written == len(evaluations):
+            return list(evaluations)
+        return [self._stored(each.proposal, evaluator) for each in evaluations]
 
     def _stored(self, proposal: Proposal, evaluator: str) -> Evaluation:
         """What was recorded first under a key that would not take another result."""

@@ -164,10 +164,10 @@ def make_tables(connection: sa.Connection) -> None:
     METADATA.create_all(connection)
 
 
-def evaluation_row(evaluation: Evaluation, key: EvaluationKey, recorded_at: str) -> dict[str, Any]:
-    """An evaluation as a row of ``evaluations``."""
+def evaluation_row(evaluation: Evaluation, key: Mapping[str, Any], recorded_at: str) -> dict[str, Any]:
+    """An evaluation as a row of ``evaluations``; ``key`` are its `EvaluationKey.columns`."""
     return {
-        **key.columns(),
+        **key,
         "candidate": _dump_candidate(evaluation.proposal.candidate),
         "status": evaluation.status,
         "accuracy": evaluation.accuracy,

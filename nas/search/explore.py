@@ -237,8 +237,7 @@ def _start_from(path: str, ready: ReadySearch, folder: WorkFolder, recorder: Rec
     taken = ready.earlier
     if taken is None:  # this one was killed before it had proposed anything
         taken = fitting(earlier_evaluations(path), ready.config, ready.space, ready.fingerprint)
-    for each in taken:
-        recorder.ledger.record(each, ready.fingerprint)
+    recorder.ledger.record_all(taken, ready.fingerprint)
     proposals = [replace(each.proposal, number=number) for number, each in enumerate(taken)]
     recorder.ledger.propose(folder.search_id, proposals)
     monitor.note(f"Begins with {len(taken)} evaluations of {path}.")

@@ -1,10 +1,12 @@
 """Records a second of the ledger, beside a bare SQLite table with the same durability.
 
-    python tools/measure/ledger_speed.py [--folder D] [--records N] [--groups 1 10 100]
+    python tools/measure/ledger_speed.py [--folder D] [--records N] [--groups 1 10 100] [--rates 300 500]
                                          [--url postgresql+psycopg2://... | --postgresql]
 
 A group of records is on disk when `Ledger.record_all` returns, so the disk's time for a sync is the floor; the bare
-table shows it. Results that end while the driver is busy with others are such a group.
+table shows it. In a search, results that end while others are being written are the next group: with ``--rates`` they
+arrive one by one, so many a second, and what is shown is how many were on disk in a second and how long after its
+arrival each was (median and 99th percentile).
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from gemnet.cell_graph import CellGraph
 from nas.evaluation.ledger import Ledger
 from nas.evaluation.records import Evaluation, Fidelity, Proposal
@@ -31,6 +35,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where the files are made (default: the system's temporary folder)")
     parser.add_argument("--records", type=int, default=1000)
     parser.add_argument("--groups", type=int, nargs="+", default=[1, 10, 100], help="results written together")
+    parser.add_argument("--rates", type=float, nargs="+", default=[300, 500], help="arrivals a second")
     place = parser.add_mutually_exclusive_group()
     place.add_argument("--url", help="measure this ledger instead of a new SQLite file")
     place.add_argument(
@@ -59,6 +64,8 @@ def main() -> None:
                     options.records,
                     [partial(ledger.record_all, group, evaluator) for group in groups],
                 )
+            for rate in options.rates:
+                arriving(ledger, evaluations, f"speed {os.getpid()} arriving {rate}", rate)
             report("ledger, find", options.records, [partial(ledger.find, each, evaluator) for each in proposals])
         bare = sqlite3.connect(Path(folder) / "bare.db", isolation_level=None)
         bare.execute("PRAGMA journal_mode=WAL")
@@ -71,6 +78,26 @@ def main() -> None:
             [partial(insert, (n, "x" * 1000)) for n in range(options.records)],
         )
         bare.close()
+
+
+def arriving(ledger: Ledger, evaluations: Sequence[Evaluation], evaluator: str, rate: float) -> None:
+    """Records what arrives at a rate, as a search does: all that is there, then what came meanwhile."""
+    written, delays, begun = 0, [], time.perf_counter()
+    while written < len(evaluations):
+        arrived = min(len(evaluations), 1 + int((time.perf_counter() - begun) * rate))
+        if arrived == written:
+            time.sleep(max(0.0, begun + arrived / rate - time.perf_counter()))
+            continue
+        ledger.record_all(evaluations[written:arrived], evaluator)
+        now = time.perf_counter() - begun
+        delays += [now - number / rate for number in range(written, arrived)]
+        written = arrived
+    seconds = time.perf_counter() - begun
+    middle, late = np.percentile(delays, [50, 99]) * 1e3
+    print(
+        f"ledger, {rate:g} arriving a second: {written / seconds:,.0f} a second, on disk after {middle:.0f} ms "
+        f"(99 %: {late:.0f} ms)"
+    )
 
 
 def report(name: str, count: int, actions: Sequence[Callable[[], object]]) -> None:

@@ -297,6 +297,17 @@ def _open_and_record(url: str, name: str, barrier) -> None:
         made.record(result(proposal(training_seed=int(name))), "evaluator")
 
 
+def test_a_key_that_comes_twice_in_a_group_is_recorded_once(address) -> None:
+    failed = Evaluation(proposal(), "failed", None, reason="over the time limit")
+    with Ledger(address) as ledger:
+        ledger.record_all([failed, failed], "evaluator")
+        group = [result(proposal(), 90.0), result(proposal(1), 95.0), result(proposal(2, training_seed=3), 80.0)]
+        recorded = ledger.record_all(group, "evaluator", retried=True)
+        assert [each.accuracy for each in recorded] == [90.0, 90.0, 80.0]
+        assert [each.proposal.number for each in recorded] == [0, 1, 2]
+        assert len(ledger.evaluations()) == 2
+
+
 def test_many_searches_open_one_new_ledger_at_once(address) -> None:
     context = multiprocessing.get_context("fork")
     barrier = context.Barrier(12)
