@@ -50,6 +50,8 @@ FILES = {
     "accel_nasbench": "accel_nasbench.parquet",
 }
 HW_FILE = "nb201_hwnasbench.parquet"
+MOST_VALUES = 500_000_000
+"""Rows times columns of a file that is unpacked: equal values take next to no room in one, and all of it in memory."""
 BENCHMARKS: Mapping[str, type[SearchSpace]] = {
     "nasbench201": NASBench201,
     "nasbench101": NASBench101,
@@ -185,6 +187,12 @@ def _read_columns(path: Path) -> dict[str, NDArray[Any]]:
         raise TableError(f"There is no table at {path}.")
     try:
         if path.suffix == ".parquet":
+            holds = pa.parquet.read_metadata(path)
+            if holds.num_rows * holds.num_columns > MOST_VALUES:
+                raise TableError(
+                    f"{path} has {holds.num_rows:,} rows of {holds.num_columns} columns; at most {MOST_VALUES:,} "
+                    "values are read. Leave out rows or columns."
+                )
             table = pa.parquet.read_table(path)
         elif path.suffix == ".csv":
             # Digit strings such as NB101's ops "02001" must not turn into numbers.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -114,3 +116,19 @@ def test_what_can_not_be_read_is_named_and_a_pipe_is_not_waited_for(tmp_path: Pa
         with pytest.raises(ImageFileError, match=words) as caught:
             read_image(tmp_path / name)
         assert name in str(caught.value)
+
+
+def test_a_decompression_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+    side = 30_000  # a gigabyte of black in a megabyte
+    rows = zlib.compressobj(9)
+    packed = b"".join(rows.compress(bytes(1 + side // 8)) for _ in range(side)) + rows.flush()
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0))
+    path = tmp_path / "bomb.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", packed) + chunk(b"IEND", b""))
+    assert path.stat().st_size < 2e6
+    with pytest.raises(ImageFileError, match=r"bomb\.png: refused"):
+        read_image(path)

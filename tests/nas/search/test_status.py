@@ -98,6 +98,20 @@ def test_searches_that_share_a_ledger_are_listed_and_exported(capsys) -> None:
         assert len(list(csv.DictReader(everything))) > 10
 
 
+def test_a_searchs_name_is_a_name_whatever_it_says(capsys) -> None:
+    """SQL stays text in the ledger, escape sequences don't reach the terminal, markup doesn't reach the page."""
+    name = "'); drop table evaluations; --\x1b[2J<script>document.title=1<"
+    assert main(["own.py", "--work-dir", name, "--storage", "shared.db"]) == 0
+    assert main(["--list", "shared.db"]) == 0
+    printed = capsys.readouterr()
+    assert "drop table evaluations" in printed.out
+    assert "\x1b[2J" not in printed.out + printed.err
+    assert "<script>document.title" not in Path(name, "report.html").read_text()
+    with Ledger("shared.db", read_only=True) as ledger:
+        assert [each.name for each in ledger.searches()] == [name]
+        assert len(ledger.evaluations()) == 10
+
+
 def test_nothing_is_exported_from_nothing(capsys) -> None:
     Path("empty.db").touch()
     Ledger("new.db").close()

@@ -28,6 +28,7 @@ from nas.spaces.base import Candidate, SpaceError
 from nas.spaces.limits import Limits, LimitsError, check_limits
 from nas.spaces.nasbench101 import NASBench101, module_hash, spec_from_cell
 from nas.spaces.nasbench201 import EDGES_OF_CELL, NASBench201, arch_from_cell, cell_from_arch
+from nas.tables import read
 from nas.tables.official import convert
 from nas.tables.read import find_table, read_table
 from nas.tables.table import TableError
@@ -255,6 +256,18 @@ def test_pickles_that_run_code_are_refused(tmp_path: Path) -> None:
         convert("nasbench201", tmp_path / "evil.pth", tmp_path / "t.parquet")
     assert not trap.exists()
     assert not (tmp_path / "t.parquet").exists()
+
+
+def test_a_table_that_unpacks_to_more_than_memory_holds_is_refused_unread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "bomb.parquet"
+    pa.parquet.write_table(pa.table({"arch_str": [ARCH] * 100_000, "accuracy": [1.0] * 100_000}), path)
+    assert path.stat().st_size < 10_000
+    monkeypatch.setattr(read, "MOST_VALUES", 199_999)
+    monkeypatch.setattr(pa.parquet, "read_table", lambda path: pytest.fail("it is unpacked"))
+    with pytest.raises(TableError, match=r"100,000 rows of 2 columns; at most 199,999"):
+        read_table(path)
 
 
 def test_no_refusal_of_an_official_file_advises_to_load_it_without_restrictions(tmp_path: Path) -> None:
