@@ -13,13 +13,13 @@ search: $(VENV)/.core
 	$(BIN)/python tools/search.py --work-dir $(WORK_DIR) $(if $(wildcard $(WORK_DIR)/search.json),--resume)
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow
 
 test-contracts: $(VENV)/.dev
-	$(BIN)/python -m pytest -m contract -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m contract -n 2 --dist worksteal
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

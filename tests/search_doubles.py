@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections import deque
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -100,17 +100,17 @@ def _evaluator(log: str) -> FormulaEvaluator:
     return FormulaEvaluator(Path(log), seconds=0.08)
 
 
+class Forked(LocalExecutor):
+    """Its workers are forked from a driver that has no threads yet: a moment instead of seconds."""
+
+    start_method = "fork"
+
+
 def drive(folder: Path, evaluations: int) -> None:
     """What the process does that the resume test kills: a search with two workers."""
-    from functools import partial
-
     with (
         Ledger(folder / "ledger.db") as ledger,
-        LocalExecutor(partial(_evaluator, str(folder / "begun.log")), workers=2) as executor,
+        Forked(partial(_evaluator, str(folder / "begun.log")), workers=2) as executor,
     ):
         exploration(ledger, executor).run(evaluations, batch=6, ahead=3, on_result=lambda evaluation, known: None)
     (folder / "finished").touch()
-
-
-if __name__ == "__main__":
-    drive(Path(sys.argv[1]), int(sys.argv[2]))

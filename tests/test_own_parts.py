@@ -6,12 +6,12 @@ import csv
 import itertools
 import json
 import re
-import subprocess
-import sys
+import runpy
 from pathlib import Path
 
 import pytest
 
+from nas.commands import benchmark as benchmark_command
 from nas.commands import search as search_command
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -34,33 +34,28 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(folder: Path, *line: str) -> str:
-    done = subprocess.run(
-        [sys.executable, *line], cwd=folder, env=_environment(folder), capture_output=True, text=True, timeout=600
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+@pytest.fixture(autouse=True)
+def _at_home(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In that folder, as ``python script.py`` there would run."""
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.setenv("GEMNET_CACHE", str(folder / "cache"))
 
 
-def _environment(folder: Path) -> dict[str, str]:
-    import os
-
-    return {**os.environ, "PYTHONPATH": str(REPOSITORY), "GEMNET_CACHE": str(folder / "cache")}
-
-
-def test_parts_of_ones_own_search(folder: Path) -> None:
-    accuracy, *ops = run(folder, "script.py").split(" ", 1)
+def test_parts_of_ones_own_search(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_path("script.py", run_name="__main__")
+    accuracy, *ops = capsys.readouterr().out.strip().splitlines()[-1].split(" ", 1)
     assert float(accuracy) == 50 + 3.5 * 10  # the best of all chains: four times the dearest convolution
-    assert ops == ["('conv5x5', 'conv5x5', 'conv5x5', 'conv5x5')\n"]
+    assert ops == ["('conv5x5', 'conv5x5', 'conv5x5', 'conv5x5')"]
     assert (folder / "work_dirs" / "chains" / "summary.json").is_file()
 
 
 def test_parts_of_ones_own_are_compared_on_a_table(folder: Path) -> None:
-    tool = str(REPOSITORY / "tools" / "benchmark.py")
     table = ["--space", "mine.Chains", "--table", "chains.csv", "--workers", "1", "--seeds", "2", "--work-dir", "bench"]
-    run(folder, tool, "search", *table, "--metric", "accuracy", "--strategies", "mine.NearTheBest", "random",
-        "--queries", "20", "--initial", "5")  # fmt: skip
-    run(folder, tool, "predictors", *table, "--metric", "accuracy", "--predictors", "mine.Mean", "--train-sizes", "15")
+    strategies = ["--strategies", "mine.NearTheBest", "random", "--queries", "20", "--initial", "5"]
+    assert benchmark_command.main(["search", *table, "--metric", "accuracy", *strategies]) == 0
+    predictors = ["--predictors", "mine.Mean", "--train-sizes", "15"]
+    assert benchmark_command.main(["predictors", *table, "--metric", "accuracy", *predictors]) == 0
     written = "".join(path.read_text(encoding="utf-8") for path in (folder / "bench").glob("*.csv"))
     assert "mine.NearTheBest" in written
     assert "mine.Mean" in written
@@ -76,12 +71,7 @@ def test_parts_of_ones_own_are_compared_on_a_table(folder: Path) -> None:
         ("evaluator.convolution=much", "evaluator.convolution is a number"),
     ],
 )
-def test_a_part_that_does_not_fit_is_named(
-    folder: Path, change: str, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(folder)
-    monkeypatch.syspath_prepend(str(folder))
-    monkeypatch.setenv("GEMNET_CACHE", str(folder / "cache"))
+def test_a_part_that_does_not_fit_is_named(change: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert search_command.main(["search.py", "--work-dir", "no", "--cfg-options", change]) == 2
     assert message in capsys.readouterr().err
     assert not Path("no").exists()

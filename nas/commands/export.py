@@ -10,7 +10,7 @@ from gemnet.files import taken_back
 from gemnet.macs import macs
 from gemnet.quoting import printable
 from nas.commands.entry import command
-from nas.commands.options import check_output, command_parser
+from nas.commands.options import check_output, command_parser, positive
 
 DESCRIPTION = """\
 Exports a network, in one of four ways:
@@ -100,15 +100,15 @@ def _parser(program: str) -> argparse.ArgumentParser:
         default="",
         help="leave open: batch, size, or batch,size (default: one image, one size)",
     )
-    runtime.add_argument("--input-size", metavar="N", type=_positive, help="side of the images (default: as trained)")
+    runtime.add_argument("--input-size", metavar="N", type=positive, help="side of the images (default: as trained)")
     runtime.add_argument(
         "--images", metavar="D", help="images in a folder for each class, to measure the accuracy with and calibrate"
     )
     runtime.add_argument(
-        "--calibrate", metavar="N", type=_positive, default=200, help="of them for --int8 alone (default %(default)s)"
+        "--calibrate", metavar="N", type=positive, default=200, help="of them for --int8 alone (default %(default)s)"
     )
     runtime.add_argument(
-        "--measure", metavar="N", type=_positive, default=1000, help="of the others measured (default %(default)s)"
+        "--measure", metavar="N", type=positive, default=1000, help="of the others measured (default %(default)s)"
     )
     parser.add_argument("--ledger", metavar="FILE", help="write every evaluation of the search to this .csv instead")
     return parser
@@ -212,10 +212,3 @@ def _runtime(options: argparse.Namespace) -> None:
         print(made.speed.text())
     if (folder / "predict.py").is_file():
         print(f"Next: python {shlex.quote(str(folder / 'predict.py'))} IMAGE...")
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"at least 1, got {value}")
-    return value

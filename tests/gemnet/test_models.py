@@ -170,6 +170,8 @@ def test_packaged_weights_are_whole_and_belong_to_their_genomes() -> None:
         assert weights.fingerprint == gemnet.genome_for(name).fingerprint
 
 
+@pytest.mark.slow
+@pytest.mark.contract
 def test_importing_gemnet_leaves_mmengine_alone() -> None:
     code = "import gemnet, sys; print([name for name in ('mmengine', 'mmcv', 'mmdet', 'nas') if name in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

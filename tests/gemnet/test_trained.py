@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
+import pytest
 import timm
 import torch
 
@@ -26,16 +26,14 @@ torch.save(saved, 'last.pth.tar')
 """What timm's own train.py does with a name and leaves behind, without the training."""
 
 
-def test_what_timms_train_script_leaves_is_found_as_the_docs_say(tmp_path: Path) -> None:
+def test_what_timms_train_script_leaves_is_found_as_the_docs_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "train.py").write_text(SCRIPT)
-    code = "import gemnet, runpy; runpy.run_path('train.py', run_name='__main__')"
     options = ["my_images", "--model", "gemnet_a_cifar", "--img-size", "40", "--mean", *"111", "--std", *"222"]
-    subprocess.run(
-        [sys.executable, "-c", code, *options],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        check=True,
-    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["train.py", *options])
+    runpy.run_path("train.py", run_name="__main__")
     found = find_trained(tmp_path / "last.pth.tar")
     assert found.metadata.statistics == ((1.0,) * 3, (2.0,) * 3)
     assert found.genome == gemnet.genome_for("gemnet_a_cifar").replace(num_classes=3, input_size=40)

@@ -116,6 +116,7 @@ FRONTIERS = [
     "nas.studies.comparison.run.estimate",
     "nas.studies.detectors.run.run_detector_comparison",
     "nas.studies.tabular.runs.finish",
+    "nas.studies.estimates.study_estimates",
     "mmengine.runner.Runner.train",
     "mmengine.runner.Runner.val",
     "mmengine.runner.Runner.test",

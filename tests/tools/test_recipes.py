@@ -132,7 +132,9 @@ def test_fine_tuning_says_what_is_missing(published: str, tmp_path: Path, capsys
     assert not list(Path("run").glob("*.pth"))
 
 
-@pytest.mark.parametrize("size", ["a", pytest.param("b", marks=pytest.mark.slow), "c"])
+@pytest.mark.parametrize(
+    "size", ["a", pytest.param("b", marks=pytest.mark.slow), pytest.param("c", marks=pytest.mark.slow)]
+)
 def test_imagenet_recipe_starts_on_a_folder_of_its_shape(size: str, tmp_path: Path) -> None:
     for split, count in (("train", 6), ("val", 1)):
         draw(tmp_path / "data/imagenet" / split, classes=5, count=count, side=40)

@@ -121,7 +121,17 @@ SAVED = {
 }
 
 
-@pytest.mark.parametrize("saved", SAVED)
+# A folder's network leaves as its file does, which is shown by the slow ones.
+@pytest.mark.parametrize(
+    "saved",
+    [
+        "search",
+        pytest.param("a search's weights", marks=pytest.mark.slow),
+        "training",
+        pytest.param("checkpoint", marks=pytest.mark.slow),
+        "comparison",
+    ],
+)
 def test_every_saved_network_leaves_by_every_route_and_is_as_good(saved: str, place: Path, tmp_path: Path) -> None:
     source = place / SAVED[saved]
     found = find_trained(source)

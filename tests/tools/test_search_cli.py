@@ -205,6 +205,8 @@ def test_weights_that_are_missing_or_of_another_network_are_trained_again(finish
         assert _recorded(folder) == count
 
 
+@pytest.mark.slow
+@pytest.mark.contract
 def test_export_gives_a_name_that_timm_builds_with_the_weights(finished, tmp_path, capsys) -> None:
     out = tmp_path / "mynet"
     assert export_command.main([str(finished[0]), "--name", "clitestnet", "--out", str(out)]) == 0
@@ -338,12 +340,11 @@ def test_ctrl_c_says_how_to_go_on_and_the_line_works(tmp_path) -> None:
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
-    end = time.monotonic() + 120
     try:
-        while _recorded(tmp_path / "work it") < 2 and process.poll() is None and time.monotonic() < end:
+        while _recorded(tmp_path / "work it") < 2 and process.poll() is None:
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGINT)  # as the terminal does: the workers hear it too
-        _, error = process.communicate(timeout=60)
+        _, error = process.communicate(timeout=600)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -355,7 +356,7 @@ def test_ctrl_c_says_how_to_go_on_and_the_line_works(tmp_path) -> None:
     assert before >= 2
     again = shlex.split(lines[-1].split("python tools/search.py ")[1])
     again[again.index("1000")] = str(before + 1)
-    done = subprocess.run([sys.executable, tool, *again], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, tool, *again], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert f"search {before + 1}/{before + 1}" in done.stdout
     assert "found network" in done.stdout

@@ -128,6 +128,8 @@ train.main(sys.argv[1:])
 """
 
 
+@pytest.mark.slow
+@pytest.mark.contract
 def test_training_killed_in_the_middle_goes_on_from_a_checkpoint_that_is_carried_elsewhere(trained, tmp_path):
     options = ["--work-dir", str(tmp_path / "run"), "--cfg-options", "experiment_name=killed", *TINY]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}

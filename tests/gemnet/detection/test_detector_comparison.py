@@ -60,7 +60,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         f"metric = '{METRIC}'\n"
         "seeds = [0]\n"
         f"options = {dict.fromkeys(options, (96, 96))!r}\n"
-        "workers = dict(count=2, threads=1)\n"
+        "workers = dict(count=0)\n"
     )
     return folder
 
@@ -207,6 +207,8 @@ def test_a_failed_training_says_why(folder: Path, tmp_path: Path, capsys: pytest
     assert not (tmp_path / "work" / "own_ours_seed0" / "training.json").exists()
 
 
+@pytest.mark.slow
+@pytest.mark.contract
 def test_a_training_ends_with_whoever_started_it() -> None:
     child = subprocess.Popen(
         [sys.executable, "-m", "nas.studies.detectors.child", "train", '{"name": "no_such_config"}'],

@@ -86,6 +86,8 @@ def test_jobs_have_one_outcome_each_and_failures_are_outcomes(slurm: SlurmExecut
     assert slurm.wait() == []
 
 
+@pytest.mark.slow
+@pytest.mark.contract
 def test_halted_jobs_end_and_the_rest_is_forgotten(slurm: SlurmExecutor) -> None:
     for number in range(4):
         slurm.submit(Call(number, "square", (number,)))

@@ -31,6 +31,8 @@ SETTINGS: dict[str, Any] = {
     "search": {"evaluations": 4, "batch": 2, "ahead": 0},
     "workers": {"count": 0},
     "confirm": {"top": 0},
+    "final": None,
+    "comparison": None,
 }
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import multiprocessing
 import random
 import signal
-import subprocess
-import sys
 import threading
 import time
 from functools import partial
@@ -60,7 +58,7 @@ def test_results_are_recorded_and_calls_handed_out_while_the_strategy_is_asked(t
 
         def slow(n, pending=()):
             if pending:  # the first ask has nothing to wait for
-                waited.append(ended_meanwhile.wait(timeout=60))
+                waited.append(ended_meanwhile.wait(timeout=600))
             return ask(n, pending)
 
         made.strategy.ask = slow
@@ -218,24 +216,21 @@ def test_known_results_are_not_evaluated_again_in_confirmations(tmp_path, uninte
 @pytest.mark.contract
 def test_killed_at_random_moments_and_resumed_equals_uninterrupted(tmp_path, uninterrupted) -> None:
     """kill -9 of the whole program, twice, with two worker processes; then it may finish."""
+    started = multiprocessing.get_context("forkserver")
     moments, log = random.Random(0), tmp_path / "begun.log"
     for turn in range(3):
         recorded = _recorded(tmp_path)
         begun_before = len(_lines(log))
-        process = subprocess.Popen(
-            [sys.executable, search_doubles.__file__, str(tmp_path), str(EVALUATIONS)],
-            cwd=Path(__file__).parents[3],
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
-        )
+        process = started.Process(target=search_doubles.drive, args=(tmp_path, EVALUATIONS))
+        process.start()
         if turn < 2:
             goal = begun_before + moments.randint(1, 9)
-            end = time.monotonic() + 120
-            while len(_lines(log)) < goal and process.poll() is None and time.monotonic() < end:
+            while len(_lines(log)) < goal and process.is_alive():
                 time.sleep(0.005)
             time.sleep(moments.random() * 0.08)
-            process.send_signal(signal.SIGKILL)
-        code = process.wait(timeout=120)
-        assert code == (-signal.SIGKILL if turn < 2 else 0)
+            process.kill()
+        process.join()
+        assert process.exitcode == (-signal.SIGKILL if turn < 2 else 0)
         if turn < 2:
             assert not (tmp_path / "finished").exists()
         again = {int(line) for line in _lines(log)[begun_before:]} & recorded

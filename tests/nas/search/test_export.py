@@ -135,6 +135,8 @@ ATTACKS = (
 )
 
 
+@pytest.mark.slow
+@pytest.mark.contract
 def test_nothing_from_a_file_becomes_source_text_or_moves_the_cursor(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
-import subprocess
+import multiprocessing
+import os
+import resource
 import sys
 import threading
 from pathlib import Path
@@ -16,7 +18,6 @@ from nas.evaluation.ledger import Ledger
 from nas.evaluation.tabular import TabularEvaluator
 from nas.search.status import statuses_of_ledger
 
-REPOSITORY = Path(__file__).resolve().parents[3]
 CONFIG = """
 space = dict(type='own')
 strategy = dict(type='evolution', initial=4)
@@ -44,17 +45,26 @@ def chosen(folder: str) -> dict:
     return json.loads(Path(folder, "summary.json").read_text())["chosen"]
 
 
+def _search_on_a_full_disk(folder: Path) -> None:
+    """No file may grow beyond 80 KiB: the ledger's log of writes does so in the middle of the search."""
+    os.chdir(folder)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (80 * 1024, 80 * 1024))
+    with open("said.txt", "w") as said:
+        os.dup2(said.fileno(), 2)
+        sys.exit(main(["own.py", "--work-dir", "work"]))
+
+
 def test_a_full_disk_is_one_message_and_the_search_goes_on_when_there_is_room(tmp_path) -> None:
     assert main(["own.py", "--work-dir", "whole"]) == 0
-    tool = REPOSITORY / "tools" / "search.py"
-    # No file may grow beyond 80 KiB: the ledger's log of writes does so in the middle of the search.
-    limited = f"ulimit -f 80; exec {sys.executable} {tool} own.py --work-dir work"
-    done = subprocess.run(["bash", "-c", limited], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 2, done.stderr
-    last = done.stderr.strip().splitlines()[-1]
+    process = multiprocessing.get_context("forkserver").Process(target=_search_on_a_full_disk, args=(tmp_path,))
+    process.start()
+    process.join()
+    said = (tmp_path / "said.txt").read_text()
+    assert process.exitcode == 2, said
+    last = said.strip().splitlines()[-1]
     assert "error: The ledger" in last
     assert "--resume" in last
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in said
     with Ledger("work/ledger.db", read_only=True) as ledger:
         before = len(ledger.evaluations())
     assert 0 < before < 40

@@ -48,7 +48,7 @@ def test_a_table_of_something_else_is_refused(tmp_path, capsys):
 
 
 def test_cells_are_within_the_limits_and_repeatable():
-    space = GEMNetSpace()
+    space = GEMNetSpace(max_nodes=4)
     budget = Limits(max_macs=5e6)
     cells = draw_cells(space, budget, 10, seed=3)
     assert cells[:6] == draw_cells(space, budget, 6, seed=3)
