@@ -30,6 +30,7 @@ from nas.spaces.base import SpaceError
 from nas.spaces.nasbench101 import VOCABULARY as VOCABULARY_101
 from nas.spaces.nasbench101 import cell_from_spec
 from nas.tables.accel_nasbench import accel_nasbench_records
+from nas.tables.nasbench301 import nasbench301_records
 from nas.tables.table import TableError
 
 Record = dict[str, Any]
@@ -58,9 +59,9 @@ def convert(kind: str, source: str | Path, out: str | Path) -> int:
     The file appears under its name only when it is complete.
 
     Args:
-        kind: "nasbench201", "nasbench101" or "accel_nasbench".
-        source: ``NAS-Bench-201-v1_*.pth``, a folder ``NATS-tss-v1_0-*``, a NAS-Bench-101 ``.tfrecord``, or
-            Accel-NASBench's ``anb_dataset_jsons.tar.gz`` or the folder in it.
+        kind: "nasbench201", "nasbench101", "nasbench301" or "accel_nasbench".
+        source: ``NAS-Bench-201-v1_*.pth``, a folder ``NATS-tss-v1_0-*``, a NAS-Bench-101 ``.tfrecord``, NAS-Bench-301's
+            ``nb_301_*.zip`` or the folder in it, or Accel-NASBench's ``anb_dataset_jsons.tar.gz`` or the folder in it.
         out: the ``.parquet`` file to write; it may not exist.
 
     Raises:
@@ -70,6 +71,7 @@ def convert(kind: str, source: str | Path, out: str | Path) -> int:
     readers = {
         "nasbench201": nasbench201_records,
         "nasbench101": nasbench101_records,
+        "nasbench301": nasbench301_records,
         "accel_nasbench": accel_nasbench_records,
     }
     if kind not in readers:
