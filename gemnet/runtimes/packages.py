@@ -13,6 +13,9 @@ EXTRAS = {
     "onnxscript": "export",
     "openvino": "openvino",
     "litert_torch": "litert",
+    "optuna": "rivals",
+    "botorch": "rivals",
+    "gpytorch": "rivals",
 }
 """Package: the extra that brings it."""
 

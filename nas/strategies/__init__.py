@@ -26,10 +26,17 @@ STRATEGIES = {
     "nasgem": "nas.strategies.nasgem.Nasgem",
 }
 
+OF_LIBRARIES = {
+    "tpe": "nas.strategies.tpe.OptunaTPE",
+    "botorch": "nas.strategies.botorch.BoTorchMixed",
+}
+"""What other libraries search with (extra ``rivals``), in spaces that can be written as choices."""
+
 GIVEN = ("space", "seed", "fidelity", "score", "limits", "measure")
 """Arguments of strategies that come from the other parts of a search and are no options of a config."""
 
 __all__ = [
+    "OF_LIBRARIES",
     "STRATEGIES",
     "HistoryStrategy",
     "Strategy",
@@ -62,7 +69,7 @@ def make_strategy(
     """Builds a strategy by name.
 
     Args:
-        name: one of `STRATEGIES`, or the dotted path of one's own subclass of `HistoryStrategy`.
+        name: one of `STRATEGIES` or `OF_LIBRARIES`, or the dotted path of one's own subclass of `HistoryStrategy`.
         space: where to search.
         seed: with the number of a proposal, the key of all randomness.
         fidelity: how thoroughly proposals are to be evaluated.
@@ -96,6 +103,7 @@ def check_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
 
 def _class(name: str) -> type[HistoryStrategy]:
     """One of ours, or one's own by its dotted path: it takes what `HistoryStrategy` takes."""
-    if name not in STRATEGIES and not is_own(name):
-        raise StrategyError(f"Unknown strategy {name!r}.{nearest(name, STRATEGIES)}")
-    return find_class(name, STRATEGIES, HistoryStrategy, "strategy.type")  # type: ignore[type-abstract]
+    known = STRATEGIES | OF_LIBRARIES
+    if name not in known and not is_own(name):
+        raise StrategyError(f"Unknown strategy {name!r}.{nearest(name, known)}")
+    return find_class(name, known, HistoryStrategy, "strategy.type")  # type: ignore[type-abstract]
