@@ -26,6 +26,8 @@ examples
     {program} estimates --networks 64
   seven strategies, 200 queries, 10 seeds each, on NAS-Bench-201's three data sets:
     {program} search --space nasbench201 --seeds 10
+  nasgem beside what other libraries search with (pip install 'gemnet[rivals]'):
+    {program} search --space nasbench201 --strategies nasgem tpe botorch --seeds 10
   two strategies on one metric, with an option changed:
     {program} search --space nasbench201 --strategies nasgem evolution --metric c10_valid_200ep_1seed \\
       --options evolution.population=50
@@ -38,6 +40,7 @@ examples
       --memory c10_valid_200ep_1seed --shuffled
   accuracy and latency of a device as two objectives:
     {program} pareto --devices raspi4 edgegpu --seeds 10
+    {program} pareto --space accel_nasbench --devices a100 tpuv3 zcu102 --seeds 10
   12-epoch trainings as cheap queries:
     {program} fidelity --space nasbench201 --seeds 10
   a table of your own (docs/tables.md):
@@ -51,7 +54,6 @@ docs: docs/benchmarks.md"""
 
 
 SLOW = ("bananas", "structural", "wl_gp")
-DEVICES = ("edgegpu", "raspi4", "edgetpu", "pixel3", "eyeriss", "fpga")
 
 
 class ArgumentError(GemnetError):
@@ -140,6 +142,7 @@ def _pareto(options: argparse.Namespace) -> None:
 
     report_pareto(
         make_console(),
+        options.space,
         options.table,
         options.devices,
         options.metric,
@@ -269,7 +272,12 @@ def _parser(program: str) -> argparse.ArgumentParser:
 
     search = commands.add_parser("search", help="strategies against a table", allow_abbrev=False)
     _add_common(search)
-    search.add_argument("--strategies", metavar="S", nargs="+", help="default: all seven")
+    search.add_argument(
+        "--strategies",
+        metavar="S",
+        nargs="+",
+        help="default: random, local_search, evolution, bananas, wl_gp, structural, nasgem; others: tpe, botorch",
+    )
     _add_metric(search, "columns to maximise (default: the space's usual ones)", nargs="+")
     search.add_argument(
         "--queries", metavar="N", type=positive, default=200, help="evaluations of a run (default %(default)s)"
@@ -310,12 +318,21 @@ def _parser(program: str) -> argparse.ArgumentParser:
     ablation.add_argument("--parts", metavar="P", nargs="+", help="some of them, such as 'no embedding' (default: all)")
     ablation.set_defaults(run=_ablation)
 
-    pareto = commands.add_parser("pareto", help="accuracy against measured latency", allow_abbrev=False)
-    pareto.add_argument("--table", metavar="FILE", help="NAS-Bench-201's table, with HW-NAS-Bench's beside it")
+    pareto = commands.add_parser("pareto", help="accuracy against time on a device", allow_abbrev=False)
     pareto.add_argument(
-        "--devices", metavar="D", nargs="+", default=["raspi4"], choices=DEVICES, help=f"of {', '.join(DEVICES)}"
+        "--space", choices=["nasbench201", "accel_nasbench"], default="nasbench201", help="default %(default)s"
     )
-    _add_metric(pareto, "accuracy (default %(default)s)", default="c10_valid_200ep_1seed")
+    pareto.add_argument(
+        "--table", metavar="FILE", help="its table, where it is not in its usual place; HW-NAS-Bench's lies beside it"
+    )
+    pareto.add_argument(
+        "--devices",
+        metavar="D",
+        nargs="+",
+        help="raspi4, edgegpu, edgetpu, pixel3, eyeriss, fpga; of accel_nasbench a100, 3090, tpuv2, tpuv3, zcu102, "
+        "vck190 (default: the first)",
+    )
+    _add_metric(pareto, "accuracy (default: the space's first)")
     pareto.add_argument("--strategies", metavar="S", nargs="+", default=["nasgem", "evolution", "random"])
     pareto.add_argument("--queries", metavar="N", type=positive, default=200, help="default %(default)s")
     _add_running(pareto)
@@ -374,11 +391,11 @@ def _parser(program: str) -> argparse.ArgumentParser:
     estimates.set_defaults(run=_estimates)
 
     convert = commands.add_parser("convert", help="make a table from a benchmark's official file", allow_abbrev=False)
-    convert.add_argument("kind", choices=["nasbench201", "nasbench101", "accel_nasbench"])
+    convert.add_argument("kind", choices=["nasbench201", "nasbench101", "nasbench301", "accel_nasbench"])
     convert.add_argument(
         "source",
-        help="NAS-Bench-201-v1_*.pth, NATS-Bench's folder NATS-tss-v1_0-*, nasbench_*.tfrecord, or "
-        "anb_dataset_jsons.tar.gz",
+        help="NAS-Bench-201-v1_*.pth, NATS-Bench's folder NATS-tss-v1_0-*, nasbench_*.tfrecord, nb_301_*.zip, "
+        "or anb_dataset_jsons.tar.gz",
     )
     convert.add_argument("--out", required=True, help="the .parquet file to write")
     convert.set_defaults(run=_convert)

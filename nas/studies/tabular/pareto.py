@@ -1,8 +1,8 @@
 """Two objectives at once: accuracy against a measured cost, judged by hypervolume.
 
 Both objectives are scaled by the true front of the table: 0 is its worst value, 1 its best. The hypervolume of what a
-    search has found, over
-the corner at -0.1 in both, is given as a share of the true front's (Zitzler and Thiele, 1999; computed by pymoo).
+search has found, over the corner at -0.1 in both, is given as a share of the true front's (Zitzler and Thiele, 1999;
+computed by pymoo).
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from rich.console import Console
 from gemnet.files import write_csv
 from nas.evaluation.tabular import TabularEvaluator
 from nas.strategies import make_strategy
-from nas.studies.statistics import interval_columns, mean_interval
+from nas.studies.statistics import Interval, interval_columns, mean_interval, paired_difference
 from nas.studies.tabular.plots import plot_hypervolume
 from nas.studies.tabular.runs import BenchmarkError, RunRow, RunsFile, run_all, run_key, text_table
-from nas.studies.tabular.sources import CHECKPOINTS, open_hardware_table
+from nas.studies.tabular.sources import CHECKPOINTS, DEFAULT_METRICS, DEVICES, open_hardware_table, time_column
 from nas.tables.table import Table
 
 KEY = ("table", "fingerprint", "metric", "cost", "strategy", "queries", "initial", "batch", "seed")
@@ -96,12 +96,13 @@ def run_pareto(table: Table, task: ParetoTask) -> dict[str, object]:
     return {"cpu_seconds": f"{time.process_time() - started:.2f}", "shares": ";".join(f"{s:.5f}" for s in shares)}
 
 
-def curves(rows: Sequence[RunRow]) -> dict[str, NDArray[np.float64]]:
-    """Shares of each strategy, (seeds, points)."""
-    groups: dict[str, list[list[float]]] = {}
+def curves(rows: Sequence[RunRow]) -> dict[str, dict[str, NDArray[np.float64]]]:
+    """Shares of each strategy by seed, (points,) each."""
+    groups: dict[str, dict[str, NDArray[np.float64]]] = {}
     for row in rows:
-        groups.setdefault(row["strategy"], []).append([float(share) for share in row["shares"].split(";")])
-    return {name: np.array(values) for name, values in groups.items()}
+        shares = np.array([float(share) for share in row["shares"].split(";")])
+        groups.setdefault(row["strategy"], {})[row["seed"]] = shares
+    return groups
 
 
 PARETO_STRATEGIES = ("nasgem", "evolution", "random")
@@ -109,30 +110,39 @@ PARETO_STRATEGIES = ("nasgem", "evolution", "random")
 
 def report_pareto(
     console: Console,
+    space: str,
     path: str | None,
-    devices: Sequence[str],
-    metric: str,
+    devices: Sequence[str] | None,
+    metric: str | None,
     strategies: Sequence[str],
     queries: int,
     seeds: int,
     workers: int | None,
     folder: Path,
 ) -> None:
-    """Accuracy against latency on NAS-Bench-201: prints, writes ``pareto.csv``, its summary and a plot for each device.
+    """Accuracy against time on a device: prints, writes ``pareto.csv``, its summary and a plot for each device.
 
     Args:
         console: where progress and tables go.
-        path: the table; None takes NAS-Bench-201's.
-        devices: of HW-NAS-Bench.
-        metric: accuracy column.
+        space: a key of `DEVICES`.
+        path: the table; None takes the one in its usual place.
+        devices: of the space; None takes the first.
+        metric: accuracy column; None takes the space's first.
         strategies: names; ``evolution`` is NSGA-II here.
         queries, seeds: of each run.
         workers: processes; None takes all cores.
         folder: where the files go.
+
+    Raises:
+        BenchmarkError: a device that was not measured, a strategy for one objective, or a number out of range.
+        TableError: a table or metric that is not there.
     """
-    table = open_hardware_table(path)
-    data = metric.partition("_")[0]
-    costs = [f"{data}_{device}_latency" for device in devices]
+    table = open_hardware_table(space, path)
+    metric = metric or DEFAULT_METRICS[space][0]
+    for device in devices or ():
+        if device not in DEVICES[space]:
+            raise BenchmarkError(f"{space} was measured on {', '.join(DEVICES[space])}, not on {device!r}.")
+    costs = [time_column(space, metric, device) for device in devices or DEVICES[space][:1]]
     for column in (metric, *costs):
         table.metric(column)
     for strategy in strategies:
@@ -154,30 +164,48 @@ def report_pareto(
         run_pareto,
         workers,
         open_hardware_table,
-        (path,),
+        (space, path),
         lambda task: f"{task.strategy}, {task.cost}, seed {task.seed}",
     )
     checkpoints = [k for k in CHECKPOINTS if k < queries] + [queries]
-    title = f"{metric} against latency: share of the true front's hypervolume [95 % interval]"
-    text = text_table(title, ("latency", "strategy", *(f"@{k}" for k in checkpoints)))
+    title = f"{metric} against time: share of the true front's hypervolume [95 % interval]; ± less nasgem's, by seed"
+    text = text_table(title, ("time", "strategy", *(f"@{k}" for k in checkpoints)))
     summary: list[dict[str, object]] = []
     for cost in costs:
         found = curves([row for row in rows if row["cost"] == cost])
-        for strategy, values in found.items():
-            intervals = {k: mean_interval(values[:, k // EVERY - 1]) for k in checkpoints}
-            text.add_row(cost, strategy, *(str(interval) for interval in intervals.values()))
-            summary += [
-                {
-                    "metric": metric,
-                    "cost": cost,
-                    "strategy": strategy,
-                    "seeds": interval.n,
-                    "queries": k,
-                    **interval_columns("share", interval),
-                }
-                for k, interval in intervals.items()
-            ]
-        plot_hypervolume(found, EVERY, folder / f"pareto_{cost}.png", f"{metric} against {cost}")
+        for strategy, by_seed in found.items():
+            cells = []
+            for k in checkpoints:
+                interval, difference = _compared(by_seed, {} if strategy == "nasgem" else found.get("nasgem", {}), k)
+                cells.append(str(interval) + (f"\n  {difference.text('+.3f')}" if difference else ""))
+                summary.append(
+                    {
+                        "metric": metric,
+                        "cost": cost,
+                        "strategy": strategy,
+                        "seeds": interval.n,
+                        "queries": k,
+                        **interval_columns("share", interval),
+                        **interval_columns("difference", difference),
+                    }
+                )
+            text.add_row(cost, strategy, *cells)
+        plot_hypervolume(
+            {strategy: np.array(list(by_seed.values())) for strategy, by_seed in found.items()},
+            EVERY,
+            folder / f"pareto_{cost}.png",
+            f"{metric} against {cost}",
+        )
     console.print(text)
     write_csv(folder / "pareto_summary.csv", summary)
     console.print(f"{folder}/pareto.csv (runs), pareto_summary.csv, pareto_*.png")
+
+
+def _compared(
+    own: Mapping[str, NDArray[np.float64]], nasgem: Mapping[str, NDArray[np.float64]], queries: int
+) -> tuple[Interval, Interval | None]:
+    """A strategy's share after so many queries, and what it has more than nasgem, paired by seed."""
+    at = queries // EVERY - 1
+    both = [seed for seed in own if seed in nasgem]
+    difference = paired_difference([own[s][at] for s in both], [nasgem[s][at] for s in both]) if both else None
+    return mean_interval([shares[at] for shares in own.values()]), difference

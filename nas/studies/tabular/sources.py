@@ -42,18 +42,36 @@ def open_table(space: str | None, path: str | None) -> Table:
     return read_table(find_table(space or "", path), space if path is None else None, own)
 
 
-def open_hardware_table(path: str | None) -> Table:
-    """NAS-Bench-201 with HW-NAS-Bench's measurements.
+DEVICES = {
+    "nasbench201": ("raspi4", "edgegpu", "edgetpu", "pixel3", "eyeriss", "fpga"),
+    "accel_nasbench": ("a100", "3090", "tpuv2", "tpuv3", "zcu102", "vck190"),
+}
+"""Devices on which a benchmark's networks were measured."""
 
-    A latency of -1 there says that the device can't run the cell; it counts as the slowest that was measured.
+
+def time_column(space: str, metric: str, device: str) -> str:
+    """Column of `open_hardware_table` that holds times on a device; NAS-Bench-201's are of the metric's data set."""
+    return f"{metric.partition('_')[0]}_{device}_latency" if space == "nasbench201" else f"{device}_latency"
+
+
+def open_hardware_table(space: str, path: str | None) -> Table:
+    """A key of `DEVICES` with times on each device: NAS-Bench-201 with HW-NAS-Bench's, or Accel-NASBench.
+
+    Where a throughput (images/s) was measured instead, the time is that of an image at this throughput, in ms. A
+    network that was not measured, or that the device can't run (-1 in HW-NAS-Bench), counts as the slowest that was.
     """
-    place = find_table("nasbench201", path)
-    table = read_table(place, "nasbench201").joined(read_table(find_table("hw-nas-bench", place.parent / HW_FILE)))
-    measured = {
-        name: np.where(values > 0, values, values.max()) if name.endswith("_latency") else values
-        for name, values in table.metrics.items()
-    }
-    return replace(table, metrics=measured)
+    place = find_table(space, path)
+    table = read_table(place, space)
+    if space == "nasbench201":
+        table = table.joined(read_table(find_table("hw-nas-bench", place.parent / HW_FILE)))
+    times = {name: values for name, values in table.metrics.items() if name.endswith("_latency")}
+    for name, values in table.metrics.items():
+        device, _, measured = name.rpartition("_")
+        if measured == "throughput":
+            times.setdefault(f"{device}_latency", 1000 / values)
+    slowest = {name: float(np.nanmax(values)) for name, values in times.items()}
+    times = {name: np.where(values > 0, values, slowest[name]) for name, values in times.items()}
+    return replace(table, metrics={**table.metrics, **times})
 
 
 def metrics_of(table: Table, space: str | None, asked: Sequence[str] | None) -> tuple[str, ...]:

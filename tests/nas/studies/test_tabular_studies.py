@@ -15,6 +15,7 @@ import pytest
 from nas.commands.benchmark import main
 from nas.encoder.training import EncoderConfig, train_encoder
 from nas.predictors import nasgem_features
+from nas.spaces.accel_nasbench import CHOICES
 from nas.strategies.acquisition import expected_hypervolume_gain
 from nas.studies.csv_log import CsvLogError
 from nas.studies.statistics import mean_interval, paired_difference
@@ -23,6 +24,7 @@ from nas.studies.tabular.pareto import FrontScale
 from nas.studies.tabular.predictors import split
 from nas.studies.tabular.runs import RunsFile
 from nas.studies.tabular.search import SearchTask, run_task, steps_to_text, text_to_steps
+from nas.studies.tabular.sources import open_hardware_table
 from nas.tables.read import read_table
 
 
@@ -101,6 +103,46 @@ def test_expected_gain_is_the_mean_difference_of_two_hypervolumes() -> None:
     assert expected_hypervolume_gain(mean, deviation, front, reference) == pytest.approx(sampled, rel=0.1, abs=1e-3)
     empty = expected_hypervolume_gain(points, np.zeros_like(points), np.zeros((0, 2)), reference)
     assert empty == pytest.approx(np.prod(np.clip(points - reference, 0, None), axis=1))
+
+
+def accel_table(path: Path) -> Path:
+    """60 networks of Accel-NASBench's space with made-up figures; one was not measured on the GPU."""
+    rng = np.random.default_rng(0)
+    columns: dict[str, list[object]] = {name: list(rng.choice(values, 60)) for name, values in CHOICES.items()}
+    columns["val_top1"] = list(rng.uniform(50, 60, 60))
+    columns["a100_throughput"] = [None, *rng.uniform(1000, 2000, 59)]
+    columns["zcu102_throughput"] = list(rng.uniform(100, 200, 60))
+    columns["zcu102_latency"] = list(rng.uniform(5, 9, 60))
+    pa.parquet.write_table(pa.table(columns), path)
+    return path
+
+
+def test_times_of_accel_nasbench_are_measured_or_follow_from_throughputs(tmp_path: Path) -> None:
+    path = accel_table(tmp_path / "accel.parquet")
+    table, plain = open_hardware_table("accel_nasbench", str(path)), read_table(path)
+    times, throughputs = table.metric("a100_latency"), plain.metrics["a100_throughput"]
+    measured = np.isfinite(throughputs)
+    assert times[measured] == pytest.approx(1000 / throughputs[measured])
+    assert times[~measured] == pytest.approx([times[measured].max()])
+    assert table.metric("zcu102_latency").tolist() == plain.metric("zcu102_latency").tolist()
+
+
+def test_pareto_compares_fronts_on_each_device_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = accel_table(tmp_path / "accel.parquet")
+    command = ["pareto", "--space", "accel_nasbench", "--table", str(path), "--devices", "a100", "zcu102"]
+    command += ["--queries", "20", "--seeds", "2", "--workers", "1", "--work-dir", str(tmp_path / "out")]
+    assert main([*command, "--strategies", "evolution", "random"]) == 0
+    runs = (tmp_path / "out" / "pareto.csv").read_text()
+    assert main([*command, "--strategies", "evolution", "random", "nasgem"]) == 0
+    assert (tmp_path / "out" / "pareto.csv").read_text().startswith(runs)
+    with (tmp_path / "out" / "pareto_summary.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 * 3  # devices, strategies; one checkpoint
+    assert all(0 < float(row["share"]) <= 1 for row in rows)
+    assert all(bool(row["difference"]) == (row["strategy"] != "nasgem") for row in rows)
+    capsys.readouterr()
+    assert main([*command, "--strategies", "evolution", "--devices", "raspi4"]) == 2
+    assert "raspi4" in capsys.readouterr().err
 
 
 def test_share_of_the_front_is_one_for_the_front_and_grows() -> None:
