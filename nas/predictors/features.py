@@ -21,6 +21,10 @@ Table = NDArray[np.float32]
 EMBEDDING = "embedding"
 
 
+SKIPS, NEIGHBOURS = "skips", "neighbours"
+_MOST_VALUES = 8  # of a choice whose pairs with its neighbour are columns: a column for each pair of values
+
+
 REMEMBERED = "remembered"
 """Groups of this name, or that begin with it and a space: what another task lets expect of a candidate, one column."""
 
@@ -80,10 +84,18 @@ class FeatureTable:
 
 
 def structural_table(space: SearchSpace, batch: CandidateBatch) -> FeatureTable:
-    """Structural features of the cells, by the space's notion of zero and identity operations."""
+    """Structural features of the cells, by the space's notion of zero and identity operations.
+
+    Where a space has identities, the features of the cells with these as operations like any other are one more group,
+    ``skips``: a cell's time, or a network around it that is not the sum of its paths, may tell a skip from an edge.
+    """
     names = feature_names(space.vocabulary, space.zero_ops, space.identity_ops)
     values = structural_features(batch.graphs, space.zero_ops, space.identity_ops)
-    return FeatureTable(values, tuple(name.partition("/")[0] for name in names))
+    table = FeatureTable(values, tuple(name.partition("/")[0] for name in names))
+    if not space.identity_ops:
+        return table
+    with_skips = structural_features(batch.graphs, space.zero_ops)
+    return FeatureTable.join([table, FeatureTable(with_skips, (SKIPS,) * with_skips.shape[1])])
 
 
 def choice_table(space: SearchSpace, batch: CandidateBatch) -> FeatureTable:
@@ -107,27 +119,48 @@ def choice_table(space: SearchSpace, batch: CandidateBatch) -> FeatureTable:
 
 def alike_table(space: SearchSpace, batch: CandidateBatch) -> FeatureTable:
     """Of macro choices that take the same values, such as the operations of eight layers, how many have each value."""
-    alike: dict[tuple[Choice, ...], list[int]] = {}
-    for place, values in enumerate(space.macro_choices.values()):
-        alike.setdefault(values, []).append(place)
     columns: list[Table] = [np.zeros((len(batch), 0), np.float32)]
     groups: list[str] = []
-    for values, places in alike.items():
-        if len(places) > 1 and len(values) > 1:
-            chosen = batch.macro[:, places, None] == np.arange(len(values))
-            columns.append(chosen.sum(axis=1).astype(np.float32))
-            groups += [f"how many of {', '.join(map(str, values))}"] * len(values)
+    for values, places in _alike(space):
+        chosen = batch.macro[:, places, None] == np.arange(len(values))
+        columns.append(chosen.sum(axis=1).astype(np.float32))
+        groups += [f"how many of {', '.join(map(str, values))}"] * len(values)
     return FeatureTable(np.concatenate(columns, axis=1), tuple(groups))
 
 
+def neighbour_table(space: SearchSpace, batch: CandidateBatch) -> FeatureTable:
+    """Of macro choices that take the same values, which pair each has with the next one; one group.
+
+    What a layer is worth may depend on the one before it, which a process on choices alone learns from many candidates.
+    """
+    columns: list[Table] = [np.zeros((len(batch), 0), np.float32)]
+    for values, places in _alike(space):
+        if len(values) <= _MOST_VALUES:
+            pairs = batch.macro[:, places[:-1]].astype(np.intp) * len(values) + batch.macro[:, places[1:]]
+            chosen = pairs[:, :, None] == np.arange(len(values) ** 2)
+            columns.append(chosen.reshape(len(batch), -1).astype(np.float32))
+    together = np.concatenate(columns, axis=1)
+    return FeatureTable(together, (NEIGHBOURS,) * together.shape[1])
+
+
+def _alike(space: SearchSpace) -> list[tuple[tuple[Choice, ...], list[int]]]:
+    """Values that several macro choices take, and the places of these, in order."""
+    alike: dict[tuple[Choice, ...], list[int]] = {}
+    for place, values in enumerate(space.macro_choices.values()):
+        alike.setdefault(values, []).append(place)
+    return [(values, places) for values, places in alike.items() if len(places) > 1 and len(values) > 1]
+
+
 def macro_table(space: SearchSpace, batch: CandidateBatch) -> FeatureTable:
-    """`choice_table`, `alike_table`, and logarithms of MACs and parameters where the space knows them (group ``cost``).
+    """`choice_table`, `alike_table`, `neighbour_table`, and logarithms of MACs and parameters where the space knows
+    them (group ``cost``).
 
     What zero operations cut off costs nothing here: it says nothing about what the cell computes.
     """
     columns = [np.log(np.maximum(cost, 1)).astype(np.float32)[:, None] for cost in space.live_costs(batch)]
     tables = [FeatureTable(column, ("cost",)) for column in columns]
-    return FeatureTable.join([choice_table(space, batch), alike_table(space, batch), *tables])
+    choices = [make(space, batch) for make in (choice_table, alike_table, neighbour_table)]
+    return FeatureTable.join([*choices, *tables])
 
 
 def embedding_table(vectors: NDArray[np.floating]) -> FeatureTable:

@@ -29,6 +29,8 @@ _RELEVANCE = {
     "step": -4.8,
     "cost": -4.2,
     "embedding": -4.5,
+    "skips": -6.5,
+    "neighbours": -6.5,
 }
 
 
@@ -36,6 +38,10 @@ _OTHER_RELEVANCE = -4.5
 
 
 _RELEVANCE_SPREAD = 0.7
+
+
+# Of groups that are worth nothing in most tables and much in some: next to nothing is expected, and much believed.
+_WIDE_SPREAD = {"skips": 1.5, "neighbours": 1.5}
 
 
 _LOG_SIGNAL, _LOG_SIGNAL_SPREAD = 0.7, 1.0
@@ -217,7 +223,9 @@ class GroupProcess:
             + [_LOG_SLOPE] * len(lines)
         )
         spread = np.array(
-            [_RELEVANCE_SPREAD] * groups + [_LOG_SIGNAL_SPREAD, _LOG_NOISE_SPREAD] + [_LOG_SLOPE_SPREAD] * len(lines)
+            [_WIDE_SPREAD.get(group, _RELEVANCE_SPREAD) for group in self.slices]
+            + [_LOG_SIGNAL_SPREAD, _LOG_NOISE_SPREAD]
+            + [_LOG_SLOPE_SPREAD] * len(lines)
         )
         diagonal = np.diag_indices(n)
 

@@ -11,6 +11,7 @@ from scipy.stats import kendalltau, norm
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, RationalQuadratic
 
+from nas.graphs.structure import feature_names
 from nas.predictors.features import FeatureTable, PredictorError, embedding_table, macro_table, structural_table
 from nas.predictors.scores import ScorePredictor, _Warp
 from nas.spaces import make_space
@@ -51,6 +52,28 @@ def test_intervals_cover_what_they_promise(task: tuple[FeatureTable, np.ndarray]
     away = np.abs(scores[150:] - mean) / deviation
     for share in (0.5, 0.9):
         assert share - 0.15 < np.mean(away < norm.ppf(0.5 + share / 2)) < min(share + 0.2, 0.995)
+
+
+def test_skips_tell_apart_what_computes_the_same_and_count_where_they_matter() -> None:
+    space = NASBench201()
+    batch = space.sample(2500, np.random.default_rng(0))
+    table = structural_table(space, batch)
+    skips = np.array(table.groups) == "skips"
+    twins = ["|nor_conv_1x1~0|+|skip_connect~0|none~1|+|none~0|none~1|nor_conv_3x3~2|"]
+    twins += ["|none~0|+|none~0|none~1|+|nor_conv_3x3~0|none~1|none~2|"]
+    same, edge = structural_table(space, space.pack([Candidate(cell_from_arch(arch)) for arch in twins])).values
+    assert (same[~skips] == edge[~skips]).all()
+    assert (same[skips] != edge[skips]).any()
+
+    names = feature_names(space.vocabulary, space.zero_ops)
+    counts = table.values[:, skips][:, [names.index(f"count/{op}") for op in ("skip_connect", "nor_conv_3x3")]]
+    time = 2 * counts[:, 0] + counts[:, 1]
+    taus = []
+    for columns in (~skips, skips | ~skips):
+        seen = FeatureTable(table.values[:, columns], tuple(np.array(table.groups)[columns].tolist()))
+        predictor = ScorePredictor(boosters=0).fit(seen.take(slice(0, 200)), time[:200], pool=seen)
+        taus.append(kendalltau(predictor.predict_mean(seen.take(slice(200, None))), time[200:])[0])
+    assert taus[1] > taus[0] + 0.02
 
 
 def test_is_less_sure_away_from_what_it_saw(task: tuple[FeatureTable, np.ndarray]) -> None:
