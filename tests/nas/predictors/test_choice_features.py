@@ -1,0 +1,46 @@
+"""What predictors see of macro choices that take the same values."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.stats import kendalltau
+
+from nas.predictors.features import FeatureTable, macro_table, neighbour_table
+from nas.predictors.scores import ScorePredictor
+from nas.spaces.choices import ChoiceSpace
+
+LAYERS = ChoiceSpace({**{f"layer{k}": ("identity", "mb3", "mb6") for k in range(6)}, "width": (8, 16)})
+
+
+def test_each_pair_of_neighbours_that_take_the_same_values_is_a_column() -> None:
+    batch = LAYERS.all()
+    table = neighbour_table(LAYERS, batch)
+    assert set(table.groups) == {"neighbours"}
+    pairs = table.values.reshape(len(batch), 5, 3, 3)
+    assert (pairs.sum(axis=(2, 3)) == 1).all()
+    row = 1000
+    codes = batch.macro[row, :6]
+    assert [tuple(np.argwhere(pair)[0].tolist()) for pair in pairs[row]] == list(
+        zip(codes[:-1].tolist(), codes[1:].tolist(), strict=True)
+    )
+
+
+def test_choices_that_differ_in_values_or_have_many_have_no_pairs() -> None:
+    for choices in ({"a": (1, 2), "b": (1, 2, 3)}, {"a": tuple(range(20)), "b": tuple(range(20))}):
+        space = ChoiceSpace(choices)
+        assert neighbour_table(space, space.all()).values.shape == (len(space.all()), 0)
+
+
+def test_what_a_layer_follows_on_is_learnt_sooner_with_pairs() -> None:
+    batch, rng = LAYERS.all(), np.random.default_rng(0)
+    codes = batch.macro[:, :6].astype(int)
+    worth = sum(rng.normal(size=(3, 3))[codes[:, k], codes[:, k + 1]] for k in range(5))
+    rows = rng.permutation(len(batch))
+    table = macro_table(LAYERS, batch)
+    others = np.array(table.groups) != "neighbours"
+    taus = []
+    for columns in (others, np.ones_like(others)):
+        seen = FeatureTable(table.values[:, columns], tuple(np.array(table.groups)[columns].tolist()))
+        predictor = ScorePredictor(boosters=0).fit(seen.take(rows[:100]), worth[rows[:100]], pool=seen)
+        taus.append(kendalltau(predictor.predict_mean(seen.take(rows[100:])), worth[rows[100:]])[0])
+    assert taus[1] > taus[0] + 0.02
