@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,9 @@ from scipy.linalg import blas, cho_factor, cho_solve, lapack
 from scipy.optimize import minimize
 
 from nas.predictors.features import Floats, PredictorError, Table, is_remembered
+
+AnyFloats = NDArray[Any]
+"""Float32 or float64, all alike."""
 
 # Prior means of the logarithm of each group's inverse squared length scale: how much a group of features counts
 # before anything is known. Rounded means of what the marginal likelihood found, over random training sets of
@@ -123,7 +127,7 @@ class GroupProcess:
         self.x = self._stretched(x)
         self._known = self._lines(x)
         exact = self.x.astype(np.float64)
-        covariance = np.asarray(self.signal / (1 + 0.5 * _squared_distances(exact, exact)), dtype=np.float64)
+        covariance = _rational_quadratic(self.signal, exact, exact)
         if self.slopes:
             covariance += self._known.astype(np.float64) @ self._known.T
         covariance[np.diag_indices(len(x))] += self.noise
@@ -149,7 +153,7 @@ class GroupProcess:
 
     def predict(self, x: Table) -> tuple[Floats, Floats]:
         """Mean and variance without noise, (n,) each."""
-        covariance = self._with_known(x).astype(np.float32)
+        covariance = self._with_known(x).astype(np.float32, copy=False)
         mean = self.mean + covariance @ self.weights
         explained = np.einsum("ij,ij->i", *[self._whitened(covariance)] * 2)
         prior = self.signal + (np.square(self._lines(x)).sum(axis=1) if self.slopes else 0.0)
@@ -158,10 +162,10 @@ class GroupProcess:
     def covariance(self, x: Table) -> Floats:
         """Posterior covariance without noise, (n, n)."""
         stretched = self._stretched(x)
-        prior = self.signal / (1 + 0.5 * _squared_distances(stretched, stretched))
+        prior = _rational_quadratic(self.signal, stretched, stretched)
         if self.slopes:
             prior = prior + self._lines(x) @ self._lines(x).T
-        known = self._whitened(self._with_known(x).astype(np.float32))
+        known = self._whitened(self._with_known(x).astype(np.float32, copy=False))
         return (prior - known @ known.T).astype(np.float64)
 
     def _whitened(self, covariance: Table) -> Table:
@@ -170,7 +174,7 @@ class GroupProcess:
 
     def _with_known(self, x: Table) -> Table:
         """Prior covariances with what was learnt from, (n, m)."""
-        covariance = self.signal / (1 + 0.5 * _squared_distances(self._stretched(x), self.x))
+        covariance = _rational_quadratic(self.signal, self._stretched(x), self.x)
         return covariance + self._lines(x) @ self._known.T if self.slopes else covariance
 
     def _lines(self, x: Table) -> Table:
@@ -272,9 +276,16 @@ def _factor(covariance: Floats) -> tuple[Floats, bool]:
     raise PredictorError("The observations' covariance can't be factorised: a feature is not finite.")
 
 
-def _squared_distances(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.floating]:
-    product = a @ b.T
-    product *= -2
+def _rational_quadratic(signal: float, a: AnyFloats, b: AnyFloats) -> AnyFloats:
+    """``signal / (1 + |a_i - b_j|^2 / 2)``, all in one array: making large ones takes longer than the arithmetic."""
+    shape = _squared_distances(a, b)
+    shape *= 0.5
+    shape += 1
+    return np.divide(signal, shape, out=shape)
+
+
+def _squared_distances(a: AnyFloats, b: AnyFloats) -> AnyFloats:
+    product = (-2 * a) @ b.T
     product += np.einsum("ij,ij->i", a, a)[:, None]
     product += np.einsum("ij,ij->i", b, b)
     return np.maximum(product, 0, out=product)
