@@ -230,11 +230,15 @@ class CostModel:
             graphs: the cells, n of them.
             macro: index of the value of each choice; integers (n, number of choices); may be None without choices.
         """
-        return self._sum(graphs, macro, 2, self._needs_positions)[:, 0]
+        return self.macs_and_params(graphs, macro)[:, 0]
 
     def params(self, graphs: GraphBatch, macro: NDArray[Any] | None = None) -> NDArray[np.int64]:
         """Parameters of every candidate; int64 (n,)."""
-        return self._sum(graphs, macro, 2, self._needs_positions)[:, 1]
+        return self.macs_and_params(graphs, macro)[:, 1]
+
+    def macs_and_params(self, graphs: GraphBatch, macro: NDArray[Any] | None = None) -> NDArray[np.int64]:
+        """Both of every candidate, in the time that either takes; int64 (n, 2)."""
+        return self._sum(graphs, macro, 2, self._needs_positions)
 
     def costs(self, graphs: GraphBatch, macro: NDArray[Any] | None = None) -> NDArray[np.int64]:
         """Everything every candidate costs; int64 (n, 4), columns as in `Cost`.

@@ -336,6 +336,10 @@ class GEMNetSpace(SearchSpace):
         """Parameters of each candidate's network; (n,)."""
         return self._costs.params(batch.graphs, batch.macro).astype(np.float64)
 
+    def live_costs(self, batch: CandidateBatch) -> list[NDArray[np.float64]]:
+        """As `SearchSpace.live_costs`; nothing cuts anything off here, and both are counted at once."""
+        return list(self._costs.macs_and_params(batch.graphs, batch.macro).T.astype(np.float64))
+
     def costs(self, batch: CandidateBatch) -> NDArray[np.int64]:
         """All that is counted of each candidate's network, (n, 4); columns as in `gemnet.operations.Cost`."""
         return self._costs.costs(batch.graphs, batch.macro)

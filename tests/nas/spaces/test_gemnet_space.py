@@ -5,7 +5,7 @@ from gemnet import macs
 from gemnet.cell_graph import CellGraph
 from gemnet.errors import GemnetError
 from gemnet.network import GEMNet
-from nas.spaces.base import Candidate, SpaceError
+from nas.spaces.base import Candidate, SearchSpace, SpaceError
 from nas.spaces.dag import without_detours
 from nas.spaces.gemnet import MACRO_CHOICES, GEMNetSpace
 
@@ -277,3 +277,10 @@ def test_cells_that_have_their_convolution_are_sampled_as_without_the_rule() -> 
     free, strict = (GEMNetSpace(needs_convolution=rule).sample(300, np.random.default_rng(1)) for rule in (False, True))
     same = [free.graphs.graph(row) == strict.graphs.graph(row) for row in range(300)]
     assert 0.7 < np.mean(same) < 1
+
+
+def test_what_predictors_go_by_are_macs_and_parameters() -> None:
+    space = GEMNetSpace(form="cifar", size="a", max_nodes=8)
+    batch = space.sample(50, np.random.default_rng(0))
+    np.testing.assert_array_equal(space.live_costs(batch), [space.macs(batch), space.params(batch)])
+    np.testing.assert_array_equal(space.live_costs(batch), SearchSpace.live_costs(space, batch))
