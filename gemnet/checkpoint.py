@@ -203,7 +203,7 @@ def guard_mmengine() -> None:
 
 def guard_yaml() -> None:
     """Makes mmengine read YAML as data: its own reader builds whatever object a tag asks for. May be called again."""
-    import yaml  # type: ignore[import-untyped]
+    import yaml
     from mmengine.fileio.handlers import yaml_handler
 
     yaml_handler.Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -248,7 +248,7 @@ def _harmless_types() -> list[Any]:
     from mmengine.logging.history_buffer import HistoryBuffer
 
     dtypes = [type(np.dtype(kind)) for kind in (np.bool_, np.int32, np.int64, np.uint32, np.float32, np.float64)]
-    multiarray = np._core.multiarray if hasattr(np, "_core") else np.core.multiarray  # type: ignore[attr-defined]
+    multiarray: Any = np._core.multiarray
     lookups = [(_history_method, f"{module}.getattr") for module in ("builtins", "__builtin__")]
     known = [HistoryBuffer, argparse.Namespace, np.ndarray, np.dtype, multiarray._reconstruct, multiarray.scalar, slice]
     return [*known, *dtypes, *lookups]
@@ -310,7 +310,7 @@ def plain_config(text: str) -> dict[str, Any] | None:
     return found
 
 
-def _plain_value(node: ast.expr) -> Any:
+def _plain_value(node: ast.expr | None) -> Any:
     if isinstance(node, ast.Constant):
         return node.value
     if isinstance(node, ast.List | ast.Tuple | ast.Set):
@@ -318,10 +318,7 @@ def _plain_value(node: ast.expr) -> Any:
         return values if isinstance(node, ast.List) else tuple(values) if isinstance(node, ast.Tuple) else set(values)
     if isinstance(node, ast.Dict):
         # A key of None is **mapping, which _plain_value refuses.
-        return {
-            _plain_value(key): _plain_value(value)  # type: ignore[arg-type]
-            for key, value in zip(node.keys, node.values, strict=True)
-        }
+        return {_plain_value(key): _plain_value(value) for key, value in zip(node.keys, node.values, strict=True)}
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         return -_plain_value(node.operand)
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "dict" and not node.args:

@@ -37,7 +37,7 @@ def deploy(model: Model) -> Model:
     """
     copied = copy.deepcopy(model).eval()
     if isinstance(copied, Cell | Steps):
-        return _collapsed(copied, type(copied).__name__)  # type: ignore[return-value]
+        return _collapsed(copied, type(copied).__name__)  # type: ignore[return-value]  # used as the cell was
     _replace(copied, "")
     if not any(isinstance(module, Program) for module in copied.modules()):
         raise DeployError(

@@ -78,10 +78,10 @@ def check_genome(about: Metadata, fingerprint: str, source: object) -> None:
         )
 
 
-def describe_images(model: nn.Module, about: Metadata) -> None:
+def describe_images(model: Any, about: Metadata) -> None:
     """Sets a model's timm configuration (size, crop, mean, std, class names) to what its weights were trained with."""
-    before: Any = getattr(model, "pretrained_cfg", None) or {}
-    model.pretrained_cfg = model.default_cfg = {**before, **about.pretrained_cfg()}  # type: ignore[assignment]
+    before = getattr(model, "pretrained_cfg", None) or {}
+    model.pretrained_cfg = model.default_cfg = {**before, **about.pretrained_cfg()}
 
 
 def teach_timm() -> None:
@@ -99,5 +99,5 @@ def teach_timm() -> None:
         _load(model, checkpoint, checkpoint_path, use_ema and has_average(checkpoint))
         return nn.modules.module._IncompatibleKeys([], [])
 
-    load.of_gemnet = True  # type: ignore[attr-defined]
+    load.of_gemnet = True  # type: ignore[attr-defined]  # a mark, looked for above
     load_checkpoints_with(load)

@@ -272,9 +272,12 @@ def register(
         GemnetError: the name is malformed, or stands for another network already; the weights are of another network.
     """
     trained = None if weights is None else find_trained(weights)
-    if genome is None and trained is None:
+    if genome is not None:
+        read = Genome.read(genome)
+    elif trained is not None:
+        read = trained.genome
+    else:
         raise GemnetError("register needs a genome, or weights that carry one.")
-    read = trained.genome if genome is None and trained is not None else Genome.read(genome)  # type: ignore[arg-type]
     if trained is not None:
         if trained.weights is None:
             raise GemnetError(f"{weights} holds no weights. Give genome={str(weights)!r} alone.")

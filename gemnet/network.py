@@ -249,7 +249,8 @@ class GEMNet(nn.Module):
         return take
 
     def _run(self, stage: nn.Module, x: torch.Tensor) -> torch.Tensor:
-        if self.grad_checkpointing and torch.is_grad_enabled() and not torch.jit.is_scripting():  # type: ignore[attr-defined]
+        scripted: bool = torch.jit.is_scripting()  # type: ignore[attr-defined]  # not in its __all__
+        if self.grad_checkpointing and torch.is_grad_enabled() and not scripted:
             for block in stage.children():
                 x = computed_again(block, x)
             return x

@@ -37,7 +37,7 @@ def find_bases_with(find: Callable[[str], Path | None]) -> None:
         found = find(cfg_path)
         return original(cfg_path, filename) if found is None else (str(found), None)
 
-    get_path.original = original  # type: ignore[attr-defined]
+    get_path.original = original  # type: ignore[attr-defined]  # looked for above
     Config._get_cfg_path = staticmethod(get_path)
 
 

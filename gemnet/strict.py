@@ -80,7 +80,7 @@ def make(kind: type[T], data: Any, where: str) -> T:
         options = {key: value for key, value in data.items() if key != "type"}
         if not isinstance(data.get("type"), str):
             raise ConfigError(f"{where} needs a type: dict(type='...', ...), got {dict(data)!r}.")
-        return kind(data["type"], options)  # type: ignore[call-arg]
+        return typing.cast(T, Component(data["type"], options))
     prefix = f"{where}." if where else ""
     check_keys(kind, data, prefix, "config", ConfigError)
     hints = typing.get_type_hints(kind)
@@ -191,8 +191,8 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         # A dict is read as the dataclass it can be; else the kind that it is, or the first it might be turned into.
         records = [kind for kind in kinds if is_dataclass(kind) and isinstance(value, Mapping)]
         return _value([*records, *(kind for kind in kinds if _is(value, kind)), kinds[0]][0], value, where)
-    if is_dataclass(hint):
-        return value if isinstance(value, hint) else make(hint, value, where)  # type: ignore[arg-type]
+    if isinstance(hint, type) and is_dataclass(hint):
+        return value if isinstance(value, hint) else make(hint, value, where)
     kind = origin or hint
     if kind is tuple:
         items = value if isinstance(value, list | tuple) else [value]

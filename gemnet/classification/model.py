@@ -165,19 +165,19 @@ class ImageClassifier(BaseModel):
         arguments = dict(options or {})
         if num_classes is not None:
             arguments["num_classes"] = num_classes
-        if genome is not None:
+        if arch is None:
             arch, arguments["genome"] = "gemnet", genome
-        elif arch.split(".")[0] not in timm.list_models():  # type: ignore[union-attr]
-            raise ClassificationError(f"There is no network {arch!r}.{nearest(str(arch), timm.list_models())}")
+        elif arch.split(".")[0] not in timm.list_models():
+            raise ClassificationError(f"There is no network {arch!r}.{nearest(arch, timm.list_models())}")
         try:
             network = timm.create_model(arch, pretrained=pretrained, in_chans=in_chans, **arguments)
         except (TypeError, RuntimeError) as error:
             raise ClassificationError(f"Network {arch!r} can't be built with {arguments}: {error}") from None
         self.network = network.to(memory_format=torch.channels_last)
-        self.arch, self.options = str(arch).split(".")[0], dict(options or {})
+        self.arch, self.options = arch.split(".")[0], dict(options or {})
         self.label_smoothing = label_smoothing
         if pretrained and genome is None:
-            _report_weights(str(arch), network, num_classes, in_chans)
+            _report_weights(arch, network, num_classes, in_chans)
         preprocessor = self.data_preprocessor
         if isinstance(preprocessor, BatchAugmentation):
             preprocessor.num_classes = network.num_classes

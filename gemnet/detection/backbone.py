@@ -32,12 +32,14 @@ def resolve_genome(arch: str | None = None, genome: GenomeSource | None = None) 
         BackboneError: neither or both are given.
         GemnetError: no such name, or no genome.
     """
-    if (arch is None) == (genome is None):
-        given = "neither" if arch is None else f"arch={arch!r} and a genome"
-        raise BackboneError(
-            f"A GEMNet backbone is built from arch='gemnet_b' or from genome='path/to/genome.json'; got {given}."
-        )
-    return genome_for(arch) if arch is not None else Genome.read(genome)  # type: ignore[arg-type]
+    if arch is not None and genome is None:
+        return genome_for(arch)
+    if genome is not None and arch is None:
+        return Genome.read(genome)
+    given = "neither" if arch is None else f"arch={arch!r} and a genome"
+    raise BackboneError(
+        f"A GEMNet backbone is built from arch='gemnet_b' or from genome='path/to/genome.json'; got {given}."
+    )
 
 
 def check_levels(genome: Genome, out_indices: Sequence[int] | None) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 import gemnet.detection  # noqa: F401  (stands in for MMCV's compiled operators)
 from gemnet.checkpoint import aligned, describe_mismatch, load_checkpoint, plain_config, state_dict_of
@@ -76,7 +76,7 @@ class TrainedDetector:
             if isinstance(model.get(part), Mapping):
                 model[part]["init_cfg"] = None  # all weights come from the checkpoint
         try:
-            self.model: nn.Module = MODELS.build(model)
+            self.model: Any = MODELS.build(model)
         except GemnetError:
             raise
         except Exception as error:  # whatever a part of MMDetection raises
@@ -101,7 +101,7 @@ class TrainedDetector:
             np.asarray(read_image(file))[..., ::-1]
         )  # OpenCV's order, which MMDetection expects
         data = self._pipeline({"img": pixels, "img_id": 0, "img_path": str(file), "instances": []})
-        result: Any = self.model.test_step({"inputs": [data["inputs"]], "data_samples": [data["data_samples"]]})[0]  # type: ignore[operator]
+        result = self.model.test_step({"inputs": [data["inputs"]], "data_samples": [data["data_samples"]]})[0]
         found = result.pred_instances.cpu()
         order = found.scores.argsort(descending=True, stable=True)
         return Detections(

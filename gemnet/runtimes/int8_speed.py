@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -92,8 +92,8 @@ def operator_shares(file: Path, shape: tuple[int, int, int, int]) -> tuple[tuple
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
             key = (event["args"]["op_name"], event["name"])
             fastest[key] = min(event["dur"], fastest.get(key, float("inf")))
-    spent: Counter[str] = Counter()
+    spent: defaultdict[str, float] = defaultdict(float)
     for (operator, _), microseconds in fastest.items():
-        spent[operator] += microseconds  # type: ignore[assignment]  # a Counter of floats
+        spent[operator] += microseconds
     total = sum(spent.values()) or 1
-    return tuple((operator, microseconds / total) for operator, microseconds in spent.most_common())
+    return tuple((operator, spent[operator] / total) for operator in sorted(spent, key=lambda each: -spent[each]))

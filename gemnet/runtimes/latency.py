@@ -114,7 +114,7 @@ class Runtime:
         device = torch.device(self.device)
         try:
             images = torch.zeros(shape, device=device).to(memory_format=torch.channels_last)
-            placed: Any = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            placed: Any = model.to(device).to(memory_format=torch.channels_last)
         except (RuntimeError, AssertionError) as error:
             raise _no_device(self.device, error) from None
         if self.backend == "compile":

@@ -237,7 +237,7 @@ class _Layout:
             if place is None:
                 self._write(value, operator, self._written_in_blocks(reads))
             else:
-                self._extend(value, place, activation=layer.kind)
+                self._extend(value, place, replace(self.kernels[place], activation=layer.kind))
         else:
             joins = layer.kind == "concat"
             fills = layer.in_channels // len(reads) % BLOCK == 0
@@ -259,7 +259,7 @@ class _Layout:
         for each in operator.reads:
             place = self._open(each)
             if blocked and place is not None and not self.kernels[place].sums:
-                self._extend(value, place, sums=True)
+                self._extend(value, place, replace(self.kernels[place], sums=True))
                 return
         self._write(value, operator, blocked)
 
@@ -274,8 +274,8 @@ class _Layout:
             return None
         return place if self.kernels[place].layer.kind == "conv" and not self.kernels[place].activation else None
 
-    def _extend(self, value: int, place: int, **more: bool | str) -> None:
-        self.kernels[place] = replace(self.kernels[place], **more)  # type: ignore[arg-type]  # its own fields
+    def _extend(self, value: int, place: int, kernel: Kernel) -> None:
+        self.kernels[place] = kernel
         self._writer[value] = place
         self._forms[value] = {self.kernels[place].blocked}
 

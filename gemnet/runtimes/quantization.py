@@ -32,7 +32,7 @@ def quantize(file: Path, calibration: NDArray[np.float32]) -> None:
     properties = {each.key: each.value for each in onnx.load(file).metadata_props}
     name = onnx.load(file).graph.input[0].name
 
-    class Reader(quantization.CalibrationDataReader):  # type: ignore[name-defined]
+    class Reader(quantization.CalibrationDataReader):  # type: ignore[name-defined]  # an extra
         def __init__(self) -> None:
             self.batches: Iterator[dict[str, Any]] = ({name: each[None]} for each in calibration)
 

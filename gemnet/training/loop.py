@@ -115,8 +115,9 @@ def _train(
     identity = {} if keep is None else _identity(data, recipe, epochs, seed)
     if keep is not None and keep.is_file():
         state.load(keep, identity)
-        for record in state.history if on_epoch is not None else ():
-            on_epoch(record)  # type: ignore[misc]
+        if on_epoch is not None:
+            for record in state.history:
+                on_epoch(record)
     optimizer, average, result = state.optimizer, state.average, None
     step = len(state.history) * steps_per_epoch
     for epoch in range(len(state.history) + 1, epochs + 1):
@@ -218,7 +219,7 @@ class TrainingLoss:
 
 def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
     """SGD that decays matrices and kernels, but no norms, biases, or what the model says not to decay."""
-    skip: set[str] = model.no_weight_decay() if hasattr(model, "no_weight_decay") else set()  # type: ignore[operator]
+    skip: set[str] = getattr(model, "no_weight_decay", set)()
     decay: list[nn.Parameter] = []
     keep: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():

@@ -16,7 +16,7 @@ from typing import Any
 import timm
 import torch
 from timm.data import ImageNetInfo
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from gemnet.checkpoint import aligned, describe_mismatch, load_checkpoint, state_dict_of
@@ -107,7 +107,7 @@ class Teacher:
             raise TeacherError(f"Teacher {options.network!r} doesn't say how its images were normalised.")
         self.mean, self.std = (torch.tensor(values)[None, :, None, None] for values in (mean, std))
         self.side = options.side or about.input_size or int(made_for.get("input_size", (0, 0, 0))[1])
-        self.places = torch.tensor(_class_places(options, about, _outputs(network), classes))
+        self.places = torch.tensor(_class_places(options, about, network.num_classes, classes))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Teacher:
         return self  # never changed: copies of a student have the same teacher
@@ -148,7 +148,7 @@ class Teacher:
         return (1 - weight) * label_loss + weight * temperature**2 * divergence
 
 
-def _load(options: Distillation) -> tuple[nn.Module, Metadata]:
+def _load(options: Distillation) -> tuple[Any, Metadata]:
     """The network with its weights, and what these say about themselves."""
     name = options.network
     if options.checkpoint is None and (Path(name).expanduser().exists() or name.split(".")[0] in registered_names()):
@@ -174,17 +174,13 @@ def _load(options: Distillation) -> tuple[nn.Module, Metadata]:
     network = timm.create_model(name)
     weights = aligned(state_dict_of(checkpoint), network.state_dict())
     last = weights.get(f"{network.pretrained_cfg.get('classifier')}.weight")
-    if last is not None and last.shape[0] != _outputs(network):
+    if last is not None and last.shape[0] != network.num_classes:
         network = timm.create_model(name, num_classes=last.shape[0])
     difference = describe_mismatch(network, weights)
     if difference:
         raise TeacherError(f"{options.checkpoint}: these are not the weights of {name!r}: {difference}.")
     network.load_state_dict(weights)
     return network, about
-
-
-def _outputs(network: nn.Module) -> int:
-    return int(network.num_classes)  # type: ignore[arg-type]
 
 
 def _class_places(options: Distillation, about: Metadata, outputs: int, classes: Sequence[str]) -> list[int]:

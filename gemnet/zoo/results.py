@@ -153,10 +153,6 @@ class Result:
         """The figure as people read it."""
         return f"{self.mean:.2f}" + ("" if self.spread is None else f" ± {self.spread:.2f}")
 
-    def replace(self, **changes: object) -> Result:
-        """A copy with other values."""
-        return replace(self, **changes)  # type: ignore[arg-type]
-
 
 def read_figures(figures: Figures, repository: Path) -> tuple[float, ...]:
     """The figures as they stand in their log, in its order.

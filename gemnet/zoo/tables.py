@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 from gemnet.quoting import markdown_code, markdown_link, markdown_text
 from gemnet.zoo.picture import PICTURE, drawn, usual_epochs

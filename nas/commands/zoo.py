@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -88,7 +89,7 @@ def _publish(options: argparse.Namespace) -> int:
         discard_weights(weights)
         raise
     enter_weights(options.name, weights)
-    row = row.replace(weights=weights.file, weights_value=round(value, 4), precision=weights.precision, speed=speed)
+    row = replace(row, weights=weights.file, weights_value=round(value, 4), precision=weights.precision, speed=speed)
     save_result(row, options.zoo)
     print(f"Wrote {weights.path} ({weights.path.stat().st_size:,} bytes): {value:.2f} % top-1 as stored.")
     return _tables(options)
@@ -101,7 +102,7 @@ def _record(options: argparse.Namespace) -> int:
     (options.zoo / "results").mkdir(parents=True, exist_ok=True)
     before = next((each for each in load_results(options.zoo) if each.name == row.name), None)
     if before is not None and (before.macs, before.params) == (row.macs, row.params):
-        row = row.replace(speed=before.speed)  # another training of the same network takes no other time
+        row = replace(row, speed=before.speed)  # another training of the same network takes no other time
     print(f"Wrote {save_result(row, options.zoo)}: {row.metric} {row.text()}.")
     return _tables(options)
 
@@ -160,7 +161,7 @@ def _speed(options: argparse.Namespace) -> int:
     networks = [(result, *build_row(result, options.zoo.parent)) for result in wanted]
     speeds = measure_speeds([(model, result.resolution, channels) for result, model, channels in networks])
     for result, speed in zip(wanted, speeds, strict=True):
-        save_result(result.replace(speed=speed), options.zoo)
+        save_result(replace(result, speed=speed), options.zoo)
         deployed = "" if speed.onnx_single is None else f"; deployed {1000 * speed.onnx_single:.3g} ms at batch 1"
         print(f"{result.name}: {1000 * speed.seconds:.3g} ms of CPU time an image{deployed}")
     return _tables(options)

@@ -36,7 +36,7 @@ def space_class(name: str) -> type[SearchSpace]:
     Raises:
         ConfigError: there is none.
     """
-    return find_class(name, SPACES, SearchSpace, "space.type")  # type: ignore[type-abstract]
+    return find_class(name, SPACES, SearchSpace, "space.type")
 
 
 def is_own(name: str) -> bool:

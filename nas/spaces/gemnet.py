@@ -366,4 +366,4 @@ class GEMNetSpace(SearchSpace):
 
     def genome(self, candidate: Candidate, name: str = "", origin: str = "") -> Genome:
         """The genome of a candidate's network."""
-        return self._network(candidate.cell, name=name, origin=origin, **dict(candidate.macro))  # type: ignore[arg-type]
+        return self._network(candidate.cell, name=name, origin=origin, **dict(candidate.macro))  # type: ignore[arg-type]  # 'layout' is a name

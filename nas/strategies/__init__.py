@@ -106,4 +106,4 @@ def _class(name: str) -> type[HistoryStrategy]:
     known = STRATEGIES | OF_LIBRARIES
     if name not in known and not is_own(name):
         raise StrategyError(f"Unknown strategy {name!r}.{nearest(name, known)}")
-    return find_class(name, known, HistoryStrategy, "strategy.type")  # type: ignore[type-abstract]
+    return find_class(name, known, HistoryStrategy, "strategy.type")

@@ -39,7 +39,7 @@ def make_callbacks(components: Sequence[Component]) -> dict[str, Callback]:
     made = {}
     for place, component in enumerate(components):
         where = f"callbacks[{place}]"
-        kind = find_class(component.type, CALLBACKS, Callback, f"{where}.type")  # type: ignore[type-abstract]
+        kind = find_class(component.type, CALLBACKS, Callback, f"{where}.type")
         check_options(keyword_names(kind), component.options, where)
         made[f"{where} ({component.type})"] = kind(**typed(kind, component.options, where))
     return made

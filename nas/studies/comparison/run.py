@@ -340,7 +340,7 @@ def _open_test_images(
     for job, model in zip(waiting, models, strict=True):
         started = time.perf_counter()
         with limited_threads(config.workers.threads):
-            accuracy = measure(model.to(trainer.device, memory_format=torch.channels_last), data, trainer.device)  # type: ignore[call-overload]
+            accuracy = measure(model.to(trainer.device).to(memory_format=torch.channels_last), data, trainer.device)
         row = make_row(
             job,
             row_key(job, key, TEST),
@@ -394,7 +394,7 @@ def _write_down(
             if isinstance(network.source, GenomeSource):
                 about["genome"] = network.source.genome.to_dict()
             else:
-                about["source"] = {"type": type(network.source).__name__, **asdict(network.source)}  # type: ignore[call-overload]
+                about["source"] = {"type": type(network.source).__name__, **asdict(network.source)}  # type: ignore[call-overload]  # a dataclass
             networks.append(about)
     settings = json.loads(json.dumps(asdict(config)))
     write_json(
