@@ -2,7 +2,7 @@
 
 A config is a program: ``data_root = 'cifar10'`` at its top is used in three data loaders below. mmengine merges options
 afterwards, which would change the variable and nothing that was made from it. Here an option that names such a variable
-takes its place in the text, in the config and in all it is based on, so that everything follows:
+takes its place in a copy of the config and of all it is based on, so that everything follows:
 ``--cfg-options data_root=my_images max_epochs=5``. The same holds for what a config assigns and does not use itself:
 ``max_epochs = 5`` below ``_base_ = [...]`` is meant for the bases.
 """
@@ -138,34 +138,32 @@ def _with_values(
 
     Assignments to names in ``left_out`` are not copied. Where nothing changes, it is the file itself.
     """
-    text = file.read_text(encoding="utf-8")
-    statements = ast.parse(text).body
-    if any(isinstance(statement, ast.With | ast.ImportFrom) for statement in statements):
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    if any(isinstance(statement, ast.With | ast.ImportFrom) for statement in tree.body):
         return file  # mmengine's other kind of config, whose bases are imported
-    edits: list[tuple[ast.AST, str]] = []
-    rebased: list[tuple[ast.AST, str]] = []
-    for name, statement in _assignments(statements):
-        value = statement.value
+    changed = False
+    for name, statement in _assignments(tree.body):
         if name == BASE:
-            bases = ast.literal_eval(value)
+            bases = ast.literal_eval(statement.value)
             bases = bases if isinstance(bases, list | tuple) else [bases]
             below = {**meant_for_bases(file), **given}
             paths = [_base_file(base, file) for base in bases]
             copies = [None if path is None else _with_values(path, below, folder, used) for path in paths]
-            texts = [base if copy is None else str(copy) for base, copy in zip(bases, copies, strict=True)]
-            (rebased if copies == paths else edits).append((value, repr(texts)))
+            named = [base if copy is None else str(copy) for base, copy in zip(bases, copies, strict=True)]
+            statement.value = _literal(named)
+            changed |= copies != paths
         elif name in left_out:
-            edits.append((statement, ""))
-        elif name in given and (isinstance(value, ast.Constant) or name not in RUNNER_KEYS):
+            tree.body.remove(statement)
+            changed = True
+        elif name in given and (isinstance(statement.value, ast.Constant) or name not in RUNNER_KEYS):
             used.add(name)
-            edits.append((value, repr(given[name])))
-    if not edits:
+            statement.value = _literal(given[name])
+            changed = True
+    if not changed:
         return file
-    for node, new in sorted(edits + rebased, key=lambda edit: -edit[0].lineno):  # type: ignore[attr-defined]
-        text = _replaced(text, node, new)
     copy = folder / str(len(list(folder.iterdir()))) / file.name
     copy.parent.mkdir()
-    copy.write_text(re.sub(FILE_DIRECTORY, lambda _: file.parent.as_posix(), text), encoding="utf-8")
+    copy.write_text(re.sub(FILE_DIRECTORY, lambda _: file.parent.as_posix(), ast.unparse(tree)), encoding="utf-8")
     return copy
 
 
@@ -176,14 +174,9 @@ def _base_file(base: str, file: Path) -> Path | None:
     return (file.parent / base).resolve() if base.endswith(".py") and "::" not in base else None
 
 
-def _replaced(text: str, node: Any, new: str) -> str:
-    """``text`` with the source of ``node`` replaced; columns of the syntax tree count bytes."""
-    lines = [line.encode() for line in text.splitlines(keepends=True)]
-    assert node.end_lineno is not None
-    assert node.end_col_offset is not None
-    first, last = node.lineno - 1, node.end_lineno - 1
-    middle = lines[first][: node.col_offset] + new.encode() + lines[last][node.end_col_offset :]
-    return b"".join([*lines[:first], middle, *lines[last + 1 :]]).decode()
+def _literal(value: Any) -> ast.expr:
+    """A plain value as a config's source has it."""
+    return ast.parse(repr(value), mode="eval").body
 
 
 def _is_plain(value: Any) -> bool:

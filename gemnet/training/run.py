@@ -8,18 +8,9 @@ from typing import Any
 
 from gemnet.files import taken_back
 from gemnet.training.confusion import Confusion
-from gemnet.training.runner import (
-    RunnerError,
-    build_for_training,
-    confusions,
-    draw_detections,
-    find_runner_config,
-    latest_checkpoint,
-    load_runner_config,
-    make_runner,
-    measure,
-    select_images,
-)
+from gemnet.training.measurement import confusions, draw_detections, measure, select_images
+from gemnet.training.runner import build_for_training, latest_checkpoint, make_runner
+from gemnet.training.runner_config import RunnerError, find_runner_config, load_runner_config
 
 
 def train_config(

@@ -42,7 +42,7 @@ def main(program: str, arguments: list[str]) -> int:
 
     from gemnet.detection.trained import find_detector
     from gemnet.runtimes.inference import find_images
-    from gemnet.training.runner import find_runner_config, load_runner_config
+    from gemnet.training.runner_config import find_runner_config, load_runner_config
     from nas.commands.console import make_console
 
     files = find_images(options.images, ()).files

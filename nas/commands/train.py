@@ -35,8 +35,8 @@ def main(program: str, arguments: list[str]) -> int:
     os.environ.setdefault(HUGE_PAGES, "1")  # read when torch allocates for the first time
     import torch
 
+    from gemnet.training.hooks import LossError
     from gemnet.training.run import train_config
-    from gemnet.training.runner import LossError
 
     try:
         train_config(

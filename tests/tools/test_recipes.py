@@ -17,7 +17,8 @@ import gemnet.weights
 from gemnet.classics import chain
 from gemnet.network import GEMNet
 from gemnet.templates import template
-from gemnet.training.runner import load_runner_config, select_images
+from gemnet.training.measurement import select_images
+from gemnet.training.runner_config import load_runner_config
 from gemnet.weights import packaged_weights
 from gemnet.zoo.publish import enter_weights, write_weights
 from nas.commands import train as command

@@ -14,8 +14,10 @@ import torch
 from safetensors.torch import save_file
 
 from gemnet.errors import GemnetError
-from gemnet.training import runner as runner_module
-from gemnet.training.runner import FiniteLoss, find_runner_config, latest_checkpoint, load_runner_config
+from gemnet.training import runner_config as runner_config_module
+from gemnet.training.hooks import FiniteLoss
+from gemnet.training.runner import latest_checkpoint
+from gemnet.training.runner_config import find_runner_config, load_runner_config
 from nas.commands import test as test_command
 from nas.commands import train as train_command
 
@@ -116,7 +118,7 @@ def test_resumed_training_equals_uninterrupted_one(trained, tmp_path, capsys, mo
 
 KILLED = """
 import os, signal, sys
-from gemnet.training.runner import FiniteLoss
+from gemnet.training.hooks import FiniteLoss
 from nas.commands import train
 
 def kill(hook, runner, **_):
@@ -357,7 +359,7 @@ def test_options_that_would_change_nothing_are_refused(capsys, tmp_path):
 def test_our_configs_are_found_wherever_the_package_lies(tmp_path, monkeypatch):
     folder = tmp_path / "search" / "comparison" / "configs"
     shutil.copytree(REPOSITORY / "configs", folder)
-    monkeypatch.setattr(runner_module, "config_folder", lambda: folder)
+    monkeypatch.setattr(runner_config_module, "config_folder", lambda: folder)
     assert find_runner_config("finetune") == folder / "classification/finetune.py"
     with pytest.raises(GemnetError, match="There is no config"):
         find_runner_config("controls_cifar10")  # a comparison's

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import gemnet.detection  # before mmdet
 from gemnet.detection.channels import fill_channels
-from gemnet.training.runner import find_runner_config, load_runner_config
+from gemnet.training.runner_config import find_runner_config, load_runner_config
 
 BATCH, BOXES, HEIGHT, WIDTH = 8, 9, 240, 320
 SHIPPED, CONTIGUOUS, THEIR_LOSS = "as shipped", "contiguous", "MMDetection's focal loss"

@@ -21,8 +21,8 @@ def main() -> int:
     """Runs one; its standard input is a pipe that the parent holds open."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     command, arguments = sys.argv[1], json.loads(sys.argv[2])
+    from gemnet.training.hooks import LossError
     from gemnet.training.run import measure_checkpoint, train_config
-    from gemnet.training.runner import LossError
 
     try:
         if command == "train":

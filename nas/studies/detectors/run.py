@@ -23,7 +23,8 @@ from gemnet.detection.backbone import GEMNet
 from gemnet.files import write_json
 from gemnet.strict import first_difference
 from gemnet.strict_json import parse_json
-from gemnet.training.runner import find_runner_config, latest_checkpoint, load_runner_config
+from gemnet.training.runner import latest_checkpoint
+from gemnet.training.runner_config import find_runner_config, load_runner_config
 from nas.executors import Call, Executor
 from nas.executors.jobs import Jobs
 from nas.executors.monitor import Monitor

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from mmengine.hooks import Hook
 
-from gemnet.training.runner import build_for_training, load_runner_config, make_runner
+from gemnet.training.runner import build_for_training, make_runner
+from gemnet.training.runner_config import load_runner_config
 
 
 class Recorder(Hook):

@@ -85,7 +85,7 @@ def test_no_rows_give_a_loss_of_zero() -> None:
 def test_retinanet_of_our_config_uses_it() -> None:
     from mmdet.registry import MODELS
 
-    from gemnet.training.runner import find_runner_config, load_runner_config
+    from gemnet.training.runner_config import find_runner_config, load_runner_config
 
     config = load_runner_config(find_runner_config("retinanet_gemnet_coco320"))
     assert isinstance(MODELS.build(config.model.bbox_head.loss_cls), gemnet.detection.FocalLoss)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gemnet.training.runner import RunnerError, load_runner_config
+from gemnet.training.runner_config import RunnerError, load_runner_config
 
 BASE = "side = 32\nepochs = 10\ndata = dict(size=side)\nschedule = [dict(end=epochs), dict(end=epochs * 2)]\n"
 

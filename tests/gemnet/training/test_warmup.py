@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from gemnet.training.runner import find_runner_config as find
-from gemnet.training.runner import load_runner_config, shorten_warmup
+from gemnet.training.runner import shorten_warmup
+from gemnet.training.runner_config import find_runner_config as find
+from gemnet.training.runner_config import load_runner_config
 
 
 @pytest.mark.parametrize(("iterations", "end"), [(39_100, 500), (1_400, 140), (3, 1)])

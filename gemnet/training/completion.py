@@ -1,0 +1,103 @@
+"""What a config leaves open, from the data set and the model: classes, channels, the side of the images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config, ConfigDict
+
+from gemnet.detection.config import complete_config
+from gemnet.errors import nearest
+from gemnet.genome import Genome
+from gemnet.metadata import read_metadata
+from gemnet.models import registered_names
+from gemnet.registry import DATASETS
+from gemnet.training.runner_config import RunnerError
+from gemnet.weights import find_weights
+
+
+def fill_in(config: Config, trained: Mapping[str, Any] | None = None, final: bool = False) -> None:
+    """Fills in what the data set and the model determine: classes and channels of a classifier; see `complete_config`.
+
+    Args:
+        config: changed in place.
+        trained: the checkpoint that a training or test starts from.
+        final: whether the official test images are to be measured.
+    """
+    model = config.get("model")
+    if not isinstance(model, ConfigDict):
+        raise RunnerError("The config has no model=dict(type=...), which is needed.")
+    if str(model.get("type", "")).split(".")[-1] == "ImageClassifier":
+        _fill_classifier(config, model)
+    else:
+        complete_config(config, trained, final)
+
+
+def _fill_classifier(config: Config, model: ConfigDict) -> None:
+    """Classes, channels, and the images' side where a config says ``resolution='network'``."""
+    _fill_resolution(config, model)
+    data = config.get("train_dataloader") or config.get("test_dataloader") or {}
+    dataset = {key: value for key, value in (data.get("dataset") or {}).items() if key != "type"}
+    # Our own data sets say it.
+    kind: Any = DATASETS.get(str(data.get("dataset", {}).get("type", "")).split(".")[-1]) if dataset else None
+    if hasattr(kind, "describe"):
+        classes, channels = kind.describe(**dataset)
+        if model.get("teacher"):
+            model.setdefault("classes", list(classes))
+        for key, found in (("num_classes", len(classes)), ("in_chans", channels)):
+            if model.get(key) is None:
+                model[key] = found
+            elif model[key] != found:
+                raise RunnerError(
+                    f"model.{key} is {model[key]}, but the data set {dataset.get('source')!r} has {found}. "
+                    f"Leave model.{key} out: it is read from the data set."
+                )
+    preprocessor = model.setdefault("data_preprocessor", ConfigDict(type="gemnet.BatchAugmentation"))
+    seed = (config.get("randomness") or {}).get("seed")
+    if seed is not None and str(preprocessor.get("type", "")).endswith("BatchAugmentation"):
+        preprocessor.setdefault("seed", seed)
+
+
+def _fill_resolution(config: Config, model: ConfigDict) -> None:
+    """Puts the side of the images that the network, or its weights, were made for where a data set asks for it."""
+    datasets = [
+        loader["dataset"]
+        for loader in (config.get(f"{kind}_dataloader") for kind in ("train", "val", "test"))
+        if loader and (loader.get("dataset") or {}).get("resolution") == "network"
+    ]
+    if not datasets:
+        return
+    weights = config.get("load_from")
+    said = read_metadata(weights).input_size if weights and Path(weights).is_file() else None
+    side = said or network_resolution(model.get("arch"), model.get("genome"), bool(model.get("pretrained")))
+    for dataset in datasets:
+        dataset["resolution"] = side
+
+
+def network_resolution(arch: str | None, genome: Any = None, pretrained: bool = False) -> int:
+    """Side in pixels of the images that a network or, with ``pretrained``, its weights are made for.
+
+    Args:
+        arch: a timm name, with or without a tag.
+        genome: or a genome.
+        pretrained: whether its weights are meant, which then must be there.
+
+    Raises:
+        GemnetError: no such network or weights; those that exist are listed.
+    """
+    if genome is not None:
+        return Genome.read(genome).input_size
+    import timm
+
+    name = str(arch).split(".")[0]
+    if not timm.is_model(name):
+        raise RunnerError(f"There is no network {arch!r}.{nearest(name, timm.list_models())}")
+    if name in registered_names() and (pretrained or "." in str(arch)):
+        return find_weights(str(arch)).input_size
+    try:
+        known = timm.get_pretrained_cfg(str(arch))
+    except RuntimeError as error:
+        raise RunnerError(f"There are no weights {arch!r}: {error}.") from None
+    return int(known.input_size[1])
