@@ -23,7 +23,8 @@ from torch import nn
 
 from gemnet.cell_graph import CellGraph
 from gemnet.genome import CellSpec
-from gemnet.operations import Cost, Operation, Steps, build_activation, parse_operation
+from gemnet.layers import Cost, Steps, build_activation
+from gemnet.operations import Operation, parse_operation
 
 RAW, ADAPTED = 0, -1
 """Keys of the cell's input among the values that nodes read: as it is, and adapted to the cell's inside."""

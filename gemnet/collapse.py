@@ -24,8 +24,9 @@ from torch import Tensor, nn
 
 from gemnet.cell import ADAPTED, RAW, Cell, CellLayout, SpreadHalfPool2d
 from gemnet.errors import GemnetError
+from gemnet.layers import ACTIVATIONS, DilatedPool2d, Layer
 from gemnet.linear_map import PASS, LinearMap
-from gemnet.operations import ACTIVATIONS, DilatedPool2d, Layer, parse_operation
+from gemnet.operations import parse_operation
 from gemnet.program import INPUT, Instruction, Program
 
 Part = nn.Module | Layer | Sequence[Layer]

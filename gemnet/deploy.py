@@ -10,7 +10,7 @@ from torch import nn
 
 from gemnet.cell import Cell
 from gemnet.collapse import DeployError, collapse_cell, collapse_layers
-from gemnet.operations import Steps
+from gemnet.layers import Steps
 from gemnet.program import Program
 
 __all__ = ["DeployError", "Program", "deploy"]

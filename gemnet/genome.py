@@ -29,7 +29,8 @@ from timm.layers import make_divisible
 from gemnet.cell_graph import CellGraph
 from gemnet.errors import GemnetError, GenomeError, nearest
 from gemnet.files import write_text
-from gemnet.operations import ACTIVATIONS, Step, parse_operation
+from gemnet.layers import ACTIVATIONS
+from gemnet.operations import Step, parse_operation
 from gemnet.strict import check_keys
 from gemnet.strict_json import parse_json
 

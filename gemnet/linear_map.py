@@ -20,7 +20,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from gemnet.operations import EndPaddedConv2d, Layer
+from gemnet.layers import EndPaddedConv2d, Layer
 
 Offset = tuple[int, int]
 

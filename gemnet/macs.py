@@ -26,7 +26,8 @@ from gemnet.cell_graph import FIRST_OP_CODE, MAX_INNER_NODES, CellGraph, GraphBa
 from gemnet.collapse import plan, plan_layers
 from gemnet.errors import GemnetError
 from gemnet.genome import Block, CellSpec, Genome, LayerSpec
-from gemnet.operations import Cost, parse_operation
+from gemnet.layers import Cost
+from gemnet.operations import parse_operation
 from gemnet.program import Instruction
 
 Size = tuple[int, int]

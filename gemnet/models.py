@@ -26,9 +26,10 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from gemnet.errors import GemnetError, nearest
 from gemnet.genome import Genome
 from gemnet.loading import check_genome, teach_timm
+from gemnet.metadata import Metadata
 from gemnet.network import GEMNet
 from gemnet.trained import TrainedNetwork, find_trained
-from gemnet.weights import PackagedWeights, packaged_weights, verify_folder, verify_weights
+from gemnet.weights import packaged_weights, verify_folder, verify_weights
 
 __all__ = ["genome_for", "register", "registered_names"]
 
@@ -67,29 +68,17 @@ def _cfg(genome: Genome, side: int | None = None, **changes: Any) -> dict[str, A
     }
 
 
-def _weights_cfg(genome: Genome, weights: PackagedWeights) -> dict[str, Any]:
-    return _cfg(
-        genome,
-        weights.input_size,
-        file=str(weights.path),
-        num_classes=weights.num_classes,
-        mean=weights.mean,
-        std=weights.std,
-        crop_pct=weights.crop_pct,
-        interpolation=weights.interpolation,
-        description=weights.description,
-        **({"label_names": weights.classes} if weights.classes else {}),
-    )
+def _weights_cfg(genome: Genome, about: Metadata, **changes: Any) -> dict[str, Any]:
+    return {**_cfg(genome, about.input_size), **about.pretrained_cfg(), **changes}
 
 
 def _cfgs_of(arch: str, genome: Genome) -> dict[str, dict[str, Any]]:
     if arch in _trained:
-        about = _trained[arch].metadata
-        return {arch: {**_cfg(genome, about.input_size), **about.pretrained_cfg(), "file": str(_trained[arch].weights)}}
+        return {arch: _weights_cfg(genome, _trained[arch].metadata, file=str(_trained[arch].weights))}
     # The star, in the last place, keeps the bare name untrained: otherwise timm gives a bare name the class count of
     # whichever tag has weights (and a first tag with weights goes before a star that precedes it).
     tagged = {
-        name: _weights_cfg(genome, weights)
+        name: _weights_cfg(genome, weights.metadata(), file=str(weights.path), description=weights.description)
         for name, weights in packaged_weights().items()
         if name.split(".", 1)[0] == arch
     }

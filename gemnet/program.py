@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gemnet.cell import shrunk, squeeze_cost
-from gemnet.operations import Cost, Layer
+from gemnet.layers import Cost, Layer
 
 INPUT = 0
 """The value that a program starts from."""

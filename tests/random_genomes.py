@@ -6,7 +6,7 @@ import numpy as np
 
 from gemnet.cell_graph import CellGraph
 from gemnet.genome import RESIDUALS, CellSpec, Genome, LayerSpec, StageSpec
-from gemnet.operations import ACTIVATIONS
+from gemnet.layers import ACTIVATIONS
 
 OPERATIONS = (
     "dw3x3_bn_act",

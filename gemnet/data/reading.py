@@ -65,12 +65,6 @@ def orientation(image: Image.Image) -> int:
     return found if isinstance(found, int) and found in ORIENTATIONS else 1
 
 
-def upright_size(image: Image.Image) -> tuple[int, int]:
-    """Width and height of an opened image once it stands the way it was taken."""
-    width, height = image.size
-    return (height, width) if orientation(image) >= 5 else (width, height)
-
-
 def read_image(file: str | os.PathLike[str] | IO[bytes], upright: bool = True, side: int | None = None) -> Image.Image:
     """An image in 8-bit colour.
 

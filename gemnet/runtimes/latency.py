@@ -157,16 +157,13 @@ class Timings:
         return found
 
 
-def in_turns(
-    calls: Sequence[Call], rounds: int, threads: int = 1, on_round: Callable[[int], None] | None = None
-) -> Timings:
+def in_turns(calls: Sequence[Call], rounds: int, threads: int = 1) -> Timings:
     """Times some functions in turns, in another order each round.
 
     Args:
         calls: the functions.
         rounds: how often each has its turn.
         threads: of the CPU, for torch.
-        on_round: called with the number of each round that is done.
 
     Raises:
         LatencyError: one ran out of memory.
@@ -188,8 +185,6 @@ def in_turns(
                         call()
                         spent[attempt] = time.perf_counter() - started, time.process_time() - used
                     wall[place, turn], cpu[place, turn] = 1e3 * spent.min(axis=0)
-                if on_round is not None:
-                    on_round(turn)
     except (RuntimeError, AssertionError) as error:
         if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
             raise LatencyError(

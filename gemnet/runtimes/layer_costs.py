@@ -20,7 +20,7 @@ from torch import nn
 from gemnet.cache import cache_root, make_cache_folder
 from gemnet.files import stored_json, write_json
 from gemnet.genome import Genome
-from gemnet.operations import ACTIVATIONS, build_activation
+from gemnet.layers import ACTIVATIONS, build_activation
 from gemnet.runtimes.latency import ONNX_BACKENDS, LatencyError, Runtime, in_turns
 from gemnet.runtimes.onnx_graph import Graph, model_of
 from gemnet.runtimes.onnx_kernels import FUSED, steps_of
@@ -38,8 +38,8 @@ class LayerAt:
     """A layer at a size, as it is run.
 
     Args:
-        kind: as `gemnet.operations.Layer.kind`, or ``se``, ``sum``, ``concat``.
-        in_channels, out_channels, kernel, stride, dilation, groups: as those of `gemnet.operations.Layer`.
+        kind: as `gemnet.layers.Layer.kind`, or ``se``, ``sum``, ``concat``.
+        in_channels, out_channels, kernel, stride, dilation, groups: as those of `gemnet.layers.Layer`.
         size: (height, width) of what it reads.
         reads: of a sum or join, how many values.
         scaled: of a sum, how many of them have a factor.

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from gemnet.cell import lay_out, shrunk
 from gemnet.collapse import plan, plan_layers
 from gemnet.genome import Genome, LayerSpec
-from gemnet.operations import ACTIVATIONS, Layer, parse_operation
+from gemnet.layers import ACTIVATIONS, Layer
+from gemnet.operations import parse_operation
 from gemnet.program import INPUT, Instruction
 
 BLOCK = 16

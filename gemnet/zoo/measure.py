@@ -44,7 +44,7 @@ def build(name: str, weights: PackagedWeights) -> nn.Module:
     return model
 
 
-def measure_accuracy(name: str, weights: PackagedWeights, source: str, log: Path, root: str | None = None) -> float:
+def measure_accuracy(name: str, weights: PackagedWeights, source: str, log: Path) -> float:
     """Top-1 of packaged weights, as they are stored, on the official test images of a data set, in percent.
 
     Args:
@@ -52,13 +52,12 @@ def measure_accuracy(name: str, weights: PackagedWeights, source: str, log: Path
         weights: the entry of the index.
         source: the data set; see `gemnet.data.datasets.DataSpec`.
         log: file the opening of the test images is written to.
-        root: data root.
 
     Raises:
         ZooError: the data set's classes are not the ones the weights tell apart.
         DataError: it is not there.
     """
-    images = open_test_images(DataSpec(source, root, weights.input_size), log, f"zoo: accuracy of {name}")
+    images = open_test_images(DataSpec(source, None, weights.input_size), log, f"zoo: accuracy of {name}")
     if len(images.classes) != weights.num_classes or (weights.classes and weights.classes != images.classes):
         raise ZooError(
             f"{name} tells {weights.num_classes} classes apart ({', '.join(weights.classes[:3])}...), {source!r} has "

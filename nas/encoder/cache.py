@@ -81,14 +81,14 @@ def has_encoder(space: SearchSpace, config: EncoderConfig) -> bool:
     return key in _index() or (cache_root() / "encoders" / f"{space.name}-{key}.safetensors").is_file()
 
 
-def package_encoder(space: SearchSpace, config: EncoderConfig, progress: Progress | None = None) -> Path:
+def package_encoder(space: SearchSpace, config: EncoderConfig) -> Path:
     """Trains an encoder and makes it one of the package's; encoders of the same space and another version go.
 
     Returns:
         Its file, named by the first eight hex digits of its sha256.
     """
     PACKAGED.mkdir(exist_ok=True)
-    encoder = train_encoder(space, config, progress)
+    encoder = train_encoder(space, config)
     path, digest = write_named(PACKAGED, space.name, lambda draft: save_encoder(draft, encoder))
     index = {key: entry for key, entry in _index().items() if entry["version"] == ENCODER_VERSION}
     index[encoder_key(space, config)] = {"file": path.name, "sha256": digest, "version": ENCODER_VERSION}

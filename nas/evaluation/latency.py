@@ -74,7 +74,7 @@ class LatencyModel:
         """Milliseconds of an image; (n,).
 
         Args:
-            costs: of the networks, (n, 4), columns as in `gemnet.operations.Cost`.
+            costs: of the networks, (n, 4), columns as in `gemnet.layers.Cost`.
         """
         return _counts(costs) @ np.array(self.prices)
 
@@ -124,7 +124,7 @@ def fit(
     """Fits prices to measured networks, each weighed so that relative errors count, and tries them on others.
 
     Args:
-        costs: of the networks, (n, 4), columns as in `gemnet.operations.Cost`.
+        costs: of the networks, (n, 4), columns as in `gemnet.layers.Cost`.
         milliseconds: of an image, (n,).
         device: what they ran on, for people.
         counts: of the networks by kinds of layers, as `count_genomes` gives them; None for prices alone.

@@ -38,8 +38,7 @@ KEY_OWN, KEY_OUT, KEY_IN = (np.uint64(k) for k in (0x6A09E667F3BCC908, 0xBB67AE8
 # A column this frequent (as a share of the graphs) costs less in a dense product than pair by pair in a sparse one.
 DENSE_SHARE = 1 / 64
 
-DEPTH_BITS = np.uint64(5)  # graphs of 32 nodes are refined as far as they ever will be at depth 31
-DEPTH_MASK = np.uint64(31)
+DEPTH_MASK = np.uint64(31)  # graphs of 32 nodes are refined as far as they ever will be at depth 31
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -341,7 +341,7 @@ class GEMNetSpace(SearchSpace):
         return list(self._costs.macs_and_params(batch.graphs, batch.macro).T.astype(np.float64))
 
     def costs(self, batch: CandidateBatch) -> NDArray[np.int64]:
-        """All that is counted of each candidate's network, (n, 4); columns as in `gemnet.operations.Cost`."""
+        """All that is counted of each candidate's network, (n, 4); columns as in `gemnet.layers.Cost`."""
         return self._costs.costs(batch.graphs, batch.macro)
 
     def latency(self, batch: CandidateBatch) -> NDArray[np.float64] | None:

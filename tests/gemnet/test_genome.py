@@ -251,5 +251,5 @@ def test_a_genome_that_stands_for_more_than_a_machine_is_not_built() -> None:
     pixels = gemnet.genome_for("gemnet_c_202611").replace(input_size=4096).to_dict()
     for stage in pixels["stages"]:
         stage.update({"width": 256, "depth": 64, "stride": 1})
-    with pytest.raises(GenomeError, match=r"values to read and write for one image of 4096 pixels"):
+    with pytest.raises(GenomeError, match="4096 pixels"):
         GEMNet(Genome.from_dict(pixels))

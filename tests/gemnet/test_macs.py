@@ -17,9 +17,9 @@ import gemnet
 from gemnet.cell_graph import CellGraph, GraphBatch
 from gemnet.errors import GemnetError
 from gemnet.genome import CellSpec, Genome, LayerSpec, StageSpec
+from gemnet.layers import Cost
 from gemnet.macs import CostModel, cost, macs, params
 from gemnet.network import GEMNet
-from gemnet.operations import Cost
 from gemnet.templates import template
 
 

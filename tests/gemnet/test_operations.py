@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from gemnet.errors import OperationError
-from gemnet.operations import ACTIVATIONS, KNOWN_OPERATIONS, build_activation, parse_operation
+from gemnet.layers import ACTIVATIONS, build_activation
+from gemnet.operations import KNOWN_OPERATIONS, parse_operation
 
 BUILDABLE = [name for name in KNOWN_OPERATIONS if name != "none"]
 

@@ -32,8 +32,8 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from gemnet.data.datasets import DataSpec
+from gemnet.layers import ACTIVATIONS
 from gemnet.network import GEMNet
-from gemnet.operations import ACTIVATIONS
 from gemnet.training.augmentation import normalised, on_byte_scale
 from gemnet.training.images import at_fidelity, load_data
 from nas.evaluation.zero_cost import BATCH, input_gradient

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gemnet.data.reading import ImageFileError, open_image, read_image, upright_size
+from gemnet.data.reading import ImageFileError, read_image
 
 ORIENTATION = 0x0112
 
@@ -39,8 +39,6 @@ def test_photos_stand_upright_whatever_their_type(
     path = saved(half_dark(), tmp_path / f"photo.{kind}", orientation)
     pixels = np.asarray(read_image(path), dtype=int)
     assert pixels.shape == (size[1], size[0], 3)
-    with open_image(path) as image:
-        assert upright_size(image) == size
     first_row, last_row = pixels[0].mean(), pixels[-1].mean()
     first_column, last_column = pixels[:, 0].mean(), pixels[:, -1].mean()
     dark = {1: first_column, 3: last_column, 6: first_row, 8: last_row}[orientation]

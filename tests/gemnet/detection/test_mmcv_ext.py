@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from gemnet.detection import mmcv_ext
+from gemnet.detection import mmcv_ext, mmcv_roi_align
 from gemnet.errors import GemnetError
 
 pytest.importorskip("mmcv", reason="MMCV is not installed: pip install '.[detection]'")
@@ -346,7 +346,7 @@ def test_roi_align_max_of_many_boxes_does_not_depend_on_how_they_are_grouped(mon
     rois = torch.from_numpy(np.concatenate([np.zeros((500, 1), np.float32), random_boxes(rng, 500)], 1))
     x = torch.randn(1, 4, 25, 25)
     whole = mmcv.ops.roi_align(x, rois, (3, 3), 0.25, 0, "max", True)
-    monkeypatch.setattr(mmcv_ext, "_MAX_POOL_SAMPLES", 1)
+    monkeypatch.setattr(mmcv_roi_align, "_MAX_POOL_SAMPLES", 1)
     torch.testing.assert_close(mmcv.ops.roi_align(x, rois, (3, 3), 0.25, 0, "max", True), whole)
 
 
