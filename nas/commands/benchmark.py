@@ -42,7 +42,7 @@ examples
     {program} pareto --devices raspi4 edgegpu --seeds 10
     {program} pareto --space accel_nasbench --devices a100 tpuv3 zcu102 --seeds 10
   12-epoch trainings as cheap queries:
-    {program} fidelity --space nasbench201 --seeds 10
+    {program} cheap-queries --space nasbench201 --seeds 10
   a table of your own (docs/tables.md):
     {program} search --table mine.parquet --metric accuracy --queries 100 --seeds 5
   the table from a benchmark's official file:
@@ -154,11 +154,11 @@ def _pareto(options: argparse.Namespace) -> None:
     )
 
 
-def _fidelity(options: argparse.Namespace) -> None:
+def _cheap_queries(options: argparse.Namespace) -> None:
     from nas.commands.console import make_console
-    from nas.studies.tabular.cheap_queries import report_fidelity
+    from nas.studies.tabular.cheap_queries import report_cheap_queries
 
-    report_fidelity(
+    report_cheap_queries(
         make_console(),
         options.space,
         options.table,
@@ -338,19 +338,23 @@ def _parser(program: str) -> argparse.ArgumentParser:
     _add_running(pareto)
     pareto.set_defaults(run=_pareto)
 
-    fidelity = commands.add_parser(
-        "fidelity", help="short trainings as cheap queries, at equal cost", allow_abbrev=False
+    # Its old name is that of another command, which asks how well short trainings rank.
+    cheap = commands.add_parser(
+        "cheap-queries",
+        aliases=["fidelity"],
+        help="short trainings as cheap queries, at equal cost",
+        allow_abbrev=False,
     )
-    fidelity.add_argument("--space", choices=["nasbench201", "nasbench101"], required=True)
-    fidelity.add_argument("--table", metavar="FILE", help="the table, where it is not in its usual place")
-    _add_metric(fidelity, "column of full trainings (default: the space's first)")
-    fidelity.add_argument("--cheap-epochs", metavar="N", type=positive, default=12, help="default %(default)s")
-    fidelity.add_argument("--cheap", metavar="N", type=positive, default=100, help="how many (default %(default)s)")
-    fidelity.add_argument(
+    cheap.add_argument("--space", choices=["nasbench201", "nasbench101"], required=True)
+    cheap.add_argument("--table", metavar="FILE", help="the table, where it is not in its usual place")
+    _add_metric(cheap, "column of full trainings (default: the space's first)")
+    cheap.add_argument("--cheap-epochs", metavar="N", type=positive, default=12, help="default %(default)s")
+    cheap.add_argument("--cheap", metavar="N", type=positive, default=100, help="how many (default %(default)s)")
+    cheap.add_argument(
         "--queries", metavar="N", type=positive, default=60, help="budget in full trainings (default %(default)s)"
     )
-    _add_running(fidelity)
-    fidelity.set_defaults(run=_fidelity)
+    _add_running(cheap)
+    cheap.set_defaults(run=_cheap_queries)
 
     latency = commands.add_parser("latency", help="how long networks take, as deployed", allow_abbrev=False)
     latency.add_argument(

@@ -36,7 +36,7 @@ LADDERS: dict[str, tuple[int, dict[str, dict[int, str]]]] = {
 
 
 @dataclass(frozen=True)
-class FidelityTask:
+class CheapQueriesTask:
     """One run of nasgem.
 
     Args:
@@ -65,7 +65,9 @@ class FidelityTask:
         return run_key(self, table, KEY)
 
 
-def fidelity_tasks(space: str, metric: str, epochs: int, cheap: int, seeds: int, queries: int) -> list[FidelityTask]:
+def cheap_query_tasks(
+    space: str, metric: str, epochs: int, cheap: int, seeds: int, queries: int
+) -> list[CheapQueriesTask]:
     """Runs with and without short trainings of so many epochs.
 
     Raises:
@@ -80,13 +82,13 @@ def fidelity_tasks(space: str, metric: str, epochs: int, cheap: int, seeds: int,
         task
         for seed in range(seeds)
         for task in (
-            FidelityTask(metric, columns[epochs], epochs, cheap, full, seed, queries),
-            FidelityTask(metric, "", 0, 0, full, seed, queries),
+            CheapQueriesTask(metric, columns[epochs], epochs, cheap, full, seed, queries),
+            CheapQueriesTask(metric, "", 0, 0, full, seed, queries),
         )
     ]
 
 
-def run_fidelity(table: Table, task: FidelityTask) -> dict[str, object]:
+def run_cheap_queries(table: Table, task: CheapQueriesTask) -> dict[str, object]:
     """One search; returns the values of `COLUMNS`. ``regrets`` is a step curve over tenths of a full query spent."""
     started = time.process_time()
     columns = {task.epochs: task.metric} | ({task.cheap_epochs: task.cheap_metric} if task.cheap else {})
@@ -113,7 +115,7 @@ def run_fidelity(table: Table, task: FidelityTask) -> dict[str, object]:
     return {"cpu_seconds": f"{time.process_time() - started:.2f}", "regrets": steps_to_text(curve)}
 
 
-def report_fidelity(
+def report_cheap_queries(
     console: Console,
     space: str,
     path: str | None,
@@ -138,7 +140,7 @@ def report_fidelity(
         folder: where the files go.
     """
     table = open_table(space, path)
-    tasks = fidelity_tasks(space, metric or DEFAULT_METRICS[space][0], epochs, cheap, seeds, queries)
+    tasks = cheap_query_tasks(space, metric or DEFAULT_METRICS[space][0], epochs, cheap, seeds, queries)
     for column in {column for task in tasks for column in (task.metric, task.cheap_metric) if column}:
         table.metric(column)
     rows = run_all(
@@ -146,7 +148,7 @@ def report_fidelity(
         RunsFile(folder / "fidelity.csv", KEY, COLUMNS),
         table,
         tasks,
-        run_fidelity,
+        run_cheap_queries,
         workers,
         open_table,
         (space, path),

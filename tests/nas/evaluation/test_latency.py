@@ -225,7 +225,7 @@ def test_half_of_the_networks_measured_are_random_and_half_lie_near_the_limit(mo
 
 def test_what_is_slower_than_the_limit_is_never_proposed() -> None:
     space, limits = GEMNetSpace(), Limits(max_latency=4.0)
-    with pytest.raises(LimitsError, match="max_latency=4.*'gemnet'"):
+    with pytest.raises(LimitsError, match=r"max_latency=4.*'gemnet'"):
         check_limits(space, limits)
     space.latency_model = true_latency
     check_limits(space, limits)
