@@ -57,8 +57,7 @@ class TrainingData:
     def class_weights(self) -> Tensor:
         """What an image of each class counts so that the classes of the training part count alike; mean 1 over them."""
         counts = torch.bincount(self.labels[self.train], minlength=len(self.classes)).clamp(min=1)
-        weights = counts.sum() / (len(counts) * counts.to(torch.float32))
-        return weights
+        return counts.sum() / (len(counts) * counts.to(torch.float32))
 
     @property
     def channels(self) -> int:

@@ -16,7 +16,7 @@ import gemnet.weights
 from gemnet.checkpoint import describe_mismatch, load_checkpoint, state_dict_of
 from gemnet.data.decoded import CROP_PCT, INTERPOLATION
 from gemnet.files import write_named, write_text
-from gemnet.metadata import Metadata, metadata_of, save_weights
+from gemnet.metadata import metadata_of, save_weights
 from gemnet.models import genome_for
 from gemnet.network import GEMNet
 from gemnet.weights import PackagedWeights, packaged_weights
@@ -94,9 +94,10 @@ def write_weights(
         classes=classes,
         notes={"precision": precision, "name": name},
     )
-    file, digest = _save(_stored(state, precision, source), name, said)
+    stored = _stored(state, precision, source)
+    path, digest = write_named(gemnet.weights.FOLDER, name, lambda draft: save_weights(draft, stored, said))
     return PackagedWeights(
-        file=file,
+        file=path.name,
         sha256=digest,
         fingerprint=genome.fingerprint,
         num_classes=num_classes,
@@ -109,11 +110,6 @@ def write_weights(
         classes=classes,
         precision=precision,
     )
-
-
-def enter_weights(name: str, entry: PackagedWeights) -> None:
-    """Has a name stand for weights that were written; the file of those it stood for before is removed."""
-    _enter(name, entry)
 
 
 def discard_weights(entry: PackagedWeights) -> None:
@@ -130,7 +126,7 @@ def withdraw_weights(name: str) -> None:
         GemnetError: there are none under this name.
     """
     gemnet.weights.find_weights(name)
-    _enter(name, None)
+    enter_weights(name, None)
 
 
 def _bare(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -155,14 +151,8 @@ def _stored(state: Mapping[str, Tensor], precision: str, source: Path) -> dict[s
     return stored
 
 
-def _save(state: dict[str, Tensor], name: str, about: Metadata) -> tuple[str, str]:
-    """Writes the file under its final name; returns that and the sha256."""
-    path, digest = write_named(gemnet.weights.FOLDER, name, lambda draft: save_weights(draft, state, about))
-    return path.name, digest
-
-
-def _enter(name: str, entry: PackagedWeights | None) -> None:
-    """Puts an entry into the index or takes it out, and removes a file that none names any more."""
+def enter_weights(name: str, entry: PackagedWeights | None) -> None:
+    """Has a name stand for weights that were written, or for none; a file that no name stands for is removed."""
     packaged_weights.cache_clear()
     entries = dict(packaged_weights())
     old = entries.pop(name, None)
