@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from gemnet.config_files import read_file
 from gemnet.data.datasets import DataSpec
 from gemnet.strict import Component, ConfigError, at_least, make
 from gemnet.training.recipe import Recipe
@@ -82,19 +80,6 @@ class ComparisonConfig:
         at_least("", self, epochs=1)
         if not self.networks:
             raise ConfigError("networks is empty. List what is compared, such as dict(type='timm', arch='resnet18').")
-
-
-def load_comparison(path: str | Path, options: Mapping[str, Any] | None = None) -> ComparisonConfig:
-    """Reads a comparison's file.
-
-    Args:
-        path: the file.
-        options: ``{'epochs': 3}``: values to put over the file's.
-
-    Raises:
-        ConfigError: the file is not a config, or as `read_comparison`.
-    """
-    return read_comparison(read_file(path, options))
 
 
 def read_comparison(data: Mapping[str, Any]) -> ComparisonConfig:

@@ -7,10 +7,11 @@ from pathlib import Path
 import timm
 from torch import nn
 
+from gemnet.config_files import read_file
 from gemnet.sources import TimmSource, build
 from gemnet.zoo.results import Result, ZooError, read_rows
 from gemnet.zoo.rows import images_of
-from nas.studies.comparison.config import load_comparison
+from nas.studies.comparison.config import read_comparison
 from nas.studies.comparison.networks import networks_compared
 
 
@@ -23,7 +24,7 @@ def build_row(result: Result, repository: Path) -> tuple[nn.Module, int]:
     """
     images = images_of(result.source, result.resolution)
     if "comparison" in Path(result.config).parts:
-        config = load_comparison(repository / result.config)
+        config = read_comparison(read_file(repository / result.config))
         row = read_rows(result.figures, repository)[0]
         for entry in networks_compared(config, images):
             for network in entry.forms:

@@ -15,6 +15,7 @@ from torch import nn
 import gemnet
 from gemnet.cell_graph import CellGraph
 from gemnet.classics import mobilenetv2, nasbench201
+from gemnet.config_files import read_file
 from gemnet.data import datasets
 from gemnet.macs import macs
 from gemnet.models import genome_for
@@ -31,7 +32,7 @@ from gemnet.sources import (
 from gemnet.templates import template
 from nas.search.config import find_config
 from nas.spaces.gemnet import GEMNetSpace
-from nas.studies.comparison.config import load_comparison
+from nas.studies.comparison.config import read_comparison
 from nas.studies.comparison.controls import ControlError, random_cells, rewire, rewired_cells
 from nas.studies.comparison.networks import networks_compared
 from nas.studies.comparison.peers import BEST_NASBENCH201_CELL, MobileNetSource, PeerError, Target, fitted, mobilenet
@@ -161,7 +162,7 @@ class TestControls:
 @pytest.mark.parametrize("name", ["cifar10", "imagenette96", "controls_cifar10"])
 def test_shipped_comparisons_make_sense(name, monkeypatch):
     monkeypatch.setenv("GEMNET_DATA", "data")
-    settings = load_comparison(find_config(name, "comparison"))
+    settings = read_comparison(read_file(find_config(name, "comparison")))
     images = Images(96 if name == "imagenette96" else 32, 3, 10)
     compared = networks_compared(settings, images)
     reference = compared[0].forms[0]
