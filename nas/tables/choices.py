@@ -104,7 +104,7 @@ def _of_kind(name: str, choice: str, kind: str, column: Sequence[Choice]) -> tup
     if not numbers or kind == "categorical":
         texts: list[Choice] = [str(value) for value in column]
         return texts, tuple(sorted(set(texts), key=str))
-    return list(column), tuple(sorted(set(column), key=float))  # type: ignore[arg-type]
+    return list(column), tuple(sorted(set(column), key=float))  # type: ignore[arg-type]  # all are numbers
 
 
 def _from_one_column(name: str, column: NDArray[Any]) -> dict[str, list[Choice]]:
