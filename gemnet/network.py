@@ -249,8 +249,8 @@ class GEMNet(nn.Module):
         return take
 
     def _run(self, stage: nn.Module, x: torch.Tensor) -> torch.Tensor:
-        scripted: bool = torch.jit.is_scripting()  # type: ignore[attr-defined]  # not in its __all__
-        if self.grad_checkpointing and torch.is_grad_enabled() and not scripted:
+        # is_scripting isn't in torch.jit's __all__; TorchScript knows it in a condition only.
+        if self.grad_checkpointing and torch.is_grad_enabled() and not torch.jit.is_scripting():  # type: ignore[attr-defined]
             for block in stage.children():
                 x = computed_again(block, x)
             return x
