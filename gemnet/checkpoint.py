@@ -248,7 +248,8 @@ def _harmless_types() -> list[Any]:
     from mmengine.logging.history_buffer import HistoryBuffer
 
     dtypes = [type(np.dtype(kind)) for kind in (np.bool_, np.int32, np.int64, np.uint32, np.float32, np.float64)]
-    multiarray: Any = np._core.multiarray
+    numpy: Any = np  # its stubs hide _core
+    multiarray = numpy._core.multiarray
     lookups = [(_history_method, f"{module}.getattr") for module in ("builtins", "__builtin__")]
     known = [HistoryBuffer, argparse.Namespace, np.ndarray, np.dtype, multiarray._reconstruct, multiarray.scalar, slice]
     return [*known, *dtypes, *lookups]
