@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -330,7 +331,7 @@ def rows_of(*epochs: int) -> list[Result]:
         "config.py",
     )
     return [
-        whole.replace(name=f"net{n}.tints", epochs=each, speed=Speed(0.001 * (1 + n), 32, "a processor", "2"))
+        replace(whole, name=f"net{n}.tints", epochs=each, speed=Speed(0.001 * (1 + n), 32, "a processor", "2"))
         for n, each in enumerate(epochs)
     ]
 
