@@ -333,7 +333,7 @@ def test_table_search_needs_no_images_and_goes_on_with_a_larger_budget(tmp_path,
 
 @pytest.mark.slow
 @pytest.mark.contract
-def test_ctrl_c_says_how_to_go_on_and_the_line_works(tmp_path) -> None:
+def test_ctrl_c_says_how_to_go_on_and_the_line_works(tmp_path, capsys) -> None:
     tool = str(REPOSITORY / "tools" / "search.py")
     options = ["--budget", "1000", "--workers", "1", "--cfg-options", *TINY[:-1], "confirm.top=0", "comparison=None"]
     command = [sys.executable, tool, "--work-dir", "work it", *options]
@@ -356,10 +356,10 @@ def test_ctrl_c_says_how_to_go_on_and_the_line_works(tmp_path) -> None:
     assert before >= 2
     again = shlex.split(lines[-1].split("python tools/search.py ")[1])
     again[again.index("1000")] = str(before + 1)
-    done = subprocess.run([sys.executable, tool, *again], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert f"search {before + 1}/{before + 1}" in done.stdout
-    assert "found network" in done.stdout
+    code, out, error = run(capsys, *again)
+    assert code == 0, error
+    assert f"search {before + 1}/{before + 1}" in out
+    assert "found network" in out
 
 
 def _path(n: int) -> list[list[int]]:

@@ -117,9 +117,10 @@ def same_as_mmdetection(model: Any, image: np.ndarray, file: Path, scores: float
     return found_scores
 
 
-@pytest.mark.parametrize("name", ["retinanet_gemnet_coco320", "rtmdet_tiny_gemnet"])
 @pytest.mark.slow
-@pytest.mark.contract
+@pytest.mark.parametrize(
+    "name", [pytest.param("retinanet_gemnet_coco320", marks=pytest.mark.contract), "rtmdet_tiny_gemnet"]
+)
 def test_onnxruntime_finds_what_mmdetection_finds(name: str, tmp_path: Path) -> None:
     model = detector(name)
     image = picture()

@@ -167,7 +167,6 @@ def test_tensorboard_shows_curves_and_pictures_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.contract
 def test_mlflow_goes_on_with_the_run_of_a_resumed_search(tmp_path: Path) -> None:
     mlflow = pytest.importorskip("mlflow", reason="pip install 'gemnet[mlflow]' brings MLflow")
     uri, search = f"sqlite:///{tmp_path / 'mlflow.db'}", begun(tmp_path / "search")
@@ -283,7 +282,6 @@ def dashboard(tmp_path: Path, optuna: Any) -> Iterator[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.contract
 @pytest.mark.skipif(BROWSER is None, reason="no browser: apt-get install chromium")
 def test_dashboard_shows_the_trials_without_an_error(tmp_path: Path, dashboard: str) -> None:
     assert BROWSER is not None

@@ -158,6 +158,12 @@ class TestFree:
         busy = {*taken, *places(strategy, [each.candidate for each in pending])}
         assert set(np.flatnonzero(~strategy.masks[-1]).tolist()) == busy
 
+    def test_what_is_pending_at_another_fidelity_is_free(self, space: TableSpace) -> None:
+        everything = [space.unpack(space.all(), row) for row in range(len(space.all()))]
+        cheap = [Proposal(k, each, Fidelity(epochs=1)) for k, each in enumerate(everything)]
+        assert len(build(space).ask(3, pending=cheap)) == 3
+        assert build(space).ask(3, pending=[Proposal(each.number, each.candidate, FIDELITY) for each in cheap]) == []
+
     def test_no_more_than_the_pools_size(self, space: TableSpace) -> None:
         strategy = build(space, pool_size=7)
         start(strategy)
