@@ -41,5 +41,5 @@ def contents(folder: Path) -> dict[str, str]:
     return {
         item.name: hashlib.sha256(item.read_bytes()).hexdigest()
         for item in folder.iterdir()
-        if not item.name.startswith(".") and not item.name.endswith(("-wal", "-shm"))
+        if item.is_file() and not item.name.startswith(".") and not item.name.endswith(("-wal", "-shm"))
     }
