@@ -120,25 +120,6 @@ def test_a_confirmation_trains_as_long_as_it_says(tmp_path, monkeypatch) -> None
     assert [each.proposal.fidelity.epochs for each in (chosen.found, *chosen.fresh)] == [1, 7, 7]
 
 
-def test_cheap_evaluations_are_no_rivals_of_real_ones(tmp_path, monkeypatch) -> None:
-    run = Run(tmp_path, monkeypatch)
-
-    def evaluate(_: TabularEvaluator, proposal: Proposal) -> Evaluation:
-        cell, cheap = number_of(proposal.candidate.cell), proposal.fidelity.epochs == 1
-        return Evaluation(proposal, "ok", 99.0 if cheap else ACCURACIES[cell], macs=MACS[cell])
-
-    monkeypatch.setattr(TabularEvaluator, "evaluate", evaluate)
-    columns = {1: "accuracy", 2: "accuracy"}
-    result = run(
-        strategy={"type": "nasgem", "initial": 4, "encoder": None, "cheap_epochs": 1, "cheap": 8},
-        evaluator={"type": "tabular", "path": str(run.table), "accuracy": columns},
-        fidelity={"epochs": 2},
-    )
-    real = [each for each in result.evaluations if each.proposal.fidelity.epochs == 2]
-    assert 0 < len(real) < len(result.evaluations)
-    assert result.chosen.found.accuracy == max(each.accuracy or 0 for each in real)
-
-
 def test_of_equals_in_the_confirmation_the_first_proposed_is_chosen(tmp_path, monkeypatch) -> None:
     run = Run(tmp_path, monkeypatch, lambda cell, seed: ACCURACIES[cell] if seed == 0 else 60.0)
     result = run(confirm={"top": 3, "seeds": 1})

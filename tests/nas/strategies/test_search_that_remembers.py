@@ -88,6 +88,13 @@ def test_a_search_told_again_goes_on_alike(table: Table, path: Path) -> None:
     assert again.ask(5) == whole.ask(5)
 
 
+def test_memory_and_doubt_take_turns_in_a_batch(table: Table, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    strategy, _ = build(table, memory=[{"table": str(path), "metric": "elsewhere"}])
+    orders = iter([np.array([0, 1, 2, 3]), np.array([3, 2, 1, 0])])  # with what is remembered, and without
+    monkeypatch.setattr(strategy, "_ranked", lambda *_: next(orders))
+    assert strategy.rank(None, None, None, 4, np.random.default_rng(0)).tolist() == [0, 3, 1, 2]  # type: ignore
+
+
 def test_a_space_that_can_not_be_listed_remembers_too(tmp_path: Path) -> None:
     space = GEMNetSpace(form="cifar", size="a", max_nodes=6)
     batch = space.sample(40, np.random.default_rng(0))
