@@ -237,6 +237,14 @@ def test_what_was_evaluated_fills_no_place_among_the_promising(space: GEMNetSpac
     assert free.sum() >= 80
 
 
+def test_hyper_parameters_stay_until_the_history_has_doubled(space: GEMNetSpace) -> None:
+    strategy = _SoonNasgem(space, 0, fidelity=FIDELITY, pool_size=90, encoder=None, initial=24)
+    for _ in range(2):
+        strategy.tell([_evaluate(proposal, space) for proposal in strategy.ask(12)])
+    strategy.ask(2)
+    assert {size for size, _ in strategy._settled} == {20}  # the plan's, not all 24
+
+
 def test_a_pool_of_told_candidates_is_one_of_its_space(space: GEMNetSpace) -> None:
     batch = space.sample(3, RNG)
     told = ToldCandidates(space)
