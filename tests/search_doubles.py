@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import deque
 from functools import partial
@@ -13,6 +14,7 @@ from nas.evaluation.ledger import Ledger
 from nas.evaluation.records import Evaluation, Fidelity, Proposal
 from nas.executors import Call, Executor, LocalExecutor, Outcome
 from nas.executors.monitor import Stopwatch
+from nas.executors.ray import RayExecutor
 from nas.search.explore import Exploration
 from nas.search.recorder import Recorder
 from nas.spaces.gemnet import GEMNetSpace
@@ -106,11 +108,20 @@ class Forked(LocalExecutor):
     start_method = "fork"
 
 
-def drive(folder: Path, evaluations: int) -> None:
-    """What the process does that the resume test kills: a search with two workers."""
-    with (
-        Ledger(folder / "ledger.db") as ledger,
-        Forked(partial(_evaluator, str(folder / "begun.log")), workers=2) as executor,
-    ):
+def drive(folder: Path, evaluations: int, address: str | None = None) -> None:
+    """What the process does whose death, or whose cluster's, tests are about: a search with two workers.
+
+    Args:
+        folder: holds the ledger.
+        evaluations: how many.
+        address: of a Ray cluster; None works with processes of this machine.
+    """
+    build = partial(_evaluator, str(folder / "begun.log"))
+    workers = Forked(build, workers=2) if address is None else RayExecutor(build, workers=2, address=address)
+    with Ledger(folder / "ledger.db") as ledger, workers as executor:
         exploration(ledger, executor).run(evaluations, batch=6, ahead=3, on_result=lambda evaluation, known: None)
     (folder / "finished").touch()
+
+
+if __name__ == "__main__":
+    drive(Path(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import search_doubles
 
+from nas.evaluation.ledger import Ledger
 from nas.executors import Call, Executor, ExecutorError, Outcome
 from nas.executors import ray as ray_module
 from nas.executors.ray import RayExecutor
@@ -186,3 +190,46 @@ def test_a_head_that_is_away_for_long_is_said_and_one_that_is_back_in_time_is_no
     executor._seen -= ray_module.PATIENCE
     with pytest.raises(ExecutorError, match=r"127\.0\.0\.1:.*--resume"):
         executor._look()
+
+
+@pytest.mark.slow
+def test_a_search_whose_head_disappears_says_so_and_goes_on_with_another(tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="pip install 'gemnet[ray]' brings Ray")
+    from ray.cluster_utils import Cluster
+
+    environment = os.environ | {"RAY_worker_niceness": "0"}
+
+    def cluster() -> Any:
+        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+        made.add_node(num_cpus=2)
+        return made
+
+    def begin(cluster: Any, evaluations: int) -> subprocess.Popen[str]:
+        command = [sys.executable, search_doubles.__file__, str(tmp_path), str(evaluations), cluster.address]
+        return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+
+    lost = cluster()
+    try:
+        process = begin(lost, 5000)  # more than are evaluated until the head is given up: actors go on without it
+        while not (tmp_path / "begun.log").exists() or len((tmp_path / "begun.log").read_text().split()) < 10:
+            assert process.poll() is None, process.communicate()[1]
+            time.sleep(0.05)
+        lost.remove_node(lost.head_node, allow_graceful=False)
+        error = process.communicate()[1]
+        assert process.returncode == 1
+        assert "The head of the Ray cluster" in error
+        assert "--resume" in error
+    finally:
+        lost.shutdown()
+    with Ledger(tmp_path / "ledger.db", read_only=True) as ledger:
+        recorded = ledger.evaluations()
+    again = cluster()
+    try:
+        process = begin(again, len(recorded) + 10)
+        error = process.communicate()[1]
+        assert process.returncode == 0, error
+    finally:
+        again.shutdown()
+    with Ledger(tmp_path / "ledger.db", read_only=True) as ledger:
+        assert ledger.evaluations()[: len(recorded)] == recorded
+        assert len(ledger.evaluations()) == len(recorded) + 10
