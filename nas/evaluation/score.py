@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from gemnet.errors import nearest
 from nas.evaluation.costs import COSTS
 from nas.evaluation.records import Evaluation
-from nas.spaces.limits import LimitsError
+from nas.spaces.limits import Limits, LimitsError
 
 
 @dataclass(frozen=True)
@@ -55,11 +55,6 @@ class EfficiencyScore:
         """The cost at which nothing is charged or credited."""
         return cast("float | None", getattr(self, f"target_{self.cost}"))
 
-    @property
-    def charged(self) -> str:
-        """The cost at which networks are compared: what is charged; MACs where nothing is."""
-        return self.cost if self.weight else "macs"
-
     def __call__(self, accuracy: ArrayLike, cost: ArrayLike | None = None) -> NDArray[np.float64]:
         """Scores, in points of accuracy; shapes broadcast.
 
@@ -86,3 +81,16 @@ class EfficiencyScore:
         if evaluation.status != "ok" or evaluation.accuracy is None:
             return float("nan")
         return float(self(evaluation.accuracy, evaluation.cost(self.cost)))
+
+
+def compared_by(score: EfficiencyScore, limits: Limits) -> str:
+    """The cost at which networks are compared: what is charged; where nothing is, what is limited; else MACs.
+
+    Args:
+        score: what is maximised.
+        limits: what networks may cost; of several the latency counts first, then MACs.
+    """
+    if score.weight:
+        return score.cost
+    limited = (name for name in ("latency", "macs", "params") if getattr(limits, f"max_{name}") is not None)
+    return next(limited, "macs")

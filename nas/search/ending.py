@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gemnet.quoting import printable
+from nas.evaluation.score import compared_by
 from nas.search.config import SearchConfig
 from nas.search.folder import REPORT
 from nas.search.next_commands import next_commands
@@ -63,7 +64,9 @@ def print_ending(console: Console, config: SearchConfig, result: SearchResult, i
     if result.rows and config.final is not None:
         say()
         epochs = config.comparison.epochs if config.comparison is not None else None
-        console.print(comparison_table(result.rows, epochs or config.final.epochs, config.score.charged))
+        console.print(
+            comparison_table(result.rows, epochs or config.final.epochs, compared_by(config.score, config.limits))
+        )
     seconds = result.seconds
     evaluated = sum(evaluation.seconds for evaluation in result.evaluations)
     say()

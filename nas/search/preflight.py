@@ -16,6 +16,7 @@ from nas.evaluation.latency import LatencyModel, LatencyOptions
 from nas.evaluation.ledger import check_ledger
 from nas.evaluation.networks import NetworkTrainer
 from nas.evaluation.records import Evaluation, Evaluator
+from nas.evaluation.score import compared_by
 from nas.executors.monitor import Monitor
 from nas.search.begin import earlier_evaluations, first_candidates, fitting
 from nas.search.callbacks import Callback, make_callbacks
@@ -65,18 +66,22 @@ class ReadySearch:
         score = self.config.score.of(evaluation)
         return float("-inf") if math.isnan(score) else score
 
+    @property
+    def compared_by(self) -> str:
+        """The cost at which the found network is compared with others."""
+        return compared_by(self.config.score, self.config.limits)
+
     def price(self, genome: Genome) -> float:
-        """What the score charges a network for, which need not be of the space; its MACs where nothing is charged.
+        """What networks are compared by, of one that need not be of the space.
 
         Args:
             genome: the network.
         """
         assert isinstance(self.space, GEMNetSpace)
-        charged = self.config.score.charged
-        if charged == LATENCY_COST:
+        if self.compared_by == LATENCY_COST:
             assert self.latency is not None
             return self.latency.of(genome, self.space.in_chans)
-        return float(getattr(cost(genome, in_chans=self.space.in_chans), charged))
+        return float(getattr(cost(genome, in_chans=self.space.in_chans), self.compared_by))
 
 
 def preflight(config: SearchConfig, path: Path, resume: bool, monitor: Monitor) -> ReadySearch:

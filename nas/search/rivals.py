@@ -118,7 +118,7 @@ def _rivals(ready: ReadySearch, monitor: Monitor, genome: Genome) -> list[tuple[
     space, options = ready.space, ready.config.comparison
     assert isinstance(space, GEMNetSpace)
     assert options is not None
-    charged = ready.config.score.charged
+    charged = ready.compared_by
     limit, unit = ready.price(genome), UNITS[charged]
     batch = random_candidates(space, options.random_cells, limit, ready.config.search.seed, charged)
     entries = [(RANDOM_CELLS, space.genome(space.unpack(batch, row)), 1) for row in range(len(batch))]

@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from nas.evaluation.records import Evaluation
+from nas.evaluation.score import compared_by
 from nas.evaluation.storage import address_of
 from nas.search.callbacks.base import Begun, Callback, needed
 from nas.search.report.pictures import draw_cell
@@ -45,7 +46,7 @@ class OptunaMirror(Callback):
         self._optuna.logging.set_verbosity(self._optuna.logging.WARNING)
         warnings.filterwarnings("ignore", category=self._optuna.exceptions.ExperimentalWarning)
         self._search = search
-        self._cost = search.score.charged
+        self._cost = compared_by(search.score, search.limits)
         self._storage = self._optuna.storages.RDBStorage(self._url)
         self._artifacts = search.folder / ARTIFACTS
         self._artifacts.mkdir(exist_ok=True)

@@ -14,6 +14,7 @@ from scipy.stats import kendalltau
 
 from nas.evaluation.costs import COSTS, LATENCY, costs_text
 from nas.evaluation.records import Evaluation
+from nas.evaluation.score import compared_by
 from nas.search.report.facts import Floats, Report, best_so_far, expected_best
 from nas.search.report.pictures import pareto_front
 
@@ -74,9 +75,9 @@ def progress_figure(report: Report) -> Figure:
 
 
 def cost_figure(report: Report) -> Figure | None:
-    """Accuracy against each cost that is known, first that which the score charges, with the Pareto front."""
+    """Accuracy against each cost that is known, first that which networks are compared by, with the Pareto front."""
     views = []
-    for key in dict.fromkeys((report.score.charged, "macs", LATENCY)):
+    for key in dict.fromkeys((compared_by(report.score, report.limits), "macs", LATENCY)):
         costs = np.array([_cost(each, key) for each in report.evaluations], dtype=np.float64)
         if np.isfinite(costs).any():
             views.append((COSTS[key].title, key, costs))

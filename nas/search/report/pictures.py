@@ -16,7 +16,7 @@ from gemnet.cell_graph import INPUT, OUTPUT, CellGraph
 from gemnet.quoting import picture_text
 from nas.evaluation.costs import COSTS
 from nas.evaluation.records import Evaluation
-from nas.evaluation.score import EfficiencyScore
+from nas.evaluation.score import EfficiencyScore, compared_by
 from nas.spaces.limits import Limits
 
 DOT, BEST, FRONT, FAILED = "#9ecae1", "#08519c", "#d94801", "#cb181d"
@@ -42,13 +42,14 @@ def draw_search(
     left, right = figure.subplots(1, 2)
     good = [each for each in evaluations if each.accuracy is not None]
     _draw_progress(left, evaluations, score, chosen)
-    known = [each for each in good if each.cost(score.charged)]
+    limits = limits or Limits()
+    compared = compared_by(score, limits)
+    known = [each for each in good if each.cost(compared)]
     if known:
-        limit = getattr(limits or Limits(), f"max_{score.charged}")
-        _draw_costs(right, known, score.charged, chosen, limit)
+        _draw_costs(right, known, compared, chosen, getattr(limits, f"max_{compared}"))
     else:
         right.axis("off")
-        right.text(0.5, 0.5, f"no {score.charged} known", ha="center", va="center", transform=right.transAxes)
+        right.text(0.5, 0.5, f"no {compared} known", ha="center", va="center", transform=right.transAxes)
     figure.savefig(path)
 
 

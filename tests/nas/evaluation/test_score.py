@@ -5,7 +5,7 @@ import pytest
 
 from nas.evaluation.costs import COSTS, completed, costs_text
 from nas.evaluation.records import Evaluation, Fidelity, Proposal
-from nas.evaluation.score import EfficiencyScore
+from nas.evaluation.score import EfficiencyScore, compared_by
 from nas.spaces.gemnet import GEMNetSpace
 from nas.spaces.limits import Limits, LimitsError
 
@@ -26,9 +26,17 @@ def test_twice_the_macs_costs_weight_points() -> None:
 def test_a_score_charges_the_cost_that_it_names(cost: str, evaluation: Evaluation) -> None:
     score = EfficiencyScore(weight=2.0, cost=cost, **{f"target_{cost}": 1.0})
     assert score.of(evaluation) == pytest.approx(80.0 - 2.0 * np.log2(evaluation.cost(cost)))
-    assert score.charged == cost
+    assert compared_by(score, Limits(max_macs=1.0, max_latency=1.0)) == cost
     with pytest.raises(LimitsError, match=f"target_{cost} > 0"):
         EfficiencyScore(weight=2.0, cost=cost)
+
+
+def test_where_nothing_is_charged_networks_are_compared_by_what_is_limited() -> None:
+    score = EfficiencyScore(target_macs=1e6)
+    assert compared_by(score, Limits()) == "macs"
+    assert compared_by(score, Limits(max_params=1e6)) == "params"
+    assert compared_by(score, Limits(max_params=1e6, max_macs=1e6)) == "macs"
+    assert compared_by(score, Limits(max_macs=1e6, max_latency=2.0)) == "latency"
 
 
 def test_a_failed_evaluation_has_no_score_and_one_without_the_cost_is_refused(evaluation: Evaluation) -> None:
