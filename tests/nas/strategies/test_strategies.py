@@ -314,12 +314,14 @@ class TestSignals:
         strategy = build("nasgem", space, seed, pool_size=300, encoder=None, measure=measure, **options)
         return run(strategy, 30)
 
-    def test_a_signal_that_tells_the_accuracy_is_believed(self, gemnet_space: GEMNetSpace) -> None:
+    def test_a_signal_that_tells_the_accuracy_is_believed(self) -> None:
+        space = GEMNetSpace()  # large cells: of small ones the features say as much
+
         def mean_after_start(signals: int) -> float:
-            found = [e.accuracy for s in range(4) for e in self.search(gemnet_space, [], s, signals=signals)[10:]]
+            found = [e.accuracy for s in range(3) for e in self.search(space, [], s, signals=signals)[10:]]
             return float(np.mean(found))
 
-        assert mean_after_start(64) > mean_after_start(0) + 0.5
+        assert mean_after_start(64) > mean_after_start(0) + 1
 
     def test_each_candidate_is_measured_once(self, gemnet_space: GEMNetSpace) -> None:
         measured: list = []
