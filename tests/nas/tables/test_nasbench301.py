@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,17 @@ def test_trainings_become_genotypes_and_their_accuracies(tmp_path: Path, packed:
     assert table.metric("test_accuracy")[rows].tolist() == [89, 90, 91, 92]
     assert table.metric("trainings")[rows].tolist() == [1, 1, 2, 1]
     assert table.space.params(table.batch) is not None
+
+
+def test_an_archive_whose_members_point_elsewhere_writes_nothing_there(tmp_path: Path) -> None:
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    with zipfile.ZipFile(inner / "nb_301.zip", "w") as archive:
+        for number, genotype in enumerate(GENOTYPES[:2]):
+            archive.writestr(f"../results_{number}.json", json.dumps(training(genotype, 90.0)))
+    assert convert("nasbench301", inner / "nb_301.zip", inner / "t.parquet") == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["inner"]
+    assert sorted(path.name for path in inner.iterdir()) == ["nb_301.zip", "t.parquet"]
 
 
 @pytest.mark.parametrize(
