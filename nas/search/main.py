@@ -143,8 +143,9 @@ def _say_what_a_candidate_gets(ready: ReadySearch, monitor: Monitor) -> None:
         not isinstance(ready.strategy, RandomSearch)
         and -(-options.evaluations // options.batch) * options.batch <= initial
     ):
+        drawn = "known or random" if ready.first else "random"
         monitor.note(
-            f"All {options.evaluations} candidates will be random: the strategy learns after the first {initial} "
+            f"All {options.evaluations} candidates will be {drawn}: the strategy learns after the first {initial} "
             "(strategy.initial). Evaluate more, or lower it."
         )
     if not isinstance(ready.evaluator, NetworkTrainer):
