@@ -78,6 +78,8 @@ class Form:
         return sum(each.price for _, each in self.terms) + (len(self.terms) - 1) * PASS * self.channels
 
     def __mul__(self, scale: float) -> Form:
+        if scale == 1:
+            return self
         constant = None if self.constant is None else self.constant * scale
         return Form(tuple((value, each * scale) for value, each in self.terms), constant)
 

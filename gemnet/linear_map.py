@@ -137,10 +137,12 @@ class LinearMap:
         return replace(self, groups=groups, scale=None, blocks=blocks, chain=())
 
     def __mul__(self, scale: float) -> LinearMap:
-        if self.scale is not None:
-            return replace(self, scale=self.scale * scale)
         if scale == 1:
             return self
+        if self.scale is not None:
+            return LinearMap(
+                self.channels, self.groups, self.offsets, self.stride, self.scale * scale, self.blocks, self.chain
+            )
         chain = (*self.chain[:-1], self.chain[-1] * scale) if self.chain else ()
         return replace(self, blocks={key: block * scale for key, block in self.blocks.items()}, chain=chain)
 

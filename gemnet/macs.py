@@ -16,6 +16,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -62,10 +63,24 @@ def cost(
 ) -> Cost:
     """Everything the genome's network costs; arguments as `macs`."""
     frame = _frame(genome, input_size, num_classes, in_chans)
-    total = frame.fixed + _cost_as_run(genome, frame)
-    for block, size in frame.blocks:
-        layout = lay_out(genome.cells[block.cell], block.in_channels, block.width, block.stride)
-        total += Cost(params=layout.cost(size).params)
+    trained = frame.fixed + _cost_as_trained(genome, frame)
+    return (frame.fixed + _cost_as_run(genome, frame))._replace(params=trained.params)
+
+
+def trained_cost(
+    genome: Genome, input_size: int | Size | None = None, num_classes: int | None = None, in_chans: int = 3
+) -> Cost:
+    """What the genome's network costs with its cells as they are trained, not deployed; arguments as `macs`."""
+    frame = _frame(genome, input_size, num_classes, in_chans)
+    return frame.fixed + _cost_as_trained(genome, frame)
+
+
+def _cost_as_trained(genome: Genome, frame: _Frame) -> Cost:
+    """Cost of all cells in the form in which they are trained."""
+    total = Cost()
+    for (block, size), times in _repeated(frame).items():
+        own = lay_out(genome.cells[block.cell], block.in_channels, block.width, block.stride).cost(size)
+        total += Cost(*(times * part for part in own))
     return total
 
 
@@ -154,6 +169,7 @@ def _frame(genome: Genome, input_size: int | Size | None, num_classes: int | Non
     return _Frame(fixed + head + pool + classifier, tuple(blocks))
 
 
+@lru_cache(maxsize=1024)
 def _layers_cost(layers: tuple[LayerSpec, ...], channels: int, size: Size) -> tuple[Cost, int, Size]:
     total = Cost()
     for layer in layers:

@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from gemnet.cell import Cell
 from gemnet.errors import GemnetError, GenomeError
 from gemnet.genome import Genome, LayerSpec
-from gemnet.macs import cost
+from gemnet.macs import trained_cost
 from gemnet.operations import parse_operation
 from gemnet.private_timm import feature_take_indices
 
@@ -281,7 +281,7 @@ def _check_size(genome: Genome, num_classes: int, in_chans: int) -> None:
     Raises:
         GenomeError: more parameters or activations than `MAX_PARAMS`, `MAX_VALUES`.
     """
-    size = cost(genome, None, num_classes, in_chans)
+    size = trained_cost(genome, None, num_classes, in_chans)
     for count, most, what in (
         (size.params, MAX_PARAMS, "parameters"),
         (size.traffic, MAX_VALUES, f"values to read and write for one image of {genome.input_size} pixels"),
