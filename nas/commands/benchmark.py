@@ -46,7 +46,7 @@ examples
   a table of your own (docs/tables.md):
     {program} search --table mine.parquet --metric accuracy --queries 100 --seeds 5
   the table from a benchmark's official file:
-    {program} convert nasbench101 nasbench_full.tfrecord --out data/nasbench/nb101.parquet
+    {program} convert nasbench101 nasbench_full.tfrecord --out data/nasbench/nb101_valid_30001.parquet
 
 tables are in $GEMNET_DATA/nasbench (default data/nasbench), or given with --table
 exit codes: 0 done, 2 an error that you can fix (one message says how), 130 interrupted

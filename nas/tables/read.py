@@ -18,7 +18,6 @@ columns these are, and what operations mean, says a file beside the table (`nas.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,6 +30,7 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from gemnet.cell_graph import GraphBatch
+from gemnet.data.image_set import data_root
 from gemnet.errors import nearest
 from nas.spaces.accel_nasbench import CHOICES, AccelNASBench
 from nas.spaces.base import CandidateBatch, SearchSpace
@@ -65,29 +65,27 @@ GRAPH_COLUMNS = {
 }
 
 
-def data_root() -> Path:
-    """The folder of data sets: ``GEMNET_DATA``, else ``data``."""
-    return Path(os.environ.get("GEMNET_DATA", "data"))
-
-
 def find_table(space: str, path: str | Path | None = None) -> Path:
     """The file of a space's table.
 
     Args:
         space: a key of `FILES`; without a meaning where ``path`` is given.
-        path: the file, where it is not in its usual place ``<data root>/nasbench/``.
+        path: the file, where it is not in its usual place ``<data root>/nasbench/``. A part of a table is looked for
+            there, too, by its number of rows: ``accel_nasbench_4000.parquet``; of several the largest.
 
     Raises:
         TableError: no such file (the message says which command makes it), or no such benchmark.
     """
     if path is not None:
-        place = Path(path)
+        place = Path(path).expanduser()
         if not place.is_file():
             raise TableError(f"There is no table at {place}. docs/tables.md says how tables are made.")
         return place
     if space not in FILES:
         raise TableError(f"There is no benchmark {space!r}.{nearest(space, FILES)}")
     place = data_root() / "nasbench" / FILES[space]
+    if not place.is_file() and (parts := _parts(place)):
+        return parts[-1]
     if not place.is_file():
         raise TableError(
             f"There is no table at {place}. Make it from the official file with 'python tools/benchmark.py convert "
@@ -95,6 +93,13 @@ def find_table(space: str, path: str | Path | None = None) -> Path:
             "folder that holds nasbench/."
         )
     return place
+
+
+def _parts(place: Path) -> list[Path]:
+    """Files beside a table that hold a part of it, named by their numbers of rows, the smallest first."""
+    name = re.compile(re.escape(re.sub(r"_\d+$", "", place.stem)) + rf"_(\d+){re.escape(place.suffix)}")
+    found = [(int(match[1]), file) for file in place.parent.glob("*") if (match := name.fullmatch(file.name))]
+    return [file for _, file in sorted(found) if file.is_file()]
 
 
 def read_table(path: str | Path, name: str | None = None, base: SearchSpace | None = None) -> Table:
@@ -111,7 +116,7 @@ def read_table(path: str | Path, name: str | None = None, base: SearchSpace | No
         TableError: no such file, another format, no graph or no metric column, an invalid cell (with its row), a cell
             twice.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     columns = _read_columns(path)
     name = name or path.stem
     described, content = read_description(path)

@@ -30,7 +30,7 @@ from nas.spaces.nasbench101 import NASBench101, module_hash, spec_from_cell
 from nas.spaces.nasbench201 import EDGES_OF_CELL, NASBench201, arch_from_cell, cell_from_arch
 from nas.tables import read
 from nas.tables.official import convert
-from nas.tables.read import find_table, read_table
+from nas.tables.read import FILES, find_table, read_table
 from nas.tables.table import TableError
 
 ARCH = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|avg_pool_3x3~0|nor_conv_1x1~1|skip_connect~2|"
@@ -166,6 +166,37 @@ def test_missing_table_names_the_command_that_makes_it(tmp_path: Path, monkeypat
     monkeypatch.setenv("GEMNET_DATA", str(tmp_path))
     with pytest.raises(TableError, match=r"tools/benchmark.py convert nasbench101 OFFICIAL_FILE --out .*nb101"):
         find_table("nasbench101")
+
+
+@pytest.mark.parametrize(("space", "name"), [("accel_nasbench", "accel_nasbench"), ("nasbench101", "nb101_valid")])
+def test_a_part_of_a_table_is_found_by_its_number_of_rows_where_the_whole_is_not_there(
+    space: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GEMNET_DATA", str(tmp_path))
+    folder = tmp_path / "nasbench"
+    folder.mkdir()
+    for other in ("nb201_4000.parquet", f"{name}_best.parquet", f"{name}_4000.csv"):
+        (folder / other).touch()
+    with pytest.raises(TableError, match="There is no table at"):
+        find_table(space)
+    for rows in ("900", "4000"):
+        (folder / f"{name}_{rows}.parquet").touch()
+    assert find_table(space).name == f"{name}_4000.parquet"
+    (folder / FILES[space]).touch()
+    assert find_table(space).name == FILES[space]
+
+
+@pytest.mark.parametrize(("given", "folder"), [("", "data"), ("~/sets", "home/sets")])
+def test_tables_are_looked_for_where_images_are(
+    given: str, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("GEMNET_DATA", given)
+    place = tmp_path / folder / "nasbench" / "nb201.parquet"
+    place.parent.mkdir(parents=True)
+    place.touch()
+    assert find_table("nasbench201").resolve() == place
 
 
 def test_other_file_formats_are_refused(tmp_path: Path) -> None:
