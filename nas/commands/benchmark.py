@@ -292,7 +292,12 @@ def _parser(program: str) -> argparse.ArgumentParser:
         "--slow-seeds", metavar="N", type=positive, help=f"fewer seeds for {', '.join(SLOW)}, which take longest"
     )
     search.add_argument(
-        "--options", metavar="S.NAME=V", nargs="+", default=[], help="options of a strategy: evolution.population=50"
+        "--options",
+        metavar="S.NAME=V",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="options of a strategy: evolution.population=50",
     )
     search.add_argument(
         "--whole", action="store_true", help="go on when the best of all cells is found (for times; regret stays zero)"

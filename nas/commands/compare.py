@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from gemnet.errors import GemnetError
 from gemnet.files import write_text
 from nas.commands.entry import command
-from nas.commands.options import command_parser, options_action
+from nas.commands.options import OptionsAction, command_parser
 
 if TYPE_CHECKING:
     from nas.executors.monitor import Monitor
@@ -195,7 +195,7 @@ def _parser(program: str) -> argparse.ArgumentParser:
         "--cfg-options",
         metavar="KEY=VALUE",
         nargs="+",
-        action=options_action(),
+        action=OptionsAction,
         help="values that override the config's, such as epochs=3 seeds=[0]",
     )
     return parser

@@ -7,7 +7,6 @@ import shlex
 from pathlib import Path
 
 from gemnet.files import taken_back
-from gemnet.macs import macs
 from gemnet.quoting import printable
 from nas.commands.entry import command
 from nas.commands.options import check_output, command_parser, positive
@@ -144,6 +143,7 @@ def _ledger(options: argparse.Namespace) -> None:
 
 
 def _genome(options: argparse.Namespace) -> None:
+    from gemnet.macs import macs
     from nas.search.export import save_genome
 
     check_output(options.genome)

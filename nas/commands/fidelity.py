@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from nas.commands.entry import command
-from nas.commands.options import check_output, options_action
+from nas.commands.options import OptionsAction, check_output
 
 DESCRIPTION = """\
 Measures how well a search's short training ranks cells. Trains random cells with two seeds, and once several times as
@@ -62,7 +62,7 @@ def _parser(program: str) -> argparse.ArgumentParser:
         "--cfg-options",
         metavar="KEY=VALUE",
         nargs="+",
-        action=options_action(),
+        action=OptionsAction,
         help="values that override the config's, such as fidelity.epochs=3 fidelity.resolution=24",
     )
     return parser

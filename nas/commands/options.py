@@ -31,29 +31,29 @@ def positive(text: str) -> int:
     return value
 
 
-def options_action() -> Any:
-    """mmengine's reading of ``a.b=1 c=[1,2]``; an argument without ``=`` is an error of the arguments, not a crash."""
-    from mmengine.config import DictAction
+class OptionsAction(argparse.Action):
+    """mmengine's reading of ``a.b=1 c=[1,2]``; an argument without ``=`` is an error of the arguments, not a crash.
 
-    class OptionsAction(DictAction):
-        def __call__(
-            self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: Any = None
-        ) -> None:
-            found = {}
-            for text in values:
-                key, equals, value = text.partition("=")
-                if not equals or not key:
-                    parser.error(f"--cfg-options takes KEY=VALUE, such as a.b=1; got {text!r}.")
+    Where the option is given again, its keys come to those of before.
+    """
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: Any = None
+    ) -> None:
+        """Reads what follows the option."""
+        found = dict(getattr(namespace, self.dest) or {})
+        for text in values:
+            key, equals, value = text.partition("=")
+            if not equals or not key:
+                parser.error(f"--cfg-options takes KEY=VALUE, such as a.b=1; got {text!r}.")
+            try:
+                found[key] = _container(value)
+            except ValueError:
                 try:
-                    found[key] = _container(value)
-                except ValueError:
-                    try:
-                        found[key] = option_value(value)
-                    except (ValueError, TypeError, IndexError, AssertionError, RecursionError, MemoryError):
-                        parser.error(f"--cfg-options {key}: its value can't be read: {value[:80]!r}.")
-            setattr(namespace, self.dest, found)
-
-    return OptionsAction
+                    found[key] = option_value(value)
+                except (ValueError, TypeError, IndexError, AssertionError, RecursionError, MemoryError):
+                    parser.error(f"--cfg-options {key}: its value can't be read: {value[:80]!r}.")
+        setattr(namespace, self.dest, found)
 
 
 def _container(text: str) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 
 from gemnet.errors import GemnetError
 from nas.commands.entry import command, shown_command
-from nas.commands.options import check_output, command_parser, options_action, positive
+from nas.commands.options import OptionsAction, check_output, command_parser, positive
 
 DESCRIPTION = """\
 Searches for a small, accurate vision network: cells are proposed, trained for a short while on your images, and the
@@ -228,7 +228,7 @@ def _parser(program: str) -> argparse.ArgumentParser:
         "--cfg-options",
         metavar="KEY=VALUE",
         nargs="+",
-        action=options_action(),
+        action=OptionsAction,
         help="values that override the config's",
     )
     return parser

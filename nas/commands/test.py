@@ -7,9 +7,8 @@ import json
 from pathlib import Path
 
 from gemnet.files import write_text
-from nas.commands.console import show_confusion
 from nas.commands.entry import command
-from nas.commands.options import check_output, options_action
+from nas.commands.options import OptionsAction, check_output
 
 DESCRIPTION = """\
 Measures a checkpoint on the config's development images (val_dataloader). With --final it is measured on the official
@@ -23,6 +22,7 @@ def main(program: str, arguments: list[str]) -> int:
     import torch
 
     from gemnet.training.run import measure_checkpoint
+    from nas.commands.console import show_confusion
 
     try:
         if options.out:
@@ -66,7 +66,7 @@ def _parser(program: str) -> argparse.ArgumentParser:
         "--cfg-options",
         metavar="KEY=VALUE",
         nargs="+",
-        action=options_action(),
+        action=OptionsAction,
         help="values that override the config's",
     )
     return parser

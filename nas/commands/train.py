@@ -6,9 +6,8 @@ import argparse
 import os
 import sys
 
-from gemnet.machine import HUGE_PAGES
 from nas.commands.entry import command
-from nas.commands.options import command_parser, options_action
+from nas.commands.options import OptionsAction, command_parser
 
 DESCRIPTION = "Trains the network of a config: a classifier, a detector, or anything else that mmengine runs."
 
@@ -32,6 +31,9 @@ exit codes: 0 done, 1 the loss is not finite, 2 an error that you can fix (one m
 def main(program: str, arguments: list[str]) -> int:
     """Runs the command; returns its exit code."""
     options = _parser(program).parse_args(arguments)
+    # What takes seconds to import comes after --help and wrong arguments.
+    from gemnet.machine import HUGE_PAGES
+
     os.environ.setdefault(HUGE_PAGES, "1")  # read when torch allocates for the first time
     import torch
 
@@ -75,7 +77,7 @@ def _parser(program: str) -> argparse.ArgumentParser:
         "--cfg-options",
         metavar="KEY=VALUE",
         nargs="+",
-        action=options_action(),
+        action=OptionsAction,
         help="values that override the config's",
     )
     return parser

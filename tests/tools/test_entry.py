@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import errno
 import os
 import signal
@@ -16,11 +17,14 @@ from rich.progress import track
 
 from gemnet.errors import GemnetError
 from gemnet.quoting import printable
+from nas.commands import benchmark
 from nas.commands.console import make_console
 from nas.commands.entry import command
+from nas.commands.options import OptionsAction
 from nas.executors import Call, SerialExecutor
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+HELPFUL = [path.stem for path in sorted((REPOSITORY / "tools").glob("*.py")) if path.stem != "mmdet_tools"]
 
 
 def run(error: BaseException | None, *arguments: str) -> int:
@@ -163,3 +167,29 @@ def test_pipes_get_plain_text_even_where_colours_are_forced(monkeypatch, capsys)
     assert "\x1b" not in written.out + written.err
     assert "best xxx" in written.out
     assert "best xxx" in written.err
+
+
+def test_help_does_not_wait_for_torch_and_timm() -> None:
+    code = f"""
+import contextlib, io, runpy, sys
+for tool in {HELPFUL}:
+    sys.argv = [f"tools/{{tool}}.py", "--help"]
+    with contextlib.redirect_stdout(io.StringIO()) as said, contextlib.suppress(SystemExit):
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    assert "usage:" in said.getvalue(), tool
+    assert not {{"torch", "timm", "mmengine"}} & set(sys.modules), tool
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_config_options_given_twice_all_count() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--cfg-options", nargs="+", action=OptionsAction)
+    given = parser.parse_args(["--cfg-options", "a.b=1", "c=x", "--cfg-options", "c=[1,2]", "d=dict(e=3)"])
+    assert given.cfg_options == {"a.b": 1, "c": [1, 2], "d": {"e": 3}}
+
+
+def test_a_benchmarks_options_given_twice_all_count() -> None:
+    given = ["search", "--options", "evolution.population=9", "--options", "nasgem.encoder=None"]
+    assert benchmark._parser("probe").parse_args(given).options == [given[2], given[4]]
