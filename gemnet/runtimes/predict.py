@@ -8,11 +8,25 @@ import numpy as np
 import onnxruntime
 from PIL import Image, ImageOps
 
+
+def read(name: str) -> Image.Image:
+    """An upright image of 8 bits, as in training: 16-bit grey by its upper half, what is transparent on middle grey."""
+    image: Image.Image = Image.open(name)
+    deep = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
+    image = ImageOps.exif_transpose(image)
+    if deep:
+        image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
+    if image.has_transparency_data:
+        backdrop = Image.new("RGBA", image.size, (128, 128, 128, 255))
+        image = Image.alpha_composite(backdrop, image.convert("RGBA"))
+    return image.convert("RGB")
+
+
 network = onnxruntime.InferenceSession(next(Path(__file__).parent.glob("*.onnx")))
 about = network.get_modelmeta().custom_metadata_map
 side, classes, mean, std = (json.loads(about[key]) for key in ("input_size", "classes", "mean", "std"))
 for name in sys.argv[1:]:
-    image = ImageOps.exif_transpose(Image.open(name)).convert("L" if about["in_chans"] == "1" else "RGB")
+    image = read(name).convert("L" if about["in_chans"] == "1" else "RGB")
     scale = side / float(about["crop_pct"]) / min(image.size)
     size = [max(side, round(length * scale)) for length in image.size]
     left, top = ((length - side) // 2 for length in size)
