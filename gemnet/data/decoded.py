@@ -64,7 +64,7 @@ def decode_images(
                 image = ImageOps.fit(image, (resolution, resolution), Image.Resampling.BICUBIC)
             return np.asarray(image)
         except ImageFileError as error:  # it names the file
-            return str(error)
+            return str(error).rstrip(".")
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             return f"{names[index]} ({str(error) or type(error).__name__})"
 

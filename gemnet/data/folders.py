@@ -76,22 +76,30 @@ def split_folder(root: Path, split: str) -> Path:
             f"There is no image folder at {root}. Expected {root}/train/<class>/<images> or {root}/<class>/<images>; "
             "check the path, or set GEMNET_DATA to the folder the data sets lie in."
         )
-    for name in SPLIT_FOLDERS[split]:
-        if (root / name).is_dir():
-            if split == "val":
-                _check_test_classes(root, root / name)
-            return root / name
-    if split == "train" and not any((root / name).is_dir() for name in SPLIT_FOLDERS["val"]):
+    found = _part(root, split)
+    if found is not None:
+        if split == "val":
+            _check_test_classes(root, found)
+        return found
+    if split == "train" and _part(root, "val") is None:
         return root
     wanted = " or ".join(repr(name) for name in SPLIT_FOLDERS[split])
     raise DataError(f"{root} has no subfolder {wanted} for its {'training' if split == 'train' else 'test'} images.")
 
 
-def _class_folders(folder: Path) -> list[Path]:
-    try:
-        found = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    except OSError as error:
-        raise DataError(f"{folder} can't be read ({error.strerror}). Check its permissions.") from None
+def _part(root: Path, split: str) -> Path | None:
+    """The folder of one part of a data set; ``Train`` is one, too, and no class of that name."""
+    folders = {path.name.lower(): path for path in _folders_in(root)}
+    return next((folders[name] for name in SPLIT_FOLDERS[split] if name in folders), None)
+
+
+def class_folders(folder: Path) -> list[Path]:
+    """The folders in a folder but hidden ones, in alphabetical order: each is a class.
+
+    Raises:
+        DataError: it can't be read, or a name is no text.
+    """
+    found = _folders_in(folder)
     for path in found:
         try:
             path.name.encode()
@@ -103,12 +111,19 @@ def _class_folders(folder: Path) -> list[Path]:
     return found
 
 
+def _folders_in(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    except OSError as error:
+        raise DataError(f"{folder} can't be read ({error.strerror}). Check its permissions.") from None
+
+
 def _check_test_classes(root: Path, test: Path) -> None:
     """Classes are numbered in alphabetical order: one more or less in the test images would shift all that follow."""
-    learnt = next((root / name for name in SPLIT_FOLDERS["train"] if (root / name).is_dir()), None)
+    learnt = _part(root, "train")
     if learnt is None:
         return
-    names, known = ({path.name for path in _class_folders(folder)} for folder in (test, learnt))
+    names, known = ({path.name for path in class_folders(folder)} for folder in (test, learnt))
     if names != known:
         missing = ", ".join(map(repr, sorted(known - names)[:5])) or "none"
         further = ", ".join(map(repr, sorted(names - known)[:5])) or "none"
@@ -120,7 +135,7 @@ def _check_test_classes(root: Path, test: Path) -> None:
 
 def _scan(folder: Path) -> tuple[tuple[str, ...], list[os.DirEntry[str]], list[int]]:
     """Classes, files and labels of a folder, in alphabetical order. What is no image is left out and counted."""
-    subfolders = _class_folders(folder)
+    subfolders = class_folders(folder)
     if not subfolders:
         raise DataError(f"{folder} has no subfolders. Expected one for each class, with its images inside.")
     files: list[os.DirEntry[str]] = []

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from gemnet.data.reading import read_image
+from gemnet.data.folders import class_folders, files_below
+from gemnet.data.reading import image_extensions, read_image
 from gemnet.errors import GemnetError
 from gemnet.metadata import Metadata
 
@@ -86,7 +87,7 @@ def read_images(files: Sequence[Path], about: Metadata) -> Images:
 
 
 def labelled_files(folder: Path, classes: Sequence[str]) -> list[tuple[Path, int]]:
-    """Image files of a folder with a folder for each class, and the number of each one's class.
+    """Image files of a folder with a folder for each class, at any depth in it, and the number of each one's class.
 
     Args:
         folder: holds a folder for each class, of the class's name.
@@ -94,10 +95,11 @@ def labelled_files(folder: Path, classes: Sequence[str]) -> list[tuple[Path, int
 
     Raises:
         ImagesError: no such folder, no images, or folders of other classes.
+        DataError: a folder that can't be read.
     """
     if not folder.is_dir():
         raise ImagesError(f"--images is {folder}, which is no folder.")
-    folders = sorted(item for item in folder.iterdir() if item.is_dir())
+    folders = class_folders(folder)
     names = list(classes) or [item.name for item in folders]
     strangers = [item.name for item in folders if item.name not in names]
     if strangers or not folders:
@@ -106,12 +108,11 @@ def labelled_files(folder: Path, classes: Sequence[str]) -> list[tuple[Path, int
             f"--images {folder} {found}; expected a folder of images for each class: {', '.join(names[:5])}"
             f"{', ...' if len(names) > 5 else ''}."
         )
-    extensions = Image.registered_extensions()
     found_files = [
         (file, names.index(item.name))
         for item in folders
-        for file in sorted(item.iterdir())
-        if file.suffix.lower() in extensions
+        for file in sorted(Path(entry.path) for entry in files_below(item))
+        if file.suffix.lower() in image_extensions()
     ]
     if not found_files:
         raise ImagesError(f"--images {folder} holds no images that Pillow can read.")

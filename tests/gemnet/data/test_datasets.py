@@ -91,6 +91,16 @@ def test_folder_without_train_subfolder_is_all_training_images(tmp_path, folder)
         open_test_images(DataSpec(str(folder / "train")), tmp_path / "log", "a test")
 
 
+def test_parts_are_known_however_their_names_are_written(tmp_path, folder):
+    usual = load_train_images(DataSpec(str(folder)))
+    (folder / "train").rename(folder / "Train")
+    (folder / "val").rename(folder / "TEST")
+    found = load_train_images(DataSpec(str(folder)))
+    assert found.classes == ("ant", "bee", "cat")
+    assert found.digest == usual.digest
+    assert len(open_test_images(DataSpec(str(folder)), tmp_path / "log", "a test")) == 12
+
+
 def test_second_load_decodes_nothing_and_maps_the_same_bytes(folder, monkeypatch):
     first = load_train_images(DataSpec(str(folder)))
 

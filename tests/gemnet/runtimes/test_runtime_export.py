@@ -253,6 +253,16 @@ def test_images_to_calibrate_with_are_not_those_that_accuracy_is_measured_on(tmp
         split_labelled(tmp_path / "nowhere", about, 2, 1)
 
 
+def test_images_to_measure_with_are_found_as_training_finds_them(tmp_path: Path) -> None:
+    for place in ("cat/0.png", "cat/garden/1.png", "dog/farm/old/2.png"):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (32, 32)).save(tmp_path / place)
+    (tmp_path / ".cache").mkdir()
+    (tmp_path / "cat/._0.png").write_text("what a Mac leaves beside a file")
+    about = Metadata(num_classes=2, in_chans=3, classes=("cat", "dog"), **TOLD)
+    assert sorted(split_labelled(tmp_path, about, 0, 9).labels) == [0, 0, 1]
+
+
 @pytest.mark.parametrize(
     ("to", "dynamic", "int8", "said"),
     [
