@@ -14,7 +14,7 @@ from torch import nn
 import gemnet.models  # noqa: F401  (registers its networks with timm)
 from gemnet.errors import GemnetError, nearest
 from gemnet.metadata import Metadata
-from gemnet.trained import find_trained
+from gemnet.trained import SEARCHED, find_trained
 
 
 class OpenError(GemnetError):
@@ -68,6 +68,8 @@ def open_network(source: str, ema: bool = False) -> OpenedNetwork:
     """
     if Path(source).expanduser().exists() or source.endswith((".json", ".pth", ".safetensors")):
         return _from_files(source, ema)
+    if Path(source).name != source:
+        raise OpenError(f"There is no file or folder {source}.")
     if not timm.is_model(source):
         raise OpenError(f"{source!r} is neither a file or folder nor a network that timm knows.{_nearest_name(source)}")
     return _from_timm(source, source, pretrained="." in source)
@@ -83,7 +85,12 @@ def _from_files(source: str, ema: bool) -> OpenedNetwork:
     if found.weights is not None:
         model.load_state_dict(found.state_dict())
     known = found.metadata
-    named = (known.genome.name if known.genome is not None else known.arch) or Path(source).resolve().stem
+    named = known.genome.name if known.genome is not None else known.arch
+    place = Path(source).expanduser().resolve()
+    if place.is_dir():  # networks of several searches or trainings may have one name: their folders tell them apart
+        named = place.name
+    elif named in ("", SEARCHED):
+        named = place.parent.name if place.stem == SEARCHED else place.stem
     name = re.sub(r"[^A-Za-z0-9_.-]", "_", named)
     return OpenedNetwork(name, model.eval(), _completed(known, model.pretrained_cfg), found.weights is not None)
 

@@ -302,7 +302,14 @@ def test_a_package_that_is_missing_is_named_with_its_extra(monkeypatch) -> None:
     assert {"onnx", "openvino", "torch-export", "litert"} == set(FORMATS)
 
 
-@pytest.mark.parametrize(("source", "said"), [("gemnet_z", "Did you mean 'gemnet_"), ("nowhere.json", "nowhere.json")])
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("gemnet_z", "Did you mean 'gemnet_"),
+        ("nowhere.json", "nowhere.json"),
+        ("work_dirs/fast", "There is no file or folder work_dirs/fast"),
+    ],
+)
 def test_a_network_that_does_not_exist_is_named(source: str, said: str) -> None:
     with pytest.raises(GemnetError, match=said):
         open_network(source)
