@@ -152,6 +152,8 @@ def _check_weights(variant: str, genome: Genome, kwargs: Mapping[str, Any]) -> N
     if not cfg.has_weights and cfg.state_dict is None:
         tags = [name for name in packaged_weights() if name.split(".", 1)[0] == variant]
         there = f" There are: {', '.join(tags)}." if tags else " There are none for it yet; use pretrained=False."
+        if variant == "gemnet":
+            there = " Give the file: checkpoint_path='.../best.safetensors'; or gemnet.register('mynet', weights=...)."
         raise GemnetError(f"{variant!r} was asked for with pretrained=True, but this name carries no weights.{there}")
     if cfg.source == "local-dir":
         verify_folder(Path(cfg.file), genome.fingerprint)

@@ -50,12 +50,18 @@ def test_parts_of_ones_own_search(folder: Path, capsys: pytest.CaptureFixture[st
     assert (folder / "work_dirs" / "chains" / "summary.json").is_file()
 
 
-def test_parts_of_ones_own_are_compared_on_a_table(folder: Path) -> None:
-    table = ["--space", "mine.Chains", "--table", "chains.csv", "--workers", "1", "--seeds", "2", "--work-dir", "bench"]
-    strategies = ["--strategies", "mine.NearTheBest", "random", "--queries", "20", "--initial", "5"]
-    assert benchmark_command.main(["search", *table, "--metric", "accuracy", *strategies]) == 0
-    predictors = ["--predictors", "mine.Mean", "--train-sizes", "15"]
-    assert benchmark_command.main(["predictors", *table, "--metric", "accuracy", *predictors]) == 0
+def test_a_search_with_ones_own_evaluator_ends_with_what_it_found(capsys: pytest.CaptureFixture[str]) -> None:
+    assert search_command.main(["search.py", "--work-dir", "told"]) == 0
+    assert "  accuracy 85.00 %" in capsys.readouterr().out.splitlines()
+
+
+def test_parts_of_ones_own_are_compared_on_a_table(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = (REPOSITORY / "docs" / "own.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^python tools/benchmark\.py (.*)$", page.replace("\\\n", ""), re.M)
+    assert [line.split()[0] for line in lines] == ["search", "predictors"]
+    for line in lines:
+        assert benchmark_command.main([*line.split(), "--workers", "1", "--seeds", "2", "--work-dir", "bench"]) == 0
+    assert "nasgem" not in capsys.readouterr().out
     written = "".join(path.read_text(encoding="utf-8") for path in (folder / "bench").glob("*.csv"))
     assert "mine.NearTheBest" in written
     assert "mine.Mean" in written

@@ -79,6 +79,7 @@ def main(program: str, arguments: list[str]) -> int:
 def _tell(options: argparse.Namespace) -> int:
     """Says how far searches are, or writes what they found; nothing is searched."""
     from gemnet.quoting import printable
+    from nas.evaluation.storage import is_url
     from nas.search.export import save_ledger
     from nas.search.status import status_of_folder, statuses_of_ledger
 
@@ -92,7 +93,9 @@ def _tell(options: argparse.Namespace) -> int:
         found = statuses_of_ledger(options.list)
         print("\n".join(printable(each.line()) for each in found) or "No search is entered in this ledger.")
     if options.status:
-        folder = Path(options.status)
+        folder = Path(options.status).expanduser()
+        if not is_url(options.status) and not folder.exists():
+            raise GemnetError(f"There is no work folder and no ledger {options.status}: check the path.")
         known = [status_of_folder(folder)] if folder.is_dir() else statuses_of_ledger(options.status)
         print("\n".join(printable(line) for each in known for line in each.lines()) or "No search is entered there.")
     return 0

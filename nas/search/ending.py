@@ -54,6 +54,8 @@ def print_ending(console: Console, config: SearchConfig, result: SearchResult, i
     elif chosen.fresh:
         fresh = [each.accuracy for each in chosen.fresh if each.accuracy is not None]
         say(f"  {chosen.found.accuracy:.2f} % in the search, {spread(fresh)} % with {len(fresh)} fresh seeds")
+    else:
+        say(f"  accuracy {chosen.found.accuracy:.2f} %")
     if result.device is not None:
         most = config.limits.max_latency
         limit = "" if most is None else f"; the limit is {most:g} ms an image"

@@ -127,6 +127,11 @@ def test_tagged_weights_load_without_a_network(tagged: Callable[..., Path], own_
     torch.testing.assert_close(features.state_dict()["stem_0.conv.weight"], source.state_dict()["stem.0.conv.weight"])
 
 
+def test_whoever_asks_a_genome_for_weights_is_told_how_they_are_given() -> None:
+    with pytest.raises(GemnetError, match=r"checkpoint_path='.*gemnet\.register"):
+        timm.create_model("gemnet", genome=gemnet.genome_for("gemnet_a_cifar"), pretrained=True)
+
+
 def test_the_bare_name_stays_untrained_with_its_own_classes(tagged: Callable[..., Path], own_name: str) -> None:
     tagged()
     assert timm.create_model(own_name).num_classes == 10

@@ -278,7 +278,8 @@ def report_search(
 
 def _search_table(metric: str, summaries: Sequence[StrategySummary], checkpoints: Sequence[int]) -> TextTable:
     near = DEVIATION.get(metric)
-    title = f"{metric}: mean regret in points [95 % interval]; ± against nasgem, pair by pair"
+    paired = "; ± against nasgem, pair by pair" * any(summary.difference for summary in summaries)
+    title = f"{metric}: mean regret in points [95 % interval]{paired}"
     headings = ["strategy", *(f"@{k}" for k in checkpoints), "best found in", "queries until found: median, 90 %"]
     if near is not None:
         headings.append(f"within {near:g}: median, 90 %")

@@ -57,6 +57,11 @@ def test_a_finished_search_says_so_and_asking_writes_nothing(capsys) -> None:
     lock.release()
 
 
+def test_a_folder_that_is_not_there_is_named_as_one(capsys) -> None:
+    assert main(["--status", "work_dirs/first"]) == 2
+    assert "There is no work folder and no ledger work_dirs/first" in capsys.readouterr().err
+
+
 def test_failures_are_counted_by_reason_and_tried_again_only_when_asked(monkeypatch) -> None:
     real = TabularEvaluator.evaluate
 
