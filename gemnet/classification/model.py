@@ -23,12 +23,12 @@ from torch.nn import functional as F
 
 import gemnet.models  # noqa: F401  (registers its networks with timm)
 from gemnet.classification.arrays import ClassificationError
-from gemnet.errors import nearest
 from gemnet.metadata import Metadata
 from gemnet.registry import MODELS
 from gemnet.strict import make
 from gemnet.training.augmentation import Augmentation
 from gemnet.training.mixing import Mixing
+from gemnet.training.runner_config import unknown_network
 from gemnet.training.teacher import Distillation, Teacher
 
 
@@ -168,7 +168,7 @@ class ImageClassifier(BaseModel):
         if arch is None:
             arch, arguments["genome"] = "gemnet", genome
         elif arch.split(".")[0] not in timm.list_models():
-            raise ClassificationError(f"There is no network {arch!r}.{nearest(arch, timm.list_models())}")
+            raise ClassificationError(unknown_network(arch))
         try:
             network = timm.create_model(arch, pretrained=pretrained, in_chans=in_chans, **arguments)
         except (TypeError, RuntimeError) as error:

@@ -9,12 +9,11 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 
 from gemnet.detection.config import complete_config
-from gemnet.errors import nearest
 from gemnet.genome import Genome
 from gemnet.metadata import read_metadata
 from gemnet.models import registered_names
 from gemnet.registry import DATASETS
-from gemnet.training.runner_config import RunnerError
+from gemnet.training.runner_config import RunnerError, unknown_network
 from gemnet.weights import find_weights
 
 
@@ -93,7 +92,7 @@ def network_resolution(arch: str | None, genome: Any = None, pretrained: bool = 
 
     name = str(arch).split(".")[0]
     if not timm.is_model(name):
-        raise RunnerError(f"There is no network {arch!r}.{nearest(name, timm.list_models())}")
+        raise RunnerError(unknown_network(str(arch)))
     if name in registered_names() and (pretrained or "." in str(arch)):
         return find_weights(str(arch)).input_size
     try:

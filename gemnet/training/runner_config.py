@@ -160,3 +160,16 @@ def _without_scope(part: Any) -> Any:
     if isinstance(part, Mapping):
         return {key: _without_scope(item) for key, item in part.items() if key != "_scope_"}
     return [_without_scope(item) for item in part] if isinstance(part, list | tuple) else part
+
+
+def unknown_network(arch: str) -> str:
+    """What is said where a name is none of timm's; of a path, how the network of a search is trained."""
+    import timm
+
+    if Path(arch).name != arch or Path(arch).exists():
+        return (
+            f"{arch!r} is a path, where the name of a network is wanted. To train the network of a search: "
+            "model.arch=None model.genome=FOLDER/best.json pretrained=False; to begin with its weights as well "
+            "load_from=FOLDER/best.safetensors."
+        )
+    return f"There is no network {arch!r}.{nearest(arch.split('.')[0], timm.list_models())}"

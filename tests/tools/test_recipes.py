@@ -130,6 +130,9 @@ def test_fine_tuning_says_what_is_missing(published: str, tmp_path: Path, capsys
     damaged.write_bytes(damaged.read_bytes()[:-7])
     draw(tmp_path / "my_images", classes=3, count=4, side=40)
     refused(capsys, run("finetune", f"weights={published}"), "damaged or was altered")
+    for side in ("network", "32"):
+        given = run("finetune", "weights=work_dirs/mine", f"image_size={side}")
+        refused(capsys, given, "a path", "load_from=FOLDER/best.safetensors")
     assert not list(Path("run").glob("*.pth"))
 
 
