@@ -168,7 +168,8 @@ def report_pareto(
         lambda task: f"{task.strategy}, {task.cost}, seed {task.seed}",
     )
     checkpoints = [k for k in CHECKPOINTS if k < queries] + [queries]
-    title = f"{metric} against time: share of the true front's hypervolume [95 % interval]; ± less nasgem's, by seed"
+    less = "; ± less nasgem's, by seed" * ("nasgem" in strategies and len(set(strategies)) > 1)
+    title = f"{metric} against time: share of the true front's hypervolume [95 % interval]{less}"
     text = text_table(title, ("time", "strategy", *(f"@{k}" for k in checkpoints)))
     summary: list[dict[str, object]] = []
     for cost in costs:

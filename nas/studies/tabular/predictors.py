@@ -214,10 +214,8 @@ def report_predictors(
     constant = count_constant(rows)
     reference = next(iter(constant))[0]
     paired = compare_predictors(rows, reference)
-    text = TextTable(
-        title=f"{table.name}, {target}: Kendall's tau [95 % interval]; below it, less {reference}, pair by pair",
-        title_justify="left",
-    )
+    below = f"; below it, less {reference}, pair by pair" * any(paired.values())
+    text = TextTable(title=f"{table.name}, {target}: Kendall's tau [95 % interval]{below}", title_justify="left")
     text.add_column("predictor")
     for size in chosen:
         text.add_column(str(size))

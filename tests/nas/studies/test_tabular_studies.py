@@ -132,8 +132,10 @@ def test_pareto_compares_fronts_on_each_device_and_goes_on(tmp_path: Path, capsy
     command = ["pareto", "--space", "accel_nasbench", "--table", str(path), "--devices", "a100", "zcu102"]
     command += ["--queries", "20", "--seeds", "2", "--workers", "1", "--work-dir", str(tmp_path / "out")]
     assert main([*command, "--strategies", "evolution", "random"]) == 0
+    assert "nasgem" not in capsys.readouterr().out
     runs = (tmp_path / "out" / "pareto.csv").read_text()
     assert main([*command, "--strategies", "evolution", "random", "nasgem"]) == 0
+    assert "less nasgem's" in capsys.readouterr().out
     assert (tmp_path / "out" / "pareto.csv").read_text().startswith(runs)
     with (tmp_path / "out" / "pareto_summary.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -331,7 +333,9 @@ def test_a_predictor_that_says_the_same_of_every_cell_is_called_constant(
     command = ["predictors", "--table", str(own_table), "--metric", "accuracy", "--train-sizes", "20"]
     command += ["--predictors", "sklearn.dummy.DummyRegressor", "structural"]
     assert main([*command, "--seeds", "2", "--workers", "1", "--work-dir", str(tmp_path)]) == 0
-    assert "constant" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "constant" in said
+    assert "pair by pair" not in said  # nothing can be compared with it
     rows = {row["predictor"]: row for row in csv.DictReader((tmp_path / "predictors_summary.csv").open())}
     dummy, structural = rows["sklearn.dummy.DummyRegressor"], rows["structural"]
     assert (dummy["constant"], dummy["seeds"], dummy["tau"]) == ("2", "2", "")
