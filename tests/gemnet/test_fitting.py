@@ -76,11 +76,42 @@ def test_no_network_is_fitted_over_the_limit_and_none_could_be_a_step_wider(spac
         assert macs(wider, in_chans=in_chans) > limit
 
 
-def test_network_at_the_limit_fits_as_it_is(frame) -> None:
+@pytest.mark.parametrize("in_chans", [1, 3, 8])
+def test_network_at_the_limit_fits_as_it_is(frame, in_chans) -> None:
     exact = fit_width(block_genome("resnet", frame), 12e6)
-    assert fit_width(exact, macs(exact)) == exact
-    narrower = fit_width(exact, macs(exact) - 1)
-    assert macs(narrower) < macs(exact)
+    limit = macs(exact, in_chans=in_chans)
+    assert fit_width(exact, limit, in_chans) == exact
+    narrower = fit_width(exact, limit - 1, in_chans)
+    assert macs(narrower, in_chans=in_chans) < limit
+
+
+@pytest.mark.parametrize(
+    ("start", "limit", "widths"),
+    [
+        ([16, 16, 16], 60, [20, 20, 20]),
+        ([16, 16, 16], 63.9, [20, 20, 20]),
+        ([16, 16, 16], 64, [20, 20, 24]),  # the last stage first
+        ([16, 16, 16], 68, [20, 24, 24]),
+        ([16, 16, 16], 12, [4, 4, 4]),
+        ([4, 4, 4], 480, [160, 160, 160]),  # forty times as wide
+        ([8, 16, 32], 350, [48, 100, 200]),
+    ],
+)
+def test_what_is_limited_is_the_cost_that_is_given(frame, start, limit, widths) -> None:
+    fitted = fit_width(_at_widths(frame, start), limit, cost=_summed)
+    assert [stage.width for stage in fitted.stages] == widths
+
+
+def test_no_stage_is_widened_more_than_a_step_beyond_what_all_would_be_next(frame) -> None:
+    def cost(genome) -> float:
+        return 1000 * genome.stages[0].width + _summed(genome)
+
+    fitted = fit_width(_at_widths(frame, [16, 16, 16]), 20_999, cost=cost)  # the first stage's 24 would be too much
+    assert [stage.width for stage in fitted.stages] == [20, 28, 28]
+
+
+def _summed(genome) -> float:
+    return float(sum(stage.width for stage in genome.stages))
 
 
 def _at_widths(genome, widths):
