@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from nas.predictors.targets import normal_scores
 from nas.strategies.acquisition import (
@@ -45,19 +46,30 @@ def test_thompson_draws_have_mean_and_deviation() -> None:
     np.testing.assert_allclose(draws.std(axis=0), DEVIATION, atol=0.05)
 
 
-def test_expected_hypervolume_gain_is_the_mean_of_the_areas_that_draws_add() -> None:
-    front, reference = np.array([[3.0, 1.0], [1.0, 2.0], [0.5, 0.5]]), np.array([0.0, 0.0])
-    mean, deviation = np.array([[2.0, 2.0]]), np.array([[0.7, 0.5]])
+def test_expected_hypervolume_gain_is_the_chance_of_each_place_to_be_added_all_summed_up() -> None:
+    front, reference = np.array([[3.0, 1.0], [1.0, 2.0], [0.5, 0.5]]), np.array([-0.5, 0.25])
+    mean, deviation = np.array([[2.0, 2.0], [0.5, 1.0]]), np.array([[0.7, 0.4], [0.2, 0.9]])
+    x, y = (np.arange(start, 10, 0.01) + 0.005 for start in reference)
+    new = ~np.any([(x[:, None] < a) & (y < b) for a, b in front], axis=0)
+    reached = [norm.sf(x, m[0], d[0])[:, None] * norm.sf(y, m[1], d[1]) for m, d in zip(mean, deviation, strict=True)]
+    expected = [float((chance * new).sum() * 0.01**2) for chance in reached]
+    np.testing.assert_allclose(expected_hypervolume_gain(mean, deviation, front, reference), expected, rtol=1e-3)
 
-    def area(points: np.ndarray) -> float:
-        grid = (np.arange(0, 8, 0.02) + 0.01)[:, None]
-        height = np.max([np.where(grid < x, y, 0) for x, y in points if x > 0 and y > 0], axis=0)
-        return float(height.sum() * 0.02)
 
-    before = area(front)
-    draws = RNG.normal(mean[0], deviation[0], (1500, 2))
-    expected = np.mean([area(np.vstack([front, draw])) - before for draw in draws])
-    assert expected_hypervolume_gain(mean, deviation, front, reference)[0] == pytest.approx(expected, abs=0.12)
+def test_hypervolume_gain_of_what_is_known_is_the_area_between_front_and_reference() -> None:
+    front, reference = np.array([[2.0, 5.0], [4.0, 3.0], [0.5, 9.0], [9.0, 1.5]]), np.array([1.0, 2.0])
+    gains = {
+        (3.0, 4.0): 1.0,  # in the front's corner
+        (5.0, 3.0): 1.0,  # beyond its right end
+        (1.5, 6.0): 0.5,  # above its left end
+        (5.0, 6.0): 11.0,  # dominates all of it that counts
+        (4.0, 3.0): 0.0,
+        (2.0, 2.5): 0.0,
+        (0.9, 9.0): 0.0,  # below the reference in one objective, like the front's last two points
+        (9.0, 1.9): 0.0,
+    }
+    found = expected_hypervolume_gain(np.array(list(gains)), np.zeros((len(gains), 2)), front, reference)
+    np.testing.assert_allclose(found, list(gains.values()), atol=1e-9)
 
 
 def test_normal_scores_keep_order_and_forget_distance() -> None:

@@ -86,3 +86,13 @@ class TestHypervolumeBatch:
         found = hypervolume_batch(self.mean, self.deviation, self.front, free, 0, np.random.default_rng(0))
         gains = expected_hypervolume_gain(self.mean, self.deviation, self.front, np.array([0.8, 0.8]))
         assert found[:3].tolist() == np.argsort(-gains)[:3].tolist()
+
+    def test_a_little_below_the_worst_of_the_front_counts(self) -> None:
+        mean = np.array([[2.0, 1.05], [3.5, 1.0]])  # a strip of 0.05 above the front, and of 0.1 beyond its end
+        found = hypervolume_batch(mean, np.zeros((2, 2)), self.front, np.ones(2, np.bool_), 1, np.random.default_rng(0))
+        assert found.tolist() == [1, 0]
+
+    def test_one_point_is_compared_with_what_lies_one_below_it(self) -> None:
+        front, mean = np.array([[3.0, 1.0]]), np.array([[3.05, 1.05], [3.5, 0.5]])  # they add 0.1025 and 0.25
+        found = hypervolume_batch(mean, np.zeros((2, 2)), front, np.ones(2, np.bool_), 1, np.random.default_rng(0))
+        assert found.tolist() == [1, 0]
