@@ -42,6 +42,7 @@ def test_where_nothing_is_charged_networks_are_compared_by_what_is_limited() -> 
 def test_a_failed_evaluation_has_no_score_and_one_without_the_cost_is_refused(evaluation: Evaluation) -> None:
     score = EfficiencyScore(weight=1.0, cost="latency", target_latency=2.0)
     assert np.isnan(score.of(replace(evaluation, status="failed", accuracy=None)))
+    assert np.isnan(score.of(replace(evaluation, status="failed")))  # whatever accuracy it had before it failed
     with pytest.raises(LimitsError, match="charges latency"):
         score.of(replace(evaluation, metrics={}))
 

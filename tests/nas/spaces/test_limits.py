@@ -31,6 +31,7 @@ def test_rare_candidates_are_found_by_walking_downhill(monkeypatch) -> None:
         (Limits(max_macs=1e3), "max_macs = 1,000: the one that comes nearest has"),
         (Limits(max_params=50), "Raise max_params, or"),
         (Limits(max_macs=10e6, max_params=50), "Raise max_params, or"),
+        (Limits(max_macs=1e3, max_params=1e9), "Raise max_macs, or"),
         (Limits(max_macs=10, max_params=50), "Raise max_macs and max_params, or"),
     ],
 )
@@ -63,6 +64,13 @@ def test_spaces_that_can_be_listed_are_searched_through() -> None:
     check_limits(space, Limits(max_macs=cheapest))
     with pytest.raises(LimitsError, match=f"nearest has {cheapest:,.0f} MACs"):
         check_limits(space, Limits(max_macs=cheapest - 1))
+
+
+def test_a_limit_that_is_just_met_is_not_to_be_raised() -> None:
+    space = NASBench201()
+    macs, params = (float(space.cost(name, space.all()).min()) for name in ("macs", "params"))
+    with pytest.raises(LimitsError, match=r"parameters\. Raise max_params\.$"):
+        check_limits(space, Limits(max_macs=macs, max_params=params - 1))
 
 
 def test_what_is_equal_to_a_limit_is_within_it() -> None:
