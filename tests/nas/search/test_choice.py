@@ -7,18 +7,25 @@ import json
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from gemnet.cell_graph import CellGraph
-from nas.evaluation.records import Evaluation, Proposal
+from nas.evaluation.records import Evaluation, Fidelity, Proposal
+from nas.evaluation.score import EfficiencyScore
 from nas.evaluation.tabular import TabularEvaluator
-from nas.search.config import read_config
+from nas.executors import Call, SerialExecutor
+from nas.executors.monitor import Monitor
+from nas.search import confirm as confirm_module
+from nas.search.config import ConfirmOptions, read_config
 from nas.search.main import run_search
-from nas.search.report.result import SearchError, SearchResult
-from nas.spaces.limits import LimitsError
+from nas.search.recorder import LIMIT_SLACK
+from nas.search.report.result import Chosen, SearchError, SearchResult
+from nas.spaces.base import Candidate
+from nas.spaces.limits import Limits, LimitsError
 
 CELLS = [CellGraph(ops, frozenset({(0, 1), (1, 2), (2, 3)})) for ops in product("abcd", repeat=2)]
 ACCURACIES = [50.0 + (7 * k) % len(CELLS) for k in range(len(CELLS))]  # all different, 50 to 65
@@ -63,7 +70,7 @@ class Run:
             return Evaluation(proposal, "failed", None, macs=MACS[cell], reason="The loss became nan.")
         return Evaluation(proposal, "ok", accuracy, macs=MACS[cell])
 
-    def __call__(self, **changes: Any) -> SearchResult:
+    def __call__(self, work: str = "work", resume: bool = False, **changes: Any) -> SearchResult:
         config = {
             "space": {"type": "mine"},
             "strategy": {"type": "random", "initial": 4},
@@ -73,7 +80,7 @@ class Run:
             "workers": {"count": 0},
             "confirm": {"top": 0},
         }
-        return run_search(read_config(config | changes), self.folder / "work")
+        return run_search(read_config(config | changes), self.folder / work, resume)
 
 
 def cell_of(result: SearchResult) -> int:
@@ -184,3 +191,126 @@ def test_a_search_over_few_of_the_cells_ends_with_the_best_of_these(tmp_path, mo
     result = Run(tmp_path, monkeypatch)(search={"evaluations": 6, "batch": 4, "ahead": 2, "seed": 3})
     assert len(result.evaluations) == 6
     assert result.chosen.found.accuracy == max(each.accuracy for each in result.evaluations)
+
+
+def test_known_candidates_come_first_and_the_strategy_fills_up_their_batch(tmp_path, monkeypatch) -> None:
+    first = [{"cell": CELLS[5].to_json()}, {"cell": CELLS[2].to_json()}, {"cell": CELLS[11].to_json()}]
+    search = {"evaluations": 8, "batch": 8, "ahead": 0, "seed": 0, "first": first}
+    result = Run(tmp_path, monkeypatch)(search=search)
+    cells = [number_of(each.proposal.candidate.cell) for each in result.evaluations]
+    assert cells[:3] == [5, 2, 11]
+    assert len(set(cells)) == 8
+    assert [each.proposal.number for each in result.evaluations] == list(range(8))
+
+
+def test_earlier_evaluations_within_the_limits_are_the_first_of_a_search(tmp_path, monkeypatch) -> None:
+    run = Run(tmp_path, monkeypatch)
+    earlier = run("earlier").evaluations
+    search = {"evaluations": 8, "batch": 4, "ahead": 0, "seed": 1, "start_from": str(tmp_path / "earlier")}
+    result = run(search=search, limits={"max_macs": MACS[7]})
+    within = [each.proposal.candidate for each in earlier if (each.macs or 0) <= MACS[7]]
+    assert [each.proposal.candidate for each in result.evaluations] == within
+    assert [each.proposal.number for each in result.evaluations] == list(range(8))
+    assert result.evaluated == 0
+
+
+def test_a_search_says_how_many_it_evaluated_itself(tmp_path, monkeypatch) -> None:
+    run = Run(tmp_path, monkeypatch)
+    search = {"batch": 4, "ahead": 0, "seed": 0}
+    assert run(search={**search, "evaluations": 8}).evaluated == 8
+    assert run(resume=True, search={**search, "evaluations": 12}).evaluated == 4
+    assert run(resume=True, search={**search, "evaluations": 12}).evaluated == 0
+
+
+def test_every_evaluation_has_the_time_limit(tmp_path, monkeypatch) -> None:
+    calls, submit = list[Call](), SerialExecutor.submit
+
+    def heard(self: SerialExecutor, call: Call) -> None:
+        calls.append(call)
+        submit(self, call)
+
+    monkeypatch.setattr(SerialExecutor, "submit", heard)
+    Run(tmp_path, monkeypatch, lambda cell, seed: ACCURACIES[cell])(time_limit=5.0, confirm={"top": 2, "seeds": 1})
+    assert [call.time_limit for call in calls] == [5.0 + LIMIT_SLACK] * (len(CELLS) + 2)
+
+
+class Confirmed:
+    """`confirm` alone, on evaluations that are given.
+
+    Args:
+        folder: takes what was measured.
+        score: by which is chosen.
+        limits: what networks may cost.
+        measured: milliseconds by number; None where time is no matter.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        score: EfficiencyScore | None = None,
+        limits: Limits | None = None,
+        measured: dict[int, float] | None = None,
+    ) -> None:
+        self.folder = SimpleNamespace(finalists=folder / "finalists.json", log=folder / "search.log")
+        self.score, self.limits, self.timed = score or EfficiencyScore(), limits or Limits(), measured is not None
+        self.measured = list[int]()
+
+        def measure(ready: Any, monitor: Monitor, evaluation: Evaluation, limit: float) -> float:
+            assert measured is not None
+            self.measured.append(evaluation.proposal.number)
+            return measured[evaluation.proposal.number]
+
+        monkeypatch.setattr(confirm_module, "_measured", measure)
+
+    def run(self, proposals: list[Proposal], calls: list[Call], on_result: Any) -> list[Evaluation]:
+        """Stands for a recorder whose every fresh training comes to 60 %, and estimates 1 ms."""
+        return [Evaluation(each, "ok", 60.0, metrics={"latency": 1.0}) for each in proposals]
+
+    def __call__(self, evaluations: list[Evaluation], **options: int) -> Chosen:
+        def score(evaluation: Evaluation) -> float:
+            return float(np.nan_to_num(self.score.of(evaluation), nan=-np.inf))
+
+        config = SimpleNamespace(
+            confirm=ConfirmOptions(**options), fidelity=Fidelity(5), time_limit=None, limits=self.limits
+        )
+        latency = object() if self.timed else None
+        ready: Any = SimpleNamespace(config=config, score=score, latency=latency, measures_latency=self.timed)
+        folder: Any = self.folder
+        recorder: Any = self
+        return confirm_module.confirm(ready, folder, recorder, Monitor(), evaluations)
+
+
+def evaluated(number: int, accuracy: float | None, epochs: int = 5) -> Evaluation:
+    proposal = Proposal(number, Candidate(CELLS[number]), Fidelity(epochs))
+    return Evaluation(proposal, "failed" if accuracy is None else "ok", accuracy, metrics={"latency": 1.0})
+
+
+def test_a_cheap_evaluation_is_chosen_only_where_every_real_one_failed(tmp_path, monkeypatch) -> None:
+    confirmed = Confirmed(tmp_path, monkeypatch)
+    cheap = [evaluated(0, 90.0, epochs=1), evaluated(1, 95.0, epochs=1)]
+    real = [evaluated(2, 60.0), evaluated(3, None), evaluated(4, 70.0)]
+    assert confirmed([*cheap, *real], top=0).found.proposal.number == 4
+    assert confirmed([*cheap, *real], top=4, seeds=1).found.proposal.number == 2  # of equals the first real one
+    assert confirmed([*cheap, evaluated(2, None)], top=0).found.proposal.number == 1
+
+
+def test_as_many_are_trained_again_as_keep_the_limit_on_latency_when_measured(tmp_path, monkeypatch) -> None:
+    measured = {0: 0.5, 1: 0.5, 2: 2.0, 3: 2.001, 4: 1.0}
+    confirmed = Confirmed(tmp_path, monkeypatch, limits=Limits(max_latency=2.0), measured=measured)
+    best_last = [evaluated(number, 50.0 + number) for number in range(5)]
+    chosen = confirmed(best_last, top=2, seeds=1)
+    assert confirmed.measured == [4, 3, 2]  # and not those that aren't needed
+    assert json.loads((tmp_path / "finalists.json").read_text()) == {"milliseconds": {"4": 1.0, "3": 2.001, "2": 2.0}}
+    assert (chosen.found.proposal.number, chosen.latency) == (2, 2.0)  # what is equal to the limit keeps it
+    confirmed(best_last, top=3, seeds=1)
+    assert confirmed.measured == [4, 3, 2, 1]
+
+
+def test_where_time_is_charged_it_is_that_measured_and_not_that_estimated(tmp_path, monkeypatch) -> None:
+    score = EfficiencyScore(weight=10.0, cost="latency", target_latency=1.0)
+    found = [evaluated(0, 60.0), evaluated(1, 61.0), evaluated(2, 62.0)]
+    confirmed = Confirmed(tmp_path, monkeypatch, score, measured={0: 2.0, 1: 0.5, 2: 4.0})
+    chosen = confirmed(found, top=3, seeds=2)
+    assert (chosen.found.proposal.number, chosen.score) == (1, 70.0)
+    assert confirmed(found, top=0).score == 42.0
