@@ -84,6 +84,17 @@ def test_is_less_sure_away_from_what_it_saw(task: tuple[FeatureTable, np.ndarray
     assert seen.mean() < 0.8 * unseen.mean()
 
 
+def test_the_noise_of_an_evaluation_is_in_a_deviation_or_is_not(task: tuple[FeatureTable, np.ndarray]) -> None:
+    table, _ = task
+    predictor = fitted(task, 60, boosters=0)
+    assert predictor.noise_ > 1e-3
+    latent, noisy = (predictor.predict_latent(table, with_noise)[1] for with_noise in (False, True))
+    np.testing.assert_allclose(noisy**2 - latent**2, predictor.noise_, rtol=1e-4)
+    np.testing.assert_array_equal(predictor.predict_latent(table)[1], latent)
+    (_, deviation), (_, alone) = predictor.predict(table), predictor.predict(table, with_noise=False)
+    assert (deviation > alone).all()
+
+
 def test_same_seed_same_predictions(task: tuple[FeatureTable, np.ndarray]) -> None:
     table, _ = task
     first, again, other = (fitted(task, 60, random_state=seed, trees=30).predict(table)[0] for seed in (1, 1, 2))
