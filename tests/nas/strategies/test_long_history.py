@@ -10,13 +10,16 @@ import pytest
 
 from nas.evaluation.records import Evaluation, Fidelity, Proposal
 from nas.predictors.features import FeatureTable, macro_table
-from nas.predictors.pool import GrowingRows, Pool, ToldCandidates, ToldPool
+from nas.predictors.pool import GrowingRows, JoinedPool, Pool, ToldCandidates, ToldPool, sampled_pool
+from nas.predictors.process import ProcessSettings
+from nas.predictors.scores import ScorePredictor
 from nas.spaces.base import CandidateBatch, SearchSpace
 from nas.spaces.gemnet import GEMNetSpace
 from nas.spaces.limits import Limits
 from nas.spaces.nasbench201 import NASBench201
+from nas.strategies import nasgem as nasgem_module
 from nas.strategies.long_history import KeptPool, LongHistory
-from nas.strategies.model import ModelStrategy
+from nas.strategies.model import Lesson, ModelStrategy
 from nas.strategies.nasgem import Nasgem
 from nas.strategies.structural import StructuralSearch
 from nas.strategies.wl_gp import WLGaussianProcess
@@ -95,6 +98,18 @@ def test_kept_candidates_are_renewed_block_by_block(space: GEMNetSpace) -> None:
     assert seen == [30] * 4
     anew = KeptPool(SOON, space, Limits(), 0, 90).at(32, lambda n: parents)
     assert [anew.candidate(k) for k in range(90)] == [later.candidate(k) for k in range(90)]
+
+
+def test_blocks_are_drawn_apart_and_so_are_those_of_other_seeds(space: GEMNetSpace) -> None:
+    def keys(seed: int) -> list[Any]:
+        pool = KeptPool(SOON, space, Limits(), seed, 91).at(33, lambda n: space.pack([]))
+        return [pool.candidate(k).key() for k in range(len(pool))]
+
+    assert len(keys(0)) == 93  # three blocks of 31: no fewer than were asked for
+    assert len(set(keys(0))) > 85
+    assert len(set(keys(0)) & set(keys(1))) < 8
+    assert len(KeptPool(SOON, space, Limits(), 0, 30).reference) == 30
+    assert len(KeptPool(SOON, space, Limits(), 0, 91).reference) == 60
 
 
 def test_children_descend_from_the_best_at_the_beginning_of_their_block(space: GEMNetSpace) -> None:
@@ -235,6 +250,83 @@ def test_what_was_evaluated_fills_no_place_among_the_promising(space: GEMNetSpac
     free = strategy._free(pool, np.random.default_rng(0), set(), taken[1:])
     assert not free[[0, 5]].any()
     assert free.sum() >= 80
+
+
+def test_a_kept_candidate_that_is_there_twice_is_free_once(space: GEMNetSpace) -> None:
+    strategy = _SoonNasgem(space, 0, fidelity=FIDELITY, pool_size=90, encoder=None, initial=24)
+    strategy.tell([_evaluate(proposal, space) for proposal in strategy.ask(24)])
+    block = sampled_pool(space, Limits(), 12, space.pack([]), space.pack(strategy.candidates), np.random.default_rng(1))
+    free = strategy._free(JoinedPool([block, block]), np.random.default_rng(0), set(), [])
+    assert free.tolist() == [True] * 12 + [False] * 12
+
+
+def test_a_history_is_long_beyond_so_many(space: GEMNetSpace) -> None:
+    strategy = _SoonTrees(space, 0, fidelity=FIDELITY, initial=24)
+    proposals = strategy.ask(21)
+    strategy.tell([_evaluate(proposal, space) for proposal in proposals[:20]])
+    assert not strategy.is_long
+    assert len(strategy.lesson().rows) == 20
+    strategy.tell([_evaluate(proposals[20], space)])
+    assert strategy.is_long
+    assert len(strategy.lesson().rows) == 18
+
+
+def test_the_best_have_children(space: GEMNetSpace) -> None:
+    strategy = _SoonTrees(space, 0, fidelity=FIDELITY, initial=24)
+    proposals = strategy.ask(24)
+    scores = np.random.default_rng(0).permutation(24)
+    strategy.tell([Evaluation(each, "ok", float(score)) for each, score in zip(proposals, scores, strict=True)])
+    for first in (8, 24):
+        parents = strategy._parents(first)
+        found = [space.unpack(parents, k) for k in range(len(parents))]
+        assert found == [proposals[k].candidate for k in np.argsort(-scores[:first])[:20]]
+
+
+def test_the_most_promising_by_a_coarse_look_are_looked_at_and_the_best_of_them_closely(
+    space: GEMNetSpace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expects = np.array([5.0, 9.0, 1.0, 8.0, 7.0, 6.0, 2.0, 3.0])
+    means = np.array([0.1, 9.9, 9.9, 0.4, 0.3, 0.2, 9.9, 0.5])
+    deviations = np.arange(1.0, 9.0)
+    table = FeatureTable(np.stack([expects, means, deviations], axis=1).astype(np.float32), ("a", "b", "c"))
+    taken, looked, near, rest = [1], [3, 4, 5, 0], [3, 4], [7, 6, 2]
+
+    class Coarse(ScorePredictor):
+        def fit(self, features: FeatureTable, *_: Any) -> Coarse:
+            np.testing.assert_array_equal(features.values, table.values[::4])
+            return self
+
+        def predict_mean(self, features: FeatureTable) -> np.ndarray:
+            return features.values[:, 0].astype(np.float64)
+
+    class Close(ScorePredictor):
+        settings_, targets_ = ProcessSettings({}, 1.0, 0.1), np.array([0.0, 1.5])
+
+        def predict_mean(self, features: FeatureTable) -> np.ndarray:
+            return features.values[:, 1].astype(np.float64)
+
+        def predict_latent(self, features: FeatureTable, with_noise: bool = False) -> tuple[np.ndarray, np.ndarray]:
+            return features.values[:, 1].astype(np.float64), features.values[:, 2].astype(np.float64)
+
+    class Looks(Nasgem):
+        plan = replace(SOON, looked=len(looked), near=len(near))
+
+    monkeypatch.setattr(nasgem_module, "ScorePredictor", Coarse)
+    strategy = Looks(space, 0, fidelity=FIDELITY, pool_size=90, encoder=None, initial=24)
+    strategy.tell([_evaluate(proposal, space) for proposal in strategy.ask(24)])
+    batch = space.sample(8, RNG)
+    lesson = Lesson(np.arange(8), Pool(space, batch), np.zeros(8))
+    free = np.ones(8, dtype=np.bool_)
+    free[taken] = False
+    found = strategy._predicted(Close(), lambda pool: table, lesson, Pool(space, batch), free)
+    np.testing.assert_allclose(found.mean[looked], means[looked], rtol=1e-6)
+    assert np.argsort(-found.mean).tolist() == [
+        *looked,
+        *rest,
+        *taken,
+    ]  # what is left out in the order of the coarse look
+    assert found.deviation.tolist() == [deviations[k] if k in near else 0.0 for k in range(8)]
+    assert found.best == 1.5
 
 
 def test_hyper_parameters_stay_until_the_history_has_doubled(space: GEMNetSpace) -> None:

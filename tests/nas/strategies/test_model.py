@@ -16,6 +16,7 @@ from nas.predictors.scores import ScorePredictor
 from nas.spaces.base import Candidate
 from nas.spaces.nasbench101 import NASBench101
 from nas.strategies import make_strategy
+from nas.strategies import nasgem as nasgem_module
 from nas.strategies.batch import front_of
 from nas.strategies.history import StrategyError
 from nas.strategies.model import Lesson, ModelStrategy, Prediction
@@ -250,6 +251,56 @@ def test_a_search_for_two_objectives_is_for_their_front(space: TableSpace) -> No
     cost = strategy._objective(strategy.lesson(), "cost")
     assert cost.scores.tolist() == [-float(number) for number in range(8)]  # both objectives are maximised
     assert strategy._objective(strategy.lesson(), "score").scores.tolist() == strategy.scores().tolist()
+
+
+def test_two_objectives_are_weighed_by_what_is_expected_of_them_without_the_noise_of_one_evaluation(
+    space: TableSpace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    n, given = len(space.all()), dict[str, Any]()
+
+    class Stub(ScorePredictor):
+        def __init__(self, objective: str) -> None:
+            self.mean = np.arange(n) + (0.5 if objective == "cost" else 0.0)
+
+        def predict(self, features: FeatureTable, with_noise: bool = True) -> tuple[Any, Any]:
+            return self.mean, np.full(n, 9.0 if with_noise else 1.0)
+
+    def heard(mean: Any, deviation: Any, front: Any, free: Any, n: int, rng: Any) -> NDArray[np.intp]:
+        given.update(mean=mean, deviation=deviation, front=front, n=n)
+        return np.flatnonzero(free)
+
+    monkeypatch.setattr(Nasgem, "_learnt", lambda self, see, lesson, pool, rng, objective: Stub(objective))
+    monkeypatch.setattr(nasgem_module, "hypervolume_batch", heard)
+    strategy = Nasgem(space, 0, fidelity=FIDELITY, encoder=None, initial=4, cost="size")
+    sizes = [3.0, 1.0, 2.0, 4.0]
+    told = zip(strategy.ask(4), [50.0, 51.0, 53.0, 54.0], sizes, strict=True)
+    strategy.tell([Evaluation(each, "ok", accuracy, metrics={"size": size}) for each, accuracy, size in told])
+    strategy.ask(3)
+    assert given["mean"].tolist() == [[k, k + 0.5] for k in range(n)]
+    assert (given["deviation"] == 1.0).all()
+    assert given["front"].tolist() == [[54.0, -4.0], [53.0, -2.0], [51.0, -1.0]]
+    assert given["n"] == 6
+
+
+def test_real_evaluations_are_learnt_from_as_soon_as_there_are_five(
+    space: TableSpace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learn, heard = Nasgem._learnt, list[tuple[int, str | None]]()
+
+    def listen(self: Nasgem, see: Any, lesson: Lesson, pool: Pool, rng: Any, objective: Any = None) -> ScorePredictor:
+        heard.append((len(lesson.rows), objective))
+        return learn(self, see, lesson, pool, rng, objective)
+
+    monkeypatch.setattr(Nasgem, "_learnt", listen)
+    strategy = Nasgem(space, 0, fidelity=FIDELITY, encoder=None, cheap_epochs=1, cheap=6, initial=6)
+    tell(strategy, strategy.ask(6))
+    for real in (4, 1):
+        heard.clear()
+        tell(strategy, strategy.ask(real))
+        assert heard == [(6, None)]  # by the cheap ones alone
+    heard.clear()
+    strategy.ask(1)
+    assert heard == [(6, None), (5, "score")]
 
 
 def test_front_of_points_is_what_no_other_dominates() -> None:
