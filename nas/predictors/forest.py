@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.ensemble import ExtraTreesRegressor
 
-from nas.predictors.features import FeatureTable, macro_table, structural_table
+from nas.predictors.features import NEIGHBOURS, FeatureTable, macro_table, structural_table
 from nas.predictors.pool import Pool
 from nas.predictors.targets import normal_scores
 
@@ -49,4 +49,6 @@ def _features(pool: Pool) -> NDArray[np.float32]:
         pool.table("structure", lambda batch: structural_table(pool.space, batch)),
         pool.table("macro", lambda batch: macro_table(pool.space, batch)),
     ]
-    return FeatureTable.join(tables).values
+    table = FeatureTable.join(tables)
+    # Many columns of which next to nothing is expected: a process has a prior for that, trees have none.
+    return table.values[:, [group != NEIGHBOURS for group in table.groups]]

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from scipy.stats import kendalltau
 
+from nas.predictors import features
 from nas.predictors.features import FeatureTable, macro_table, neighbour_table
+from nas.predictors.forest import StructuralForest
+from nas.predictors.pool import Pool
 from nas.predictors.scores import ScorePredictor
 from nas.spaces.choices import ChoiceSpace
 
@@ -44,3 +48,18 @@ def test_what_a_layer_follows_on_is_learnt_sooner_with_pairs() -> None:
         predictor = ScorePredictor(boosters=0).fit(seen.take(rows[:100]), worth[rows[:100]], pool=seen)
         taus.append(kendalltau(predictor.predict_mean(seen.take(rows[100:])), worth[rows[100:]])[0])
     assert taus[1] > taus[0] + 0.02
+
+
+def test_trees_rank_layers_by_their_sum_as_if_there_were_no_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    codes = LAYERS.all().macro[:, :6].astype(int)
+    worth = rng.normal(size=(6, 3))[np.arange(6), codes].sum(axis=1)
+    rows = rng.permutation(len(worth))[:40]
+
+    def predicted() -> np.ndarray:
+        pool = Pool(LAYERS, LAYERS.all())
+        return StructuralForest(30, 0).fit(pool.take(rows), worth[rows]).predict(pool)[0]
+
+    as_it_is = predicted()
+    monkeypatch.setattr(features, "neighbour_table", lambda space, batch: FeatureTable(batch.macro[:, :0], ()))
+    np.testing.assert_array_equal(as_it_is, predicted())
