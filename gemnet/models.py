@@ -4,8 +4,8 @@ Paper: `NASGEM: Neural Architecture Search via Graph Embedding Method` (Cheng et
 https://arxiv.org/abs/2007.04452
 
 ``gemnet_a``, ``gemnet_b``, ``gemnet_c`` are the ImageNet form (stride 32, four levels, 1000 classes), the same with
-``_cifar`` the form for 32x32 images (stride 8, four levels, 10 classes), the same with a date earlier networks of that
-name; `gemnet` is the network of any genome, and
+``_cifar`` the form for 32x32 images (stride 8, four levels, 10 classes), with ``_fast`` those searched for time; the same
+with a date earlier networks of that name; `gemnet` is the network of any genome, and
 `register` gives such a genome a name of its own. The bare names are untrained; weights have tags (`gemnet.weights`).
 """
 
@@ -228,6 +228,18 @@ def gemnet_b_cifar(pretrained: bool = False, **kwargs: Any) -> Any:
 def gemnet_c_cifar(pretrained: bool = False, **kwargs: Any) -> Any:
     """GEMNet-C for 32x32 images: about 24 M MACs."""
     return _create_gemnet("gemnet_c_cifar", _genomes["gemnet_c_cifar"], pretrained, **kwargs)
+
+
+@register_model
+def gemnet_a_cifar_fast(pretrained: bool = False, **kwargs: Any) -> Any:
+    """GEMNet-A for 32x32 images, searched for time instead of multiply-adds: about 6 M MACs."""
+    return _create_gemnet("gemnet_a_cifar_fast", _genomes["gemnet_a_cifar_fast"], pretrained, **kwargs)
+
+
+@register_model
+def gemnet_b_cifar_fast(pretrained: bool = False, **kwargs: Any) -> Any:
+    """GEMNet-B for 32x32 images, searched for time instead of multiply-adds: about 10 M MACs."""
+    return _create_gemnet("gemnet_b_cifar_fast", _genomes["gemnet_b_cifar_fast"], pretrained, **kwargs)
 
 
 def check_name(name: str) -> None:

@@ -18,13 +18,13 @@ strategy = dict(type='nasgem', initial=12)
 evaluator = dict(type='training')
 data = dict(source='digit_scenes', dev_fraction=1 / 3)
 recipe = dict(batch_size=64, lr=0.12, crop=0.0, flip=False)
-fidelity = dict(epochs=5)
+fidelity = dict(epochs=8)
 
 score = dict(target_macs=0.1e6, weight=0.5)
 limits = dict(max_macs=0.2e6)
 
 search = dict(evaluations=48, batch=6, ahead=3, seed=0)
 time_limit = 300.0
-confirm = dict(top=6, seeds=2, epochs=12)
+confirm = dict(top=4, seeds=2, epochs=12)
 final = dict(epochs=12)
 comparison = dict(random_cells=4, blocks=['mobilenetv2', 'resnet'], seeds=2, test=True)

@@ -49,7 +49,7 @@ class Searches:
             assert config.comparison.blocks == ()
             assert config.strategy.options == {"initial": 12}
             assert config.search.evaluations == 48
-            assert config.confirm.top == 6
+            assert config.confirm.top == 4
         else:
             accuracies |= {"random cells": (60.0, 70.0), "MobileNetV2 block": (81.0,), "ResNet block": (78.0,)}
         rows = [
