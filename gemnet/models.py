@@ -4,9 +4,9 @@ Paper: `NASGEM: Neural Architecture Search via Graph Embedding Method` (Cheng et
 https://arxiv.org/abs/2007.04452
 
 ``gemnet_a``, ``gemnet_b``, ``gemnet_c`` are the ImageNet form (stride 32, four levels, 1000 classes), the same with
-``_cifar`` the form for 32x32 images (stride 8, four levels, 10 classes), with ``_fast`` those searched for time; the same
-with a date earlier networks of that name; `gemnet` is the network of any genome, and
-`register` gives such a genome a name of its own. The bare names are untrained; weights have tags (`gemnet.weights`).
+``_cifar`` the form for 32x32 images (stride 8, four levels, 10 classes), with ``_fast`` those searched for time, with a
+date earlier networks of that name; `gemnet` is the network of any genome, and `register` gives such a genome a name of
+its own. The bare names are untrained; weights have tags (`gemnet.weights`).
 """
 
 from __future__ import annotations
