@@ -26,7 +26,10 @@ PART = TableSpace("part", LISTED.all().take(np.arange(0, len(LISTED.all()), 2)),
 SPACES: dict[str, SearchSpace] = {"listed": LISTED, "part of a space": PART, "endless": ENDLESS}
 
 
-@pytest.fixture(params=sorted(OF_LIBRARIES))
+SLOW = {"botorch": [pytest.mark.slow, pytest.mark.contract]}  # a minute of fitting processes in all
+
+
+@pytest.fixture(params=[pytest.param(each, marks=SLOW.get(each, [])) for each in sorted(OF_LIBRARIES)])
 def name(request: pytest.FixtureRequest) -> str:
     if not is_installed(PACKAGES[request.param]):
         pytest.skip("pip install -e '.[rivals]'")
