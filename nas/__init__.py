@@ -7,14 +7,11 @@
 What one builds a search from is here by its short name: ``from nas import SearchSpace, HistoryStrategy, Evaluation``.
 """
 
-import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from nas.graphs import wl
-
 if TYPE_CHECKING:
-    from nas import search
+    from nas import search, wl
     from nas.commands.console import ConsoleMonitor
     from nas.evaluation.ledger import Ledger
     from nas.evaluation.records import Evaluation, Evaluator, Fidelity, Proposal
@@ -29,8 +26,6 @@ if TYPE_CHECKING:
     from nas.strategies.base import Strategy
     from nas.strategies.history import HistoryStrategy
     from nas.tables.table import Table
-
-sys.modules[f"{__name__}.wl"] = wl  # the kernel's public name is nas.wl.wl_kernel
 
 _HOMES = {
     "Candidate": "nas.spaces.base",
@@ -83,8 +78,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "search":
-        return import_module("nas.search")
+    if name in ("search", "wl"):
+        return import_module(f"nas.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'nas' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), "SearchSpace" if name == "Space" else name)

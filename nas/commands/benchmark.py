@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gemnet.errors import GemnetError
 from nas.commands.entry import command
 from nas.commands.options import check_output, command_parser, positive
 
@@ -56,10 +55,6 @@ docs: docs/benchmarks.md"""
 SLOW = ("bananas", "structural", "wl_gp")
 
 
-class ArgumentError(GemnetError):
-    """Arguments that contradict each other."""
-
-
 @command("benchmark", "Interrupted; finished runs are kept. To go on")
 def main(program: str, arguments: list[str]) -> int:
     """Runs the command; returns its exit code."""
@@ -70,6 +65,7 @@ def main(program: str, arguments: list[str]) -> int:
 
 
 def _search(options: argparse.Namespace) -> None:
+    from gemnet.errors import GemnetError
     from nas.commands.console import make_console
     from nas.strategies import STRATEGIES
     from nas.studies.tabular.search import report_search
@@ -78,7 +74,7 @@ def _search(options: argparse.Namespace) -> None:
     strategies = options.strategies or list(STRATEGIES)
     for name in extra:
         if name not in strategies:
-            raise ArgumentError(
+            raise GemnetError(
                 f"--options sets {name}.*, but {name!r} is not among the strategies {', '.join(strategies)}."
             )
     slow = options.slow_seeds if options.slow_seeds is not None else options.seeds
@@ -253,12 +249,14 @@ def _convert(options: argparse.Namespace) -> None:
 
 def _options_by_strategy(given: Sequence[str]) -> dict[str, dict[str, Any]]:
     """``["evolution.population=50"]`` as ``{"evolution": {"population": 50}}``."""
+    from gemnet.errors import GemnetError
+
     found: dict[str, dict[str, Any]] = {}
     for text in given:
         target, equals, value = text.partition("=")
         strategy, dot, name = target.partition(".")
         if not equals or not dot:
-            raise ArgumentError(f"--options takes STRATEGY.NAME=VALUE, such as evolution.population=50; got {text!r}.")
+            raise GemnetError(f"--options takes STRATEGY.NAME=VALUE, such as evolution.population=50; got {text!r}.")
         try:
             found.setdefault(strategy, {})[name] = ast.literal_eval(value)
         except (ValueError, SyntaxError):

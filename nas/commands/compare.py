@@ -8,8 +8,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gemnet.errors import GemnetError
-from gemnet.files import write_text
 from nas.commands.entry import command
 from nas.commands.options import OptionsAction, command_parser
 
@@ -107,6 +105,7 @@ def _classifiers(data: Mapping[str, Any]) -> Compare:
 
 
 def _report(data: Mapping[str, Any], path: Path) -> str:
+    from gemnet.errors import GemnetError
     from nas.studies.comparison.config import read_comparison
     from nas.studies.comparison.run import comparison_so_far
 
@@ -142,12 +141,15 @@ def _detectors(data: Mapping[str, Any]) -> Compare:
 
 
 def _write_tables(path: Path, markdown: str, rows: str, picture: str) -> str:
+    from gemnet.files import write_text
+
     write_text(path / "table.md", markdown)
     write_text(path / "table.csv", rows)
     return f"{markdown}\n{path / 'table.md'}, {path / 'table.csv'}, {path / picture}"
 
 
 def _print_estimate(data: Mapping[str, Any]) -> None:
+    from gemnet.errors import GemnetError
     from nas.executors.options import workers_of
     from nas.studies.comparison.config import read_comparison
     from nas.studies.comparison.run import estimate

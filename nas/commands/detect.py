@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gemnet.errors import GemnetError
-from gemnet.files import write_text
 from nas.commands.entry import command
 from nas.commands.options import check_output, command_parser
 
@@ -35,12 +33,15 @@ def main(program: str, arguments: list[str]) -> int:
     """Runs the command; returns its exit code."""
     options = _parser(program).parse_args(arguments)
     if not 0 <= options.score <= 1:
+        from gemnet.errors import GemnetError
+
         raise GemnetError(f"--score lies between 0 and 1, got {options.score}.")
     out = Path(options.out)
     check_output(out / "results.json")
     from rich.progress import track
 
     from gemnet.detection.trained import find_detector
+    from gemnet.files import write_text
     from gemnet.runtimes.inference import find_images
     from gemnet.training.runner_config import find_runner_config, load_runner_config
     from nas.commands.console import make_console
@@ -83,6 +84,7 @@ def _ids(annotations: str | None, files: Sequence[Path], classes: Sequence[str])
     if annotations is None:
         return list(range(1, len(files) + 1)), list(range(1, len(classes) + 1))
     from gemnet.detection.coco import read_coco
+    from gemnet.errors import GemnetError
 
     known = read_coco(annotations)
     by_name = {Path(image["file_name"]).name: image["id"] for image in known.images}

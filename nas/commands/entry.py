@@ -1,6 +1,9 @@
 """How every command begins and ends: arguments in, an exit code out, one message for whatever is refused.
 
 What the operating system and the database refuse becomes one sentence here, and nowhere else, for each command alike.
+
+``import gemnet`` registers the networks with timm and takes seconds. Commands therefore import it, and all that needs
+it, inside their functions: ``--help`` and arguments that can't be read are answered at once.
 """
 
 from __future__ import annotations
@@ -16,9 +19,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
-
-from gemnet.errors import GemnetError
-from gemnet.quoting import printable
 
 Main = Callable[[str, list[str]], int]
 
@@ -71,11 +71,15 @@ def command(tool: str, go_on: str = "", resume: bool = False) -> Callable[[Main]
             program = program_name(tool)
             try:
                 if any("\0" in each for each in given):
+                    from gemnet.errors import GemnetError
+
                     raise GemnetError("An argument holds a NUL byte, which no name has.")
                 with _two_interrupts():
                     return run(program, given)
             except KeyboardInterrupt:
                 if go_on:
+                    from gemnet.quoting import printable
+
                     again = [*given, *(["--resume"] if resume and "--resume" not in given else [])]
                     print(f"\n{printable(f'{go_on}: {shown_command(program, again)}')}", file=sys.stderr)
                 return 130
@@ -83,6 +87,8 @@ def command(tool: str, go_on: str = "", resume: bool = False) -> Callable[[Main]
                 os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
                 return 141
             except Exception as error:  # refusals and full disks are told in one line, the rest is raised again
+                from gemnet.quoting import printable
+
                 text = refusal(error)
                 if text is None:
                     raise
@@ -97,6 +103,8 @@ def command(tool: str, go_on: str = "", resume: bool = False) -> Callable[[Main]
 
 def refusal(error: BaseException) -> str | None:
     """What an error says to somebody who can mend it, in one sentence; None for a mistake of the program itself."""
+    from gemnet.errors import GemnetError
+
     if isinstance(error, GemnetError):
         return str(error)
     if isinstance(error, OSError):

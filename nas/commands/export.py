@@ -6,8 +6,6 @@ import argparse
 import shlex
 from pathlib import Path
 
-from gemnet.files import taken_back
-from gemnet.quoting import printable
 from nas.commands.entry import command
 from nas.commands.options import check_output, command_parser, positive
 
@@ -161,6 +159,8 @@ def _genome(options: argparse.Namespace) -> None:
 
 
 def _module(options: argparse.Namespace) -> None:
+    from gemnet.files import taken_back
+    from gemnet.quoting import printable
     from nas.search.export import export
 
     folder = Path(options.out or Path("exported") / options.name)

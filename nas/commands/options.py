@@ -7,10 +7,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-from gemnet.errors import GemnetError
-from gemnet.private_mmengine import option_value
-from gemnet.strict import MOST
-
 
 def command_parser(program: str, description: str, examples: str) -> argparse.ArgumentParser:
     """A command's parser; ``{program}`` in the examples stands for what was typed."""
@@ -25,6 +21,8 @@ def command_parser(program: str, description: str, examples: str) -> argparse.Ar
 
 def positive(text: str) -> int:
     """Argument type: a whole number from 1."""
+    from gemnet.strict import MOST
+
     value = int(text)
     if not 1 <= value <= MOST:
         raise argparse.ArgumentTypeError(f"at {'least 1' if value < 1 else f'most {MOST:,}'}, got {value}")
@@ -41,6 +39,8 @@ class OptionsAction(argparse.Action):
         self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: Any = None
     ) -> None:
         """Reads what follows the option."""
+        from gemnet.private_mmengine import option_value
+
         found = dict(getattr(namespace, self.dest) or {})
         for text in values:
             key, equals, value = text.partition("=")
@@ -78,6 +78,8 @@ def check_output(file: str | Path) -> None:
     Raises:
         GemnetError: it can't, and why.
     """
+    from gemnet.errors import GemnetError
+
     path = Path(file)
     try:
         if path.is_dir():

@@ -8,8 +8,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from gemnet.errors import GemnetError
-from gemnet.files import write_text
 from nas.commands.entry import command
 from nas.commands.options import check_output, command_parser
 
@@ -36,12 +34,15 @@ def main(program: str, arguments: list[str]) -> int:
     """Runs the command; returns its exit code."""
     options = _parser(program).parse_args(arguments)
     if options.top < 1:
+        from gemnet.errors import GemnetError
+
         raise GemnetError(f"--top is at least 1, got {options.top}.")
     if options.out is not None:
         check_output(options.out)
     import numpy as np
     from rich.progress import track
 
+    from gemnet.files import write_text
     from gemnet.runtimes.inference import find_images, open_classifier
     from gemnet.training.confusion import Confusion
     from nas.commands.console import make_console, show_confusion

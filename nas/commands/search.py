@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gemnet.errors import GemnetError
 from nas.commands.entry import command, shown_command
 from nas.commands.options import OptionsAction, check_output, command_parser, positive
 
@@ -78,6 +77,7 @@ def main(program: str, arguments: list[str]) -> int:
 
 def _tell(options: argparse.Namespace) -> int:
     """Says how far searches are, or writes what they found; nothing is searched."""
+    from gemnet.errors import GemnetError
     from gemnet.quoting import printable
     from nas.evaluation.storage import is_url
     from nas.search.export import save_ledger

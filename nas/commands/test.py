@@ -6,7 +6,6 @@ import argparse
 import json
 from pathlib import Path
 
-from gemnet.files import write_text
 from nas.commands.entry import command
 from nas.commands.options import OptionsAction, check_output
 
@@ -21,6 +20,7 @@ def main(program: str, arguments: list[str]) -> int:
     options = _parser(program).parse_args(arguments)
     import torch
 
+    from gemnet.files import write_text
     from gemnet.training.run import measure_checkpoint
     from nas.commands.console import show_confusion
 

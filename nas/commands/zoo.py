@@ -10,8 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gemnet.errors import GemnetError, nearest
-from gemnet.files import taken_back
 from nas.commands.entry import command
 from nas.commands.options import check_output, command_parser
 
@@ -132,6 +130,8 @@ def _row(options: argparse.Namespace) -> Result:
 def _wanted_rows(items: Sequence[str] | None) -> dict[str, str] | None:
     for item in items or ():
         if "=" not in item:
+            from gemnet.errors import GemnetError
+
             raise GemnetError(f"--rows takes COLUMN=VALUE, got {item!r}; for example --rows network=mine phase=test.")
     return None if items is None else dict(item.split("=", 1) for item in items)
 
@@ -148,6 +148,7 @@ def _withdraw(options: argparse.Namespace) -> int:
 
 
 def _speed(options: argparse.Namespace) -> int:
+    from gemnet.errors import GemnetError, nearest
     from gemnet.zoo.measure import measure_speeds
     from gemnet.zoo.results import load_results, save_result
     from nas.studies.comparison.zoo_rows import build_row
@@ -207,6 +208,7 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _folder(options: argparse.Namespace) -> int:
+    from gemnet.files import taken_back
     from gemnet.zoo.folder import write_folder
 
     source = options.source

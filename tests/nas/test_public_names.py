@@ -19,8 +19,7 @@ def test_the_search_package_is_the_search() -> None:
 
 
 def test_the_kernel_has_its_public_name() -> None:
-    from nas.wl import wl_kernel
-
     import nas
+    from nas.wl import wl_kernel
 
     assert nas.wl.wl_kernel is wl_kernel

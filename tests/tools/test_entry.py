@@ -24,7 +24,7 @@ from nas.commands.options import OptionsAction
 from nas.executors import Call, SerialExecutor
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-HELPFUL = [path.stem for path in sorted((REPOSITORY / "tools").glob("*.py")) if path.stem != "mmdet_tools"]
+TOOLS = [path.stem for path in sorted((REPOSITORY / "tools").glob("*.py"))]
 
 
 def run(error: BaseException | None, *arguments: str) -> int:
@@ -169,15 +169,17 @@ def test_pipes_get_plain_text_even_where_colours_are_forced(monkeypatch, capsys)
     assert "best xxx" in written.err
 
 
-def test_help_does_not_wait_for_torch_and_timm() -> None:
+def test_help_and_wrong_arguments_do_not_wait_for_torch_and_timm() -> None:
     code = f"""
 import contextlib, io, runpy, sys
-for tool in {HELPFUL}:
-    sys.argv = [f"tools/{{tool}}.py", "--help"]
-    with contextlib.redirect_stdout(io.StringIO()) as said, contextlib.suppress(SystemExit):
-        runpy.run_path(sys.argv[0], run_name="__main__")
-    assert "usage:" in said.getvalue(), tool
-    assert not {{"torch", "timm", "mmengine"}} & set(sys.modules), tool
+for tool in {TOOLS}:
+    for arguments in (["--help"], ["--no-such-option"]):
+        sys.argv = [f"tools/{{tool}}.py", *arguments]
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said), contextlib.suppress(SystemExit):
+            runpy.run_path(sys.argv[0], run_name="__main__")
+        assert "usage:" in said.getvalue(), tool
+        assert not {{"gemnet", "torch", "timm", "mmengine"}} & set(sys.modules), tool
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY, check=False)
     assert done.returncode == 0, done.stderr
