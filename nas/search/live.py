@@ -123,6 +123,7 @@ class LivePage:
             rebuild=f"{export} {folder} --name no{{number}} --number {{number}} --genome no{{number}}.json"
             if builds
             else "",
+            vocabulary=tuple(self.space.vocabulary),
         )
 
 

@@ -196,7 +196,8 @@ def _draw(ready: ReadySearch, folder: WorkFolder, candidate: Candidate) -> None:
     sampled = candidate.cell.canonical()
     cell, shares = effective_cell(sampled, ready.space.zero_ops, ready.space.identity_ops)
     title = f"{len(cell.ops)} nodes, {len(cell.edges)} edges, bold by their share in the output"
-    draw_cell(cell, folder.cell_picture, f"{title}; {macro}" if macro else title, shares)
+    ops = ready.space.vocabulary
+    draw_cell(cell, folder.cell_picture, f"{title}; {macro}" if macro else title, shares, ops)
     if cell != sampled:
         title = f"as sampled: {len(sampled.ops)} nodes, {len(sampled.edges)} edges"
-        draw_cell(sampled, folder.sampled_cell_picture, title)
+        draw_cell(sampled, folder.sampled_cell_picture, title, vocabulary=ops)

@@ -146,7 +146,8 @@ class OptunaMirror(Callback):
     def _draw(self, evaluation: Evaluation, trial: Any) -> None:
         with TemporaryDirectory() as folder:
             file = Path(folder) / "cell.png"
-            draw_cell(evaluation.proposal.candidate.cell, file, f"no. {evaluation.proposal.number}")
+            title = f"no. {evaluation.proposal.number}"
+            draw_cell(evaluation.proposal.candidate.cell, file, title, vocabulary=self._search.space.vocabulary)
             self._optuna.artifacts.upload_artifact(
                 artifact_store=self._store, file_path=str(file), study_or_trial=trial
             )

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 
 from gemnet.cell_graph import INPUT, OUTPUT, CellGraph
-from nas.search.report.pictures import PALETTE, layered_layout
+from nas.search.report.pictures import layered_layout, operation_colours
 
 STEP_X, STEP_Y, RADIUS, MARGIN, LEGEND = 46.0, 34.0, 9.0, 22.0, 18.0
 
 
-def cell_svg(cell: CellGraph, title: str) -> str:
+def cell_svg(cell: CellGraph, title: str, vocabulary: Sequence[str] = ()) -> str:
     """The cell from its input (left) to its output (right), each operation a colour, with a legend below.
 
     Args:
         cell: the cell.
         title: what a screen reader says; may hold anything.
+        vocabulary: the operations of its space, for the same colours in all its cells.
 
     Returns:
         One ``<svg>`` element; every name in it is escaped.
@@ -23,10 +25,10 @@ def cell_svg(cell: CellGraph, title: str) -> str:
     at = layered_layout(cell)
     top = min(y for _, y in at)
     place = [(MARGIN + STEP_X * x, MARGIN + STEP_Y * (y - top)) for x, y in at]
-    names = sorted(set(cell.ops))
+    colour = operation_colours(cell, vocabulary)
+    names = list(colour)
     width = max(max(x for x, _ in place) + MARGIN, 170.0)
     height = max(y for _, y in place) + MARGIN
-    colour = {name: PALETTE[k % len(PALETTE)] for k, name in enumerate(names)}
     lines = []
     for i, j in sorted(cell.edges):
         (x0, y0), (x1, y1) = place[i], place[j]

@@ -74,6 +74,7 @@ class Report:
         versions: package -> version.
         next: (what for, command) pairs.
         rebuild: the command that writes a candidate's genome, with ``{number}`` for its number; "" without one.
+        vocabulary: the space's operations.
     """
 
     name: str
@@ -95,6 +96,7 @@ class Report:
     versions: Mapping[str, str] = field(default_factory=dict)
     next: tuple[tuple[str, str], ...] = ()
     rebuild: str = ""
+    vocabulary: tuple[str, ...] = ()
 
     def scores(self) -> Floats:
         """Efficiency score of each evaluation, (n,); nan where it failed."""

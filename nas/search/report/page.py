@@ -161,7 +161,7 @@ def _cells(report: Report) -> list[dict[str, Any]]:
         candidate, number = evaluation.proposal.candidate, evaluation.proposal.number
         macro = "".join(f", {name} {value}" for name, value in candidate.macro)
         caption = f"no. {number}: {figures_of(evaluation)}"
-        drawn = cell_svg(candidate.cell.canonical(), f"cell of no. {number}")
+        drawn = cell_svg(candidate.cell.canonical(), f"cell of no. {number}", report.vocabulary)
         cells.append({"svg": Markup(drawn), "caption": caption + macro})
     return cells
 

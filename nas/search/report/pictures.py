@@ -115,7 +115,10 @@ def pareto_front(costs: NDArray[np.float64], values: NDArray[np.float64]) -> NDA
     return order[first]
 
 
-PALETTE = ("#4c78a8", "#f58518", "#54a24b", "#e45756", "#72b7b2", "#b279a2", "#eeca3b", "#9d755d", "#ff9da6", "#79706e")
+PALETTE = (
+    *("#4c78a8", "#f58518", "#54a24b", "#e45756", "#72b7b2", "#b279a2", "#eeca3b", "#9d755d", "#ff9da6", "#79706e"),
+    *("#9ecae9", "#ffbf79", "#88d27a", "#b31b1b", "#1f6f6b", "#d6a5c9", "#b79a20", "#d8b5a5", "#d6619a", "#bab0ac"),
+)  # Vega's tableau20, its repetitions told apart
 
 
 ENDS_COLOUR = "#222222"
@@ -124,8 +127,23 @@ ENDS_COLOUR = "#222222"
 SWEEPS = 12  # of the ordering within layers; it settles sooner
 
 
+def operation_colours(cell: CellGraph, vocabulary: Sequence[str] = ()) -> dict[str, str]:
+    """A colour for each operation of a cell, the same in all cells of a space.
+
+    Args:
+        cell: the cell.
+        vocabulary: the operations of its space; those of the cell that are not among them come after.
+    """
+    names = [*vocabulary, *sorted(set(cell.ops) - set(vocabulary))]
+    return {name: PALETTE[k % len(PALETTE)] for k, name in enumerate(names) if name in cell.ops}
+
+
 def draw_cell(
-    cell: CellGraph, path: Path, title: str = "", shares: Mapping[tuple[int, int], float] = MappingProxyType({})
+    cell: CellGraph,
+    path: Path,
+    title: str = "",
+    shares: Mapping[tuple[int, int], float] = MappingProxyType({}),
+    vocabulary: Sequence[str] = (),
 ) -> None:
     """Draws a cell from its input (left) to its output (right) and writes the picture.
 
@@ -133,6 +151,7 @@ def draw_cell(
         cell: the cell.
         path: a file whose ending matplotlib knows, such as ``cell.png``.
         title: a line above.
+        vocabulary: the operations of its space, for the same colours in all its cells.
         shares: each edge's share in the output, in [0, 1]: the greater, the bolder it is drawn.
     """
     position = layered_layout(cell)
@@ -159,10 +178,9 @@ def draw_cell(
                 zorder=1,
             )
         )
-    names = sorted(set(cell.ops))
-    colour = {name: PALETTE[k % len(PALETTE)] for k, name in enumerate(names)} | dict.fromkeys(
-        (INPUT, OUTPUT), ENDS_COLOUR
-    )
+    colour = operation_colours(cell, vocabulary)
+    names = list(colour)
+    colour |= dict.fromkeys((INPUT, OUTPUT), ENDS_COLOUR)
     for label, (x, y) in zip(cell.labels, position, strict=True):
         axes.scatter([x], [y], s=200, color=colour[label], edgecolors="white", zorder=2)
     for node, text in ((0, "in"), (cell.size - 1, "out")):

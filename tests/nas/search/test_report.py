@@ -14,7 +14,7 @@ from nas.commands.console import ConsoleMonitor
 from nas.evaluation.records import Evaluation, Fidelity, Proposal
 from nas.evaluation.score import EfficiencyScore
 from nas.search.ending import comparison_table, duration, spread
-from nas.search.report.pictures import draw_cell, draw_search, layered_layout, pareto_front
+from nas.search.report.pictures import draw_cell, draw_search, layered_layout, operation_colours, pareto_front
 from nas.search.report.result import Row
 from nas.spaces.gemnet import GEMNetSpace
 from nas.spaces.limits import Limits
@@ -68,6 +68,22 @@ def test_pictures_are_drawn_of_the_smallest_and_the_largest(tmp_path) -> None:
         with Image.open(tmp_path / f"{k}.png") as picture:
             assert min(picture.size) > 100
             assert np.asarray(picture.convert("L")).std() > 1
+
+
+def test_an_operation_has_one_colour_in_all_cells_of_a_space() -> None:
+    space = GEMNetSpace()
+    one, other = (
+        CellGraph(ops, frozenset({(0, 1), (1, 2), (2, 3)})) for ops in (space.vocabulary[1:3], space.vocabulary[2:4])
+    )
+    shared = space.vocabulary[2]
+    assert operation_colours(one, space.vocabulary)[shared] == operation_colours(other, space.vocabulary)[shared]
+    assert all(len(set(operation_colours(cell, space.vocabulary).values())) == 2 for cell in (one, other))
+
+
+def test_operations_that_are_not_the_spaces_have_colours_of_their_own() -> None:
+    cell = CellGraph(("a", "b", "c"), frozenset({(0, 1), (1, 2), (2, 3), (3, 4)}))
+    assert len(set(operation_colours(cell, ("b", "d")).values())) == 3
+    assert list(operation_colours(cell)) == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize("n", [1, 2, 40])
