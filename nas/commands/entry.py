@@ -77,22 +77,18 @@ def command(tool: str, go_on: str = "", resume: bool = False) -> Callable[[Main]
                 with _two_interrupts():
                     return run(program, given)
             except KeyboardInterrupt:
-                if go_on:
-                    from gemnet.quoting import printable
-
+                if go_on and "gemnet" in sys.modules:  # else nothing was begun
                     again = [*given, *(["--resume"] if resume and "--resume" not in given else [])]
-                    print(f"\n{printable(f'{go_on}: {shown_command(program, again)}')}", file=sys.stderr)
+                    print(f"\n{_printable(f'{go_on}: {shown_command(program, again)}')}", file=sys.stderr)
                 return 130
             except BrokenPipeError:  # whoever read the output has gone: `| head`
                 os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
                 return 141
             except Exception as error:  # refusals and full disks are told in one line, the rest is raised again
-                from gemnet.quoting import printable
-
                 text = refusal(error)
                 if text is None:
                     raise
-                print(f"{program}: error: {printable(' '.join(text.splitlines()))}", file=sys.stderr)
+                print(f"{program}: error: {_printable(' '.join(text.splitlines()))}", file=sys.stderr)
                 return 2
 
         functools.update_wrapper(main, run)
@@ -103,9 +99,8 @@ def command(tool: str, go_on: str = "", resume: bool = False) -> Callable[[Main]
 
 def refusal(error: BaseException) -> str | None:
     """What an error says to somebody who can mend it, in one sentence; None for a mistake of the program itself."""
-    from gemnet.errors import GemnetError
-
-    if isinstance(error, GemnetError):
+    errors = sys.modules.get("gemnet.errors")  # which whoever raised one has imported
+    if errors is not None and isinstance(error, errors.GemnetError):
         return str(error)
     if isinstance(error, OSError):
         name = error.filename if error.filename2 is None else error.filename2
@@ -123,6 +118,8 @@ def refusal(error: BaseException) -> str | None:
         return "A path that was given begins with '~' and the name of no user of this machine. Check it."
     if isinstance(error, UnicodeError):
         return f"A text that was given is no valid UTF-8 ({error.reason if hasattr(error, 'reason') else error})."
+    if "gemnet" not in sys.modules:
+        return None
     from sqlalchemy.exc import SQLAlchemyError
 
     if isinstance(error, SQLAlchemyError):
@@ -130,6 +127,15 @@ def refusal(error: BaseException) -> str | None:
 
         return f"The ledger can't be used: {said(error)}. Nothing recorded is lost; go on with --resume."
     return None
+
+
+def _printable(text: str) -> str:
+    """`gemnet.quoting.printable`, or the like where importing gemnet failed, or was interrupted."""
+    if "gemnet" not in sys.modules:
+        return text if text.isprintable() else ascii(text)[1:-1]
+    from gemnet.quoting import printable
+
+    return printable(text)
 
 
 def shown_command(program: str, arguments: Sequence[str]) -> str:

@@ -17,10 +17,11 @@ from rich.progress import track
 
 from gemnet.errors import GemnetError
 from gemnet.quoting import printable
+from gemnet.strict import MOST
 from nas.commands import benchmark
 from nas.commands.console import make_console
 from nas.commands.entry import command
-from nas.commands.options import OptionsAction
+from nas.commands.options import OptionsAction, positive
 from nas.executors import Call, SerialExecutor
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -173,7 +174,7 @@ def test_help_and_wrong_arguments_do_not_wait_for_torch_and_timm() -> None:
     code = f"""
 import contextlib, io, runpy, sys
 for tool in {TOOLS}:
-    for arguments in (["--help"], ["--no-such-option"]):
+    for arguments in (["--help"], ["--no-such-option"], ["--evaluations", "0", "--seeds", "0"]):
         sys.argv = [f"tools/{{tool}}.py", *arguments]
         said = io.StringIO()
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said), contextlib.suppress(SystemExit):
@@ -183,6 +184,45 @@ for tool in {TOOLS}:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY, check=False)
     assert done.returncode == 0, done.stderr
+
+
+IMPORTING = """
+import sys
+from nas.commands.search import main
+
+class Finder:
+    def find_spec(self, name, path, target=None):
+        if name == "torch":
+            raise {error}
+
+sys.meta_path.insert(0, Finder())
+sys.exit(main(["--evaluations", "5"]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        ("KeyboardInterrupt", 130, ""),  # nothing was begun that could go on
+        (
+            "ImportError('no \\x1b torch')",
+            2,
+            "python tools/search.py: error: A module that is needed can't be imported: no \\x1b torch. "
+            "Install it for this Python.\n",
+        ),
+    ],
+)
+def test_imports_that_fail_or_are_interrupted_end_without_a_traceback(error: str, code: int, said: str) -> None:
+    line = [sys.executable, "-c", IMPORTING.format(error=error)]
+    done = subprocess.run(line, capture_output=True, text=True, cwd=REPOSITORY, check=False)
+    assert (done.returncode, done.stderr) == (code, said)
+
+
+@pytest.mark.parametrize("text", ["0", "-1", str(MOST + 1)])
+def test_numbers_out_of_range_are_refused_at_once(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match=f"got {text}"):
+        positive(text)
+    assert positive(str(MOST)) == MOST
 
 
 def test_config_options_given_twice_all_count() -> None:
