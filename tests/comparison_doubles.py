@@ -20,7 +20,7 @@ CELL = CellGraph(
 )
 
 
-def config(genome_file, **changes):
+def settings_of(genome_file, **changes):
     data = {
         "data": {"source": "digits", "dev_fraction": 0.5},
         "recipe": {"batch_size": 64, "flip": False},
@@ -32,7 +32,11 @@ def config(genome_file, **changes):
         "networks": [{"type": "gemnet", "genome": genome_file}, {"type": "nasbench201", "cells": 1}],
         "workers": {"count": 0},
     }
-    return read_comparison({**data, **changes})
+    return {**data, **changes}
+
+
+def config(genome_file, **changes):
+    return read_comparison(settings_of(genome_file, **changes))
 
 
 def compared(settings, path, final=False) -> Comparison:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from mmengine.dist import get_rank
-from mmengine.hooks import Hook
+from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import Runner, set_random_seed
 from torch import Tensor, nn
 
@@ -19,6 +20,7 @@ from gemnet.detection.statistics import detector_metadata, is_detector
 from gemnet.loading import check_genome
 from gemnet.metadata import Metadata, metadata_of
 from gemnet.private_mmengine import is_resuming, loop_of
+from gemnet.stopping import Stopped
 
 LOSS_CHECK_INTERVAL = 50
 
@@ -127,6 +129,55 @@ class EpochSeeds(Hook):
         """Seeds the generators of Python, NumPy and PyTorch by the training's seed, the rank and the epoch."""
         state = np.random.SeedSequence([runner.seed, get_rank(), runner.epoch]).generate_state(1)
         set_random_seed(int(state[0]))
+
+
+class StopWhenAsked(Hook):
+    """Ends a training once a file is there: with the epoch under way (or iteration, where checkpoints are counted so).
+
+    A checkpoint is written then, whatever their interval. It must come before the hook that writes it.
+
+    Args:
+        checkpoints: the hook that writes checkpoints.
+        file: the file.
+    """
+
+    priority = "LOW"
+
+    def __init__(self, checkpoints: CheckpointHook, file: Path) -> None:
+        self.checkpoints, self.file = checkpoints, file
+        self.kept = False  # whether a checkpoint holds everything until now
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Sees to it that there will be a checkpoint."""
+        if self.checkpoints.by_epoch:
+            self._see_to_it()
+            self.kept = self.every_n_epochs(runner, self.checkpoints.interval, self.checkpoints.save_begin)
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
+    ) -> None:
+        """Sees to it that there will be a checkpoint."""
+        if not self.checkpoints.by_epoch:
+            self._see_to_it()
+            self.kept = self.every_n_train_iters(runner, self.checkpoints.interval, self.checkpoints.save_begin)
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        """Raises `Stopped` where it was asked for: after the epoch's measurement, which a resumed training skips."""
+        if self.checkpoints.by_epoch:
+            self._stop()
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        """Raises `Stopped` where it was asked for."""
+        if not self.checkpoints.by_epoch:
+            self._stop()
+
+    def _see_to_it(self) -> None:
+        if self.file.exists():
+            self.checkpoints.interval, self.checkpoints.save_begin = 1, 0
+
+    def _stop(self) -> None:
+        if self.kept and self.file.exists():
+            raise Stopped("Stopped after a checkpoint.")
 
 
 class FiniteLoss(Hook):

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gemnet.stopping import Stopped
 from gemnet.training.augmentation import Augmentation, drawn_seed, normalised, on_byte_scale
 from gemnet.training.confusion import Confusion
 from gemnet.training.images import TrainingData
@@ -63,6 +64,7 @@ def train(
     measure_every: int = 0,
     on_epoch: Callable[[EpochRecord], None] | None = None,
     keep: Path | None = None,
+    stop: Path | None = None,
 ) -> TrainingResult:
     """Trains a network in place and measures it on the development images.
 
@@ -78,8 +80,10 @@ def train(
         on_epoch: called after each epoch; of a training that goes on, for the epochs before as well.
         keep: file of the training's state, written after each epoch. Where it is there, the training goes on from it,
             and comes to the same, bit for bit. It stays there: whoever has the result takes it away.
+        stop: file whose presence ends a training that is kept after the epoch under way; None for none.
 
     Raises:
+        Stopped: the file ``stop`` is there, and epochs are left.
         TrainingFailed: the loss is no longer finite, or the time is up.
         RecipeError: fewer than one epoch.
         StateError: ``keep`` is of another training.
@@ -90,7 +94,7 @@ def train(
     device = torch.device(device)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        return _train(model, data, recipe, epochs, seed, device, time_limit, measure_every, on_epoch, keep)
+        return _train(model, data, recipe, epochs, seed, device, time_limit, measure_every, on_epoch, keep, stop)
 
 
 def _train(
@@ -104,6 +108,7 @@ def _train(
     measure_every: int,
     on_epoch: Callable[[EpochRecord], None] | None,
     keep: Path | None,
+    stop: Path | None,
 ) -> TrainingResult:
     model.to(device).to(memory_format=torch.channels_last)
     generator = torch.Generator().manual_seed(seed)
@@ -157,6 +162,8 @@ def _train(
             state.save(keep, identity)
         if on_epoch is not None:
             on_epoch(state.history[-1])
+        if keep is not None and stop is not None and epoch < epochs and stop.exists():
+            raise Stopped(f"Stopped after epoch {epoch} of {epochs}.")
     if average is not None:
         model.load_state_dict(average.module.state_dict())
     if result is None:  # a training that was kept after its last epoch

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from mmengine.hooks import CheckpointHook
+
 from gemnet.files import taken_back
+from gemnet.stopping import stop_file
 from gemnet.training.confusion import Confusion
+from gemnet.training.hooks import StopWhenAsked
 from gemnet.training.measurement import confusions, draw_detections, measure, select_images
 from gemnet.training.runner import build_for_training, latest_checkpoint, make_runner
 from gemnet.training.runner_config import RunnerError, find_runner_config, load_runner_config
@@ -22,6 +27,7 @@ def train_config(
     amp: bool = False,
     auto_scale_lr: bool = False,
     launcher: str = "none",
+    stop: str | Path | None = None,
 ) -> Path:
     """Trains what a config describes; returns the work folder.
 
@@ -33,8 +39,11 @@ def train_config(
         amp: mixed precision.
         auto_scale_lr: whether the learning rate is scaled with the batch size.
         launcher: who started this process: ``none``, ``pytorch`` or ``slurm``.
+        stop: file whose presence ends the training after the epoch under way; None for one in the work folder, by
+            which `gemnet.stopping.ask_to_stop` asks. Not where several processes train together.
 
     Raises:
+        Stopped: that file is there; a checkpoint holds what was done.
         GemnetError: something is to be mended before a training can begin.
         LossError: the loss is no longer finite.
     """
@@ -48,7 +57,13 @@ def train_config(
     with taken_back(folder):
         runner = make_runner(config, folder, launcher, amp, auto_scale_lr, resume)
         build_for_training(runner)
-    runner.train()
+    checkpoints = next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook)), None)
+    if checkpoints is None or launcher != "none":
+        runner.train()
+        return folder
+    with stop_file(folder) if stop is None else nullcontext(Path(stop)) as file:
+        runner.register_hook(StopWhenAsked(checkpoints, file))
+        runner.train()
     return folder
 
 

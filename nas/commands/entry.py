@@ -53,7 +53,8 @@ class Command(Protocol):
 def command(tool: str, go_on: str = "", resume: bool = False) -> Callable[[Main], Command]:
     """Makes a command of a function of the program's name and the arguments that returns an exit code.
 
-    Ctrl-C, or SIGTERM, lets what workers are doing come to its end and be recorded; the second time it ends at once.
+    Ctrl-C, or SIGTERM, lets what workers are doing come to its end and be recorded, and a training whose state is kept
+    come to the end of its epoch; the second time it ends at once.
 
     Args:
         tool: name of the file in ``tools/``.
@@ -150,7 +151,7 @@ def shown_command(program: str, arguments: Sequence[str]) -> str:
 
 @contextmanager
 def _two_interrupts() -> Iterator[None]:
-    """The first Ctrl-C or SIGTERM lets evaluations under way end, the second ends at once."""
+    """The first Ctrl-C or SIGTERM lets evaluations and epochs under way end, the second ends at once."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -158,12 +159,20 @@ def _two_interrupts() -> Iterator[None]:
 
     def stop(number: int, frame: Any) -> None:
         nonlocal asked
-        executors = sys.modules.get("nas.executors.base")  # where it was never imported, nothing is under way
-        running = 0 if asked or executors is None else executors.halt_executors()
-        asked = True
-        if not running:
+        if asked:
             raise KeyboardInterrupt
-        text = f"\nStopping when what is under way ({running}) is done and recorded; once more stops at once.\n"
+        asked = True
+        # Where these were never imported, nothing is under way.
+        executors, stopping = sys.modules.get("nas.executors.base"), sys.modules.get("gemnet.stopping")
+        trainings = 0 if stopping is None else stopping.ask_to_stop()
+        running = None if executors is None else executors.halt_executors()
+        if not (trainings if running is None else running):
+            raise KeyboardInterrupt
+        if trainings:
+            text = "\nStopping: a training ends with its epoch and can go on from there, all else is done and recorded;"
+        else:
+            text = f"\nStopping when what is under way ({running}) is done and recorded;"
+        text += " once more stops at once.\n"
         os.write(2, text.encode())  # print is not for signal handlers: it may be what was interrupted
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}

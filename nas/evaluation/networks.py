@@ -70,6 +70,8 @@ class NetworkTrainer:
         weights: Path | None = None,
         test_log: Path | None = None,
         time_limit: float | None = None,
+        keep: Path | None = None,
+        stop: Path | None = None,
     ) -> Evaluation:
         """Trains a network on the training images of the split, with the search's recipe.
 
@@ -80,10 +82,15 @@ class NetworkTrainer:
             weights: safetensors file to keep the trained weights in, or None.
             test_log: where the opening of the official test images is logged; None leaves them closed.
             time_limit: seconds after which the training is given up; None for none.
+            keep: file of the training's state, from which it goes on where it was ended in the middle; None for none.
+            stop: file whose presence ends a training that is kept after the epoch under way; None for none.
 
         Returns:
             Top-1 on the development images, and ``metrics["test_accuracy"]`` on the test images where they were opened
             and could be read; a failure with its reason where the training came to nothing.
+
+        Raises:
+            Stopped: the file ``stop`` is there.
         """
         proposal = network_proposal(genome, epochs, seed)
         data = self.evaluator.at(proposal.fidelity)
@@ -94,7 +101,17 @@ class NetworkTrainer:
             with limited_threads(self.evaluator.threads):
                 model = self.evaluator.build(genome, seed)
                 size = float(sum(parameter.numel() for parameter in model.parameters()))
-                result = train(model, data, self.evaluator.recipe, epochs, seed, self.evaluator.device, time_limit)
+                result = train(
+                    model,
+                    data,
+                    self.evaluator.recipe,
+                    epochs,
+                    seed,
+                    self.evaluator.device,
+                    time_limit,
+                    keep=keep,
+                    stop=stop,
+                )
                 metrics = {"images_per_second": result.images_per_second, BALANCED: result.balanced}
                 if weights is not None:
                     notes = {"accuracy": f"{result.accuracy:.2f}", "epochs": str(epochs), "seed": str(seed)}

@@ -105,8 +105,10 @@ _OPEN: list[Executor] = []
 """Executors at work in this process: a signal is the process's, and so is this list."""
 
 
-def halt_executors() -> int:
-    """Halts every executor of this process; returns how many calls are under way."""
+def halt_executors() -> int | None:
+    """Halts every executor of this process; returns how many calls are under way, None where no executor is at work."""
+    if not _OPEN:
+        return None
     for each in _OPEN:
         each.halt()
     return sum(each.running for each in _OPEN)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from gemnet.machine import HUGE_PAGES
+from gemnet.stopping import Stopped
 from nas.executors.base import Call, ExecutorError, Outcome, describe
 from nas.executors.workers import START_LIMIT, THREAD_VARIABLES, Event, Kind, Worker, WorkersExecutor
 
@@ -170,6 +171,8 @@ def _work(pipe: connection.Connection, build: Callable[[], Any], log: Path | Non
             pipe.send(
                 Event(Kind.RETURNED, getattr(service, method)(*args))
             )  # what can't be pickled fails before it is sent
+        except Stopped:
+            pipe.send(Event(Kind.STOPPED))
         except Exception as error:  # whatever it is, the driver must hear of it
             pipe.send(Event(Kind.RAISED, describe(error)))
 

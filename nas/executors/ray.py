@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from gemnet.stopping import Stopped
 from nas.executors.base import Call, ExecutorError, describe
 from nas.executors.workers import START_LIMIT, Event, Kind, Worker, WorkersExecutor
 
@@ -148,29 +149,32 @@ class _Actor(Worker):
         """What its reference holds."""
         reference, self.reference = self.reference, None
         try:
-            went_well, value = self._ray.get(reference)
+            kind, value = self._ray.get(reference)
         except self._ray.exceptions.RayError as error:  # the actor is dead, its node gone, its result too large
             return Event(Kind.DIED, describe(error))
-        if not self.ready:
-            return Event(Kind.READY) if went_well else Event(Kind.UNBUILDABLE, value)
-        return Event(Kind.RETURNED if went_well else Kind.RAISED, value)
+        return Event(Kind[kind], value)
 
     def kill(self) -> None:
         self._ray.kill(self.actor)
 
 
 class _Service:
-    """What lives in an actor. Exceptions come back as sentences: their classes may not exist at the driver's."""
+    """What lives in an actor; says the name of a `Kind`, and a value.
 
-    def start(self, build: Callable[[], Any]) -> tuple[bool, Any]:
+    Exceptions come back as sentences: their classes may not exist at the driver's.
+    """
+
+    def start(self, build: Callable[[], Any]) -> tuple[str, Any]:
         try:
             self.service = build()
         except Exception as error:  # whatever it is, the driver must hear of it
-            return False, describe(error)
-        return True, None
+            return Kind.UNBUILDABLE.name, describe(error)
+        return Kind.READY.name, None
 
-    def call(self, method: str, args: tuple[Any, ...]) -> tuple[bool, Any]:
+    def call(self, method: str, args: tuple[Any, ...]) -> tuple[str, Any]:
         try:
-            return True, getattr(self.service, method)(*args)
+            return Kind.RETURNED.name, getattr(self.service, method)(*args)
+        except Stopped:
+            return Kind.STOPPED.name, None
         except Exception as error:  # whatever it is, the driver must hear of it
-            return False, describe(error)
+            return Kind.RAISED.name, describe(error)

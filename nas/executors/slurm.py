@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from gemnet.stopping import Stopped
 from nas.executors.base import Call, ExecutorError, describe
 from nas.executors.local import environment
 from nas.executors.workers import THREAD_VARIABLES, Event, Kind, Worker, WorkersExecutor
@@ -138,6 +139,8 @@ def _run(build: Callable[[], Any], method: str, args: tuple[Any, ...]) -> tuple[
         kind = Kind.RAISED
         value = getattr(service, method)(*args)
         kind = Kind.RETURNED
+    except Stopped:
+        kind = Kind.STOPPED
     except Exception as error:  # whatever it is, the driver must hear of it
         value = describe(error)
     return kind.name, value, time.monotonic() - start

@@ -33,6 +33,7 @@ class Kind(Enum):
     UNBUILDABLE = auto()  # its service can't be made
     RETURNED = auto()
     RAISED = auto()
+    STOPPED = auto()  # its call was asked to stop, and can be taken up again
     DIED = auto()
 
 
@@ -190,6 +191,9 @@ class WorkersExecutor(Executor, Generic[AnyWorker]):
         if event.kind is Kind.UNBUILDABLE:
             raise ExecutorError(f"A worker could not be set up: {event.value}")
         call, seconds = worker.take(event.seconds)
+        if event.kind is Kind.STOPPED:  # forgotten, as is what waits
+            self.halt()
+            return []
         if event.kind is Kind.RAISED:
             return [Outcome(call, failure=event.value, seconds=seconds)]
         return [Outcome(call, value=event.value, seconds=seconds)]

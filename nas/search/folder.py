@@ -78,6 +78,16 @@ class WorkFolder:
         """Weights of the found network after its longer training."""
         return self.path / "best.safetensors"
 
+    def state_of(self, network: str, epochs: int, seed: int) -> Path:
+        """Where a longer training that isn't finished is kept after each epoch.
+
+        Args:
+            network: fingerprint of the network.
+            epochs: of the training.
+            seed: of the training.
+        """
+        return self.path / f"unfinished_{network[:16]}_{epochs}_{seed}.pth"
+
     @property
     def cell_picture(self) -> Path:
         """What the found cell computes, as a graph."""

@@ -13,6 +13,7 @@ import numpy as np
 
 from gemnet.fitting import BLOCKS, BaselineError, block_genome, fit_width
 from gemnet.genome import Genome
+from gemnet.stopping import stop_file
 from nas.evaluation.latency import LatencyOptions, measure
 from nas.evaluation.networks import holds_weights, network_proposal
 from nas.evaluation.records import Evaluation, Proposal
@@ -141,21 +142,29 @@ def _train(
     test_log = folder.test_log if options is not None and options.test and not ready.missing_test else None
     limit = final.time_limit
     kill = None if limit is None else limit + LIMIT_SLACK
-    calls = [
-        Call(number, "train_network", (each.genome, each.epochs, each.seed, each.weights, test_log, limit), kill)
-        for number, each in enumerate(trainings)
-    ]
+    states = [folder.state_of(each.genome.fingerprint, each.epochs, each.seed) for each in trainings]
 
     def suffices(number: int, known: Evaluation) -> bool:
         return known.status == "failed" or trainings[number].has_its_weights()
 
     def on_result(number: int, evaluation: Evaluation, known: bool) -> None:
+        states[number].unlink(missing_ok=True)
         monitor.step(f"{trainings[number].line} {figures_of(evaluation)}")
 
     monitor.begin("train", len(trainings))
     # These are not candidates of the space, which knows no cost of them.
     once = replace(recorder, retry_failed=False, complete=lambda evaluation: evaluation)
-    done = once.run([each.proposal for each in trainings], calls, on_result, suffices)
+    with stop_file(folder.path) as stop:
+        calls = [
+            Call(
+                number,
+                "train_network",
+                (each.genome, each.epochs, each.seed, each.weights, test_log, limit, state, stop),
+                kill,
+            )
+            for number, (each, state) in enumerate(zip(trainings, states, strict=True))
+        ]
+        done = once.run([each.proposal for each in trainings], calls, on_result, suffices)
     monitor.end()
     return done
 

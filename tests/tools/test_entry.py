@@ -17,6 +17,7 @@ from rich.progress import track
 
 from gemnet.errors import GemnetError
 from gemnet.quoting import printable
+from gemnet.stopping import STOP, stop_file
 from gemnet.strict import MOST
 from nas.commands import benchmark
 from nas.commands.console import make_console
@@ -100,6 +101,27 @@ class Service:
             os.kill(os.getpid(), self.number)
             time.sleep(0.01)
         return "done"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_interrupt_asks_a_training_to_stop_and_the_second_ends_it(tmp_path, capfd, number) -> None:
+    asked = []
+
+    @command("probe", "Interrupted. To go on")
+    def main(program: str, given: list[str]) -> int:
+        with stop_file(tmp_path) as file:
+            os.kill(os.getpid(), number)
+            asked.append(file.exists())
+            os.kill(os.getpid(), number)
+            asked.append("at once")
+        return 0
+
+    assert main(["a b"]) == 130
+    assert asked == [True]
+    assert not (tmp_path / STOP).exists()
+    first, last = capfd.readouterr().err.strip().split("\n\n")
+    assert "ends with its epoch" in first
+    assert last == "Interrupted. To go on: python tools/probe.py 'a b'"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

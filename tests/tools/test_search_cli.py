@@ -19,6 +19,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from toy_search import TINY, contents, run
 
+from gemnet.training.state import TrainingState
 from nas.commands import export as export_command
 from nas.commands import search as search_command
 from nas.evaluation.csv_table import COLUMNS
@@ -360,6 +361,29 @@ def test_ctrl_c_says_how_to_go_on_and_the_line_works(tmp_path, capsys) -> None:
     assert code == 0, error
     assert f"search {before + 1}/{before + 1}" in out
     assert "found network" in out
+
+
+def test_interrupted_longer_training_goes_on_after_its_last_epoch(finished, tmp_path, capsys, monkeypatch) -> None:
+    arguments = ["--work-dir", str(tmp_path / "work"), "--budget", "6"]
+    save, epochs = TrainingState.save, []
+
+    def interrupted(state, *given):
+        save(state, *given)
+        epochs.append(len(state.history))
+        if len(epochs) == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(TrainingState, "save", interrupted)
+    assert run(capsys, *arguments, "--cfg-options", *TINY)[0] == 130
+    assert epochs == [1]
+    assert len(list((tmp_path / "work").glob("unfinished_*.pth"))) == 1
+    code, _, error = run(capsys, *arguments, "--resume")
+    assert code == 0, error
+    assert epochs[:3] == [1, 2, 1]  # then the others, whole
+    assert not list((tmp_path / "work").glob("unfinished_*.pth"))
+    assert _rows(tmp_path / "work") == _rows(finished[0])
+    weights, whole = (load_file(folder / "best.safetensors") for folder in (tmp_path / "work", finished[0]))
+    assert all(torch.equal(weights[key], whole[key]) for key in whole)
 
 
 def _path(n: int) -> list[list[int]]:

@@ -116,6 +116,28 @@ def test_resumed_training_equals_uninterrupted_one(trained, tmp_path, capsys, mo
     )
 
 
+def test_the_first_interrupt_ends_a_training_with_its_epoch_and_a_checkpoint(trained, tmp_path, capfd, monkeypatch):
+    def interrupt(hook, runner, **_):
+        if runner.iter == 4:  # in the first epoch of ten iterations
+            os.kill(os.getpid(), signal.SIGINT)
+
+    rarely = "default_hooks.checkpoint.interval=3"
+    with monkeypatch.context() as patch:
+        patch.setattr(FiniteLoss, "after_train_iter", interrupt)
+        assert train(tmp_path / "run", rarely) == 130
+    said = capfd.readouterr().err
+    assert "ends with its epoch" in said
+    assert said.strip().splitlines()[-1].startswith("Interrupted. To go on: python tools/train.py ")
+    assert [file.name for file in (tmp_path / "run").glob("epoch_*.pth")] == ["epoch_1.pth"]
+    records = [json.loads(line) for file in (tmp_path / "run").glob("*/vis_data/scalars.json") for line in file.open()]
+    assert sum("accuracy/top1" in record for record in records) == 1  # the epoch was measured, too
+    assert train(tmp_path / "run", rarely, flags=["--resume"]) == 0
+    whole, parts = (torch.load(file / "epoch_3.pth", weights_only=False) for file in (trained, tmp_path / "run"))
+    for kind in ("state_dict", "ema_state_dict"):
+        for key, value in whole[kind].items():
+            assert torch.equal(value, parts[kind][key]), (kind, key)
+
+
 KILLED = """
 import os, signal, sys
 from gemnet.training.hooks import FiniteLoss

@@ -22,6 +22,7 @@ from gemnet.files import write_json
 from gemnet.folder_lock import FolderInUseError, FolderLock
 from gemnet.machine import limited_threads
 from gemnet.sources import GenomeSource, Network, build
+from gemnet.stopping import stop_file
 from gemnet.training.images import TrainingData, at_fidelity
 from gemnet.training.loop import measure, train
 from nas.executors import Call, Executor, SerialExecutor
@@ -142,8 +143,8 @@ def run_comparison(config: ComparisonConfig, folder: ComparisonFolder, final: bo
     compared = networks_compared(config, trainer.shape, folder.times)
     table = Trainings(folder.table)
     _write_down(config, compared, trainer, folder)
-    with make_executor(config, trainer, folder) as executor:
-        work = _Work(config, trainer, table, folder, monitor, executor, refuse=final)
+    with stop_file(folder.path) as stop, make_executor(config, trainer, folder) as executor:
+        work = _Work(config, trainer, table, folder, monitor, executor, stop, refuse=final)
         work.do(CHOICE, short_runs(config, compared), rest=len(compared) * len(config.seeds))
         chosen, given_up = choose(config, compared, table, trainer.fingerprint)
         jobs = trainings(config, chosen)
@@ -253,10 +254,11 @@ class _Work:
         folder: ComparisonFolder,
         monitor: Monitor,
         executor: Executor,
+        stop: Path,
         refuse: bool,
     ) -> None:
         self.config, self.trainer, self.table, self.folder, self.monitor = config, trainer, table, folder, monitor
-        self.executor = executor
+        self.executor, self.stop = executor, stop
         self.refuse = refuse  # whether work that is not done is an error
 
     def do(self, phase: str, jobs: Sequence[Job], rest: int = 0) -> None:
@@ -272,7 +274,7 @@ class _Work:
         self.monitor.begin(phase, len(jobs), len(jobs) - len(waiting))
         failures = []
         weights = self.folder.weights if phase == TRAINING else None
-        calls = [Call(number, "train", (job, weights)) for number, job in enumerate(waiting)]
+        calls = [Call(number, "train", (job, weights, self.stop)) for number, job in enumerate(waiting)]
         for outcome in Jobs(self.executor, calls):
             job = waiting[outcome.call.number]
             if outcome.failure:

@@ -191,7 +191,7 @@ class ComparisonTrainer:
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
-    def train(self, job: Job, folder: Path | None = None) -> TrainingRow:
+    def train(self, job: Job, folder: Path | None = None, stop: Path | None = None) -> TrainingRow:
         """Trains a network and measures it on the development images.
 
         With a folder, a training that was ended in the middle goes on after its last whole epoch. Its state stays until
@@ -200,10 +200,14 @@ class ComparisonTrainer:
         Args:
             job: what and how.
             folder: takes the weights, as safetensors, and the course of the training, as CSV; None keeps none.
+            stop: file whose presence ends a training with a folder after the epoch under way.
 
         Returns:
             The row. A loss that is no longer finite is a result with its reason; any other failure is raised, since it
             says nothing about the network.
+
+        Raises:
+            Stopped: the file ``stop`` is there.
         """
         started = time.perf_counter()
         recipe = replace(self.recipe, lr=job.lr)
@@ -212,7 +216,7 @@ class ComparisonTrainer:
         with limited_threads(self.threads):
             model = build(job.network.source, self.shape, job.seed)
             try:
-                result = self._train(model, data, recipe, job, folder)
+                result = self._train(model, data, recipe, job, folder, stop)
             except TrainingFailed as error:
                 reason, seconds = str(error), time.perf_counter() - started
             else:
@@ -234,7 +238,13 @@ class ComparisonTrainer:
         )
 
     def _train(
-        self, model: nn.Module, data: TrainingData, recipe: Recipe, job: Job, folder: Path | None
+        self,
+        model: nn.Module,
+        data: TrainingData,
+        recipe: Recipe,
+        job: Job,
+        folder: Path | None,
+        stop: Path | None,
     ) -> TrainingResult:
         if folder is None:
             return train(model, data, recipe, job.epochs, job.seed, self.device)
@@ -255,6 +265,7 @@ class ComparisonTrainer:
             measure_every=max(1, job.epochs // MEASUREMENTS),
             on_epoch=on_epoch,
             keep=state_file(job, self.fingerprint, folder),
+            stop=stop,
         )
 
     def check_teacher(self) -> None:

@@ -15,6 +15,10 @@ from pathlib import Path
 
 from gemnet.errors import GemnetError
 from gemnet.files import write_json
+from gemnet.stopping import Stopped
+
+STOPPED = 130
+"""Exit code of a training that was asked to stop."""
 
 
 def main() -> int:
@@ -33,6 +37,8 @@ def main() -> int:
     except GemnetError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except Stopped:
+        return STOPPED
     except LossError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import Any
 from gemnet.data.openings import code_version
 from gemnet.detection.backbone import GEMNet
 from gemnet.files import write_json
+from gemnet.stopping import Stopped, stop_file
 from gemnet.strict import first_difference
 from gemnet.strict_json import parse_json
 from gemnet.training.runner import latest_checkpoint
@@ -31,6 +33,7 @@ from nas.executors.monitor import Monitor
 from nas.executors.options import make_workers
 from nas.studies.comparison.run import ComparisonFolder
 from nas.studies.comparison.trainings import ComparisonError
+from nas.studies.detectors.child import STOPPED
 from nas.studies.detectors.config import Backbone, DetectorComparisonConfig, weights_of
 from nas.studies.detectors.costs import Costs, measure_costs
 
@@ -134,7 +137,10 @@ def run_detector_comparison(
             f"{len(waiting)} of {len(jobs)} trainings are not done yet. Run the same command without --final first, "
             "look at the development figures, and open the test images when nothing will be changed."
         )
-    with make_workers(config.workers, partial(DetectorTrainer, config.metric), folder.worker_log) as executor:
+    with ExitStack() as open_now:
+        stop = open_now.enter_context(stop_file(folder.path))
+        build = partial(DetectorTrainer, config.metric, stop)
+        executor = open_now.enter_context(make_workers(config.workers, build, folder.worker_log))
         _do(executor, "train", waiting, len(jobs), DEV, monitor)
         if final:
             unopened = [job for job in jobs if not job.figures(TEST).is_file()]
@@ -230,14 +236,16 @@ class DetectorTrainer:
 
     Args:
         metric: the figure that every detector has to measure.
+        stop: file whose presence ends trainings after the epoch under way.
     """
 
-    def __init__(self, metric: str) -> None:
-        self.metric = metric
+    def __init__(self, metric: str, stop: Path) -> None:
+        self.metric, self.stop = metric, stop
 
     def train(self, job: DetectorJob) -> None:
         """Trains to the end. The figures are those after the last epoch, of all alike, and not the best on the way."""
-        _call("train", job, work_dir=str(job.folder), resume=latest_checkpoint(job.folder) is not None)
+        going_on = latest_checkpoint(job.folder) is not None
+        _call("train", job, work_dir=str(job.folder), resume=going_on, stop=str(self.stop))
         measured = [(step, figures) for step, figures in curves(job) if "loss" not in figures]
         if not measured:
             raise ComparisonError(
@@ -262,6 +270,7 @@ def _call(command: str, job: DetectorJob, **arguments: Any) -> None:
     """``train`` or ``test`` of a config in a process of its own; its output goes to the job's folder.
 
     Raises:
+        Stopped: it was asked to stop.
         ComparisonError: it failed; with its last error.
     """
     log = job.folder / f"{command}.log"
@@ -270,6 +279,8 @@ def _call(command: str, job: DetectorJob, **arguments: Any) -> None:
     with open(log, "ab") as output:
         child = subprocess.Popen(line, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT)
         code = child.wait()
+    if code == STOPPED:
+        raise Stopped(f"{job.title} stopped.")
     if code:
         reason = _last_error(log) if code > 0 else f"the process died of {signal.Signals(-code).name}"
         raise ComparisonError(f"{reason} ({log})")

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +35,7 @@ from nas.studies.detectors.report import figure_title, lines, markdown
 from nas.studies.detectors.run import DetectorComparison, DetectorEntry, DetectorJob, curves, plan
 
 METRIC = "coco/bbox_mAP_50"
+REPOSITORY = Path(__file__).resolve().parents[3]
 
 
 def narrow(name: str) -> Genome:
@@ -151,6 +155,32 @@ def test_a_training_killed_before_its_last_validation_is_measured_again(
     assert again[METRIC] == pytest.approx(json.loads(figures)[METRIC])
     for file, text in written.items():
         file.write_text(text)
+
+
+@pytest.mark.slow
+@pytest.mark.contract
+def test_the_first_signal_ends_a_training_with_its_epoch_and_a_checkpoint(folder: Path, tmp_path: Path) -> None:
+    command_line = [
+        *(sys.executable, str(REPOSITORY / "tools/compare.py"), str(folder / "mine.py")),
+        *("--work-dir", str(tmp_path), "--cfg-options", "options.train_cfg.max_epochs=1000"),
+        "options.default_hooks.checkpoint.interval=1000",
+    ]
+    process = subprocess.Popen(command_line, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    job = tmp_path / "own_ours_seed0"
+    while not list(job.glob("*/vis_data/scalars.json")) and process.poll() is None:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)  # as the terminal does: the training's own process hears it too
+    _, said = process.communicate()
+    assert process.returncode == 130, said
+    assert "Interrupted. To go on: python tools/compare.py " in said
+    (kept,) = job.glob("epoch_*.pth")
+    epochs = [int(figures["epoch"]) for file in job.glob("*/vis_data/scalars.json") for figures in lines_of(file)]
+    assert kept.name == f"epoch_{max(epochs)}.pth"
+    assert not (job / "training.json").exists()
+
+
+def lines_of(file: Path) -> list[dict[str, Any]]:
+    return [figures for line in file.read_text().splitlines() if "epoch" in (figures := json.loads(line))]
 
 
 @pytest.mark.slow

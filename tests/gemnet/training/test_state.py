@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from gemnet.data.datasets import DataSpec
+from gemnet.stopping import STOP, Stopped, ask_to_stop, stop_file
 from gemnet.training.images import at_fidelity, load_data
 from gemnet.training.loop import train
 from gemnet.training.recipe import Recipe
@@ -53,10 +54,10 @@ def images():
     return at_fidelity(load_data(DataSpec("digits", dev_fraction=0.5)), subset=0.3)
 
 
-def trained(keep=None, end=None, recipe=RECIPE, epochs=EPOCHS, seed=3, on_epoch=None):
+def trained(keep=None, end=None, recipe=RECIPE, epochs=EPOCHS, seed=3, on_epoch=None, stop=None):
     torch.set_num_threads(1)
     model = Network(end)
-    result = train(model, images(), recipe, epochs, seed, measure_every=1, on_epoch=on_epoch, keep=keep)
+    result = train(model, images(), recipe, epochs, seed, measure_every=1, on_epoch=on_epoch, keep=keep, stop=stop)
     return model, result
 
 
@@ -82,6 +83,33 @@ def test_training_killed_in_the_middle_of_an_epoch_comes_to_the_same_weights_els
     assert result.accuracy == whole[1].accuracy
     for key, value in whole[0].state_dict().items():
         assert torch.equal(value, model.state_dict()[key]), key
+
+
+def test_training_that_is_asked_to_stop_ends_with_its_epoch_and_goes_on_to_the_same_weights(whole, tmp_path):
+    (tmp_path / STOP).touch()  # what a killed process left
+    heard = []
+
+    def ask(record):
+        heard.append(record.epoch)
+        if record.epoch == 2:
+            assert ask_to_stop() == 1
+
+    with stop_file(tmp_path) as stop, pytest.raises(Stopped, match="epoch 2 of 4"):
+        trained(tmp_path / "state.pth", on_epoch=ask, stop=stop)
+    assert heard == [1, 2]
+    assert not stop.exists()
+    assert ask_to_stop() == 0
+    model, result = trained(tmp_path / "state.pth", stop=stop)
+    assert model.steps == 2 * STEPS
+    assert result.accuracy == whole[1].accuracy
+    for key, value in whole[0].state_dict().items():
+        assert torch.equal(value, model.state_dict()[key]), key
+
+
+def test_the_last_epoch_of_a_training_and_one_that_is_not_kept_do_not_stop(tmp_path):
+    (tmp_path / STOP).touch()
+    trained(epochs=2, stop=tmp_path / STOP)
+    trained(tmp_path / "state.pth", epochs=1, stop=tmp_path / STOP)
 
 
 def test_finished_training_is_measured_again_only(whole, tmp_path):

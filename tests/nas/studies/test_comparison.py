@@ -3,12 +3,17 @@
 import csv
 import json
 import math
+import os
 import shutil
+import signal
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
-from comparison_doubles import DIGITS, compared, config
+from comparison_doubles import DIGITS, compared, config, settings_of
 from executor_doubles import OwnExecutor
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -18,9 +23,11 @@ from gemnet.sources import (
     TimmSource,
     describe,
 )
+from gemnet.stopping import STOP
 from gemnet.training.loop import TrainingFailed
 from gemnet.training.state import TrainingState
 from gemnet.training.teacher import TeacherError
+from nas.commands import compare as compare_command
 from nas.studies.comparison import run as run_module
 from nas.studies.comparison import trainings as trainings_module
 from nas.studies.comparison.networks import networks_compared
@@ -34,6 +41,24 @@ from nas.studies.comparison.run import (
     short_runs,
 )
 from nas.studies.comparison.trainings import ComparisonError, Job, Trainings, make_row, row_key
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+
+
+def interruptible(genome_file, folder):
+    """What a training of three epochs comes to, and a config of the same."""
+    networks = [{"type": "gemnet", "genome": genome_file}]
+    changes = {"epochs": 3, "seeds": [0], "lrs": [0.1], "networks": networks}
+    compared(config(genome_file, **changes), folder / "whole")
+    file = folder / "mine.py"
+    file.write_text("".join(f"{key} = {value!r}\n" for key, value in settings_of(genome_file, **changes).items()))
+    return accuracies(folder / "whole"), file
+
+
+def accuracies(folder):
+    """(network, accuracy, loss) of each training in a folder."""
+    with (folder / "trainings.csv").open() as file:
+        return [(row["network"], row["accuracy"], row["loss"]) for row in csv.DictReader(file)]
 
 
 class TestComparison:
@@ -93,6 +118,46 @@ class TestComparison:
         assert len(trained) == 8 - 4
         assert compared(settings, tmp_path / "w") == whole
         assert len(trained) == 8 - 4
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_the_first_signal_ends_a_training_with_its_epoch(self, genome_file, tmp_path, monkeypatch, capfd, number):
+        whole, file = interruptible(genome_file, tmp_path)
+        save, epochs = TrainingState.save, []
+
+        def interrupted(state, *arguments):
+            save(state, *arguments)
+            epochs.append(len(state.history))
+            if epochs == [1]:
+                os.kill(os.getpid(), number)
+
+        monkeypatch.setattr(TrainingState, "save", interrupted)
+        arguments = [str(file), "--work-dir", str(tmp_path / "w")]
+        assert compare_command.main(arguments) == 130
+        said = capfd.readouterr().err
+        assert "ends with its epoch" in said
+        assert said.strip().splitlines()[-1] == f"Interrupted. To go on: python tools/compare.py {' '.join(arguments)}"
+        assert not (tmp_path / "w" / STOP).exists()
+        assert compare_command.main(arguments) == 0
+        assert epochs == [1, 2, 3]
+        assert accuracies(tmp_path / "w") == whole
+
+    @pytest.mark.slow
+    @pytest.mark.contract
+    def test_workers_end_their_epoch_when_the_whole_group_is_signalled(self, genome_file, tmp_path):
+        whole, file = interruptible(genome_file, tmp_path)
+        with file.open("a") as config:
+            config.write("workers = dict(count=1, type='executor_doubles.Signalling')\n")
+        command = [sys.executable, str(REPOSITORY / "tools/compare.py"), str(file), "--work-dir", str(tmp_path / "w")]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        done = subprocess.run(
+            command, env=environment, start_new_session=True, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 130, done.stderr
+        assert "Interrupted. To go on: python tools/compare.py " in done.stderr
+        (course,) = (tmp_path / "w/weights").glob("*.csv")
+        assert len(course.read_text().splitlines()) == 1 + 2
+        assert compare_command.main([*command[2:], "--workers", "0"]) == 0
+        assert accuracies(tmp_path / "w") == whole
 
     def test_a_training_that_was_ended_in_the_middle_goes_on_in_a_copy_of_the_folder(
         self, genome_file, tmp_path, monkeypatch
