@@ -148,7 +148,7 @@ def test_errors_of_files_start_with_the_path(tmp_path: Path) -> None:
     with pytest.raises(GenomeError, match=r"list\.json: A genome is a mapping, got list"):
         Genome.load(tmp_path / "list.json")
     with pytest.raises(GenomeError, match="genome is a path, a mapping or a Genome, got int"):
-        Genome.read(3)  # type: ignore[arg-type]
+        Genome.read(3)  # type: ignore[arg-type]  # what is refused
     assert issubclass(GenomeError, GemnetError)
 
 
@@ -174,9 +174,9 @@ def test_fingerprint_says_which_network_not_what_it_is_called() -> None:
 def test_genomes_cannot_be_changed() -> None:
     genome = Genome.from_dict(valid())
     with pytest.raises(TypeError):
-        genome.cells["cell"] = genome.cells["cell"]  # type: ignore[index]
+        genome.cells["cell"] = genome.cells["cell"]  # type: ignore[index]  # what must not work
     with pytest.raises(AttributeError):
-        genome.activation = "silu"  # type: ignore[misc]
+        genome.activation = "silu"  # type: ignore[misc]  # likewise
 
 
 def test_levels_are_the_last_stage_of_each_size() -> None:
@@ -206,7 +206,7 @@ def test_template_gives_widths_divisible_by_eight_and_the_asked_settings() -> No
             assert genome.cells["cell"].se_ratio == 0.25
             assert genome.activation == "hswish"
     with pytest.raises(GenomeError, match="size is 'd'; expected one of 'a', 'b', 'c'"):
-        template("cifar", "d")  # type: ignore[arg-type]
+        template("cifar", "d")  # type: ignore[arg-type]  # what is refused
     with pytest.raises(GenomeError, match="width is 0"):
         template("cifar", "a").genome(cell, width=0)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
@@ -26,9 +27,9 @@ def images(batch: int = 2, side: int = 64) -> torch.Tensor:
     return torch.randn(batch, 3, side, side, generator=torch.Generator().manual_seed(0))
 
 
-def build(**options: object) -> GEMNet:
+def build(**options: Any) -> GEMNet:
     torch.manual_seed(0)
-    return GEMNet(**{"arch": ARCH, **options})  # type: ignore[arg-type]
+    return GEMNet(**{"arch": ARCH, **options})
 
 
 def test_mmengine_finds_the_backbone_by_its_scope() -> None:
@@ -97,12 +98,13 @@ def test_a_genome_file_a_dict_and_a_registered_name_give_the_same_network(tmp_pa
     genome.save(tmp_path / "best.json")
     gemnet.register("detector_test_net", tmp_path / "best.json")
     shapes = {k: v.shape for k, v in build().state_dict().items()}
-    for options in (
+    ways: list[dict[str, Any]] = [
         {"genome": str(tmp_path / "best.json")},
         {"genome": genome.to_dict()},
         {"arch": "detector_test_net"},
-    ):
-        model = GEMNet(**options)  # type: ignore[arg-type]
+    ]
+    for options in ways:
+        model = GEMNet(**options)
         assert {k: v.shape for k, v in model.state_dict().items()} == shapes
 
 

@@ -133,7 +133,7 @@ def test_classes_that_the_file_lacks_are_refused(shapes: Path) -> None:
     with pytest.raises(DataError, match="no category 'person'"):
         CocoDataset(ann_file=str(shapes / "instances.json"), data_prefix={"img": str(shapes)}, pipeline=[])
     with pytest.raises(DataError, match=r"\('square',\) with a comma"):
-        dataset(shapes, classes="square")  # type: ignore[arg-type]
+        dataset(shapes, classes="square")  # type: ignore[arg-type]  # what is refused
     with pytest.raises(DataError, match=r"\('disc',\) with a comma"):
         CocoMetric(str(shapes / "instances.json"), report_classes="disc")
 

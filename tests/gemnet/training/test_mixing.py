@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -77,6 +79,6 @@ def test_the_same_generator_gives_the_same_batch_and_labels_stay_without_mixing(
 
 
 @pytest.mark.parametrize(("name", "value"), [("mixup", -1), ("cutmix", "a"), ("erase", 1.5)])
-def test_values_out_of_range_are_named(name: str, value: object) -> None:
+def test_values_out_of_range_are_named(name: str, value: Any) -> None:
     with pytest.raises(GemnetError, match=f"{name} is at least 0"):
-        Mixing(**{name: value})  # type: ignore[arg-type]
+        Mixing(**{name: value})

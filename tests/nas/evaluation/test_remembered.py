@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -104,13 +105,13 @@ def test_a_control_has_the_same_values_elsewhere_by_the_searchs_seed(table: Path
     ],
 )
 def test_what_is_no_memory_is_said(
-    given: dict[str, str], words: str, table: Path, monkeypatch: pytest.MonkeyPatch
+    given: dict[str, Any], words: str, table: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(table.parent)
     write_evaluations(Path("first.csv"), evaluations())
     write_evaluations(Path("few.csv"), evaluations()[:4])
     with pytest.raises(GemnetError, match=words):
-        remembered([MemorySource(**given)], SPACE)  # type: ignore[arg-type]
+        remembered([MemorySource(**given)], SPACE)
 
 
 @pytest.mark.parametrize("space", [ChoiceSpace({"depth": [1, 2], "width": [8, 16, 32]}), ChoiceSpace({"kernel": [3]})])

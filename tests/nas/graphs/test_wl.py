@@ -195,4 +195,4 @@ def test_a_senseless_number_of_iterations_is_named(graphs: GraphBatch, iteration
 
 def test_an_unknown_direction_is_named(graphs: GraphBatch) -> None:
     with pytest.raises(WLError, match="'in'"):
-        wl_features(graphs, direction="in")  # type: ignore[arg-type]
+        wl_features(graphs, direction="in")  # type: ignore[arg-type]  # what is refused

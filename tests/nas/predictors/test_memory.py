@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -67,11 +68,11 @@ def test_a_memory_that_misleads_changes_no_prediction() -> None:
 
 
 def test_forests_do_not_see_what_the_process_does_not_believe() -> None:
-    rows, options = np.arange(0, len(POOL), 8), {"boosters": 1, "trees": 20}
+    rows = np.arange(0, len(POOL), 8)
+    options: dict[str, Any] = {"boosters": 1, "trees": 20}
     tables = [table(None), table(np.random.default_rng(1).permutation(ELSEWHERE))]
     cold, misled = (
-        ScorePredictor(**options).fit(seen.take(rows), HERE[rows], pool=seen).predict_latent(seen)[0]  # type: ignore[arg-type]
-        for seen in tables
+        ScorePredictor(**options).fit(seen.take(rows), HERE[rows], pool=seen).predict_latent(seen)[0] for seen in tables
     )
     np.testing.assert_array_equal(misled, cold)
 

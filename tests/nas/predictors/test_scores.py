@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,9 +34,9 @@ def task() -> tuple[FeatureTable, np.ndarray]:
     return table, truth + 0.3 * rng.normal(size=len(truth))
 
 
-def fitted(task: tuple[FeatureTable, np.ndarray], n: int, **options: object) -> ScorePredictor:
+def fitted(task: tuple[FeatureTable, np.ndarray], n: int, **options: Any) -> ScorePredictor:
     table, scores = task
-    return ScorePredictor(**options).fit(table.take(slice(0, n)), scores[:n], pool=table)  # type: ignore[arg-type]
+    return ScorePredictor(**options).fit(table.take(slice(0, n)), scores[:n], pool=table)
 
 
 @pytest.mark.parametrize(("n", "least"), [(10, 0.35), (40, 0.6), (200, 0.75)])

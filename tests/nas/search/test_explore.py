@@ -113,7 +113,7 @@ def test_search_resumed_with_more_evaluations_equals_one_begun_with_them(tmp_pat
         assert (result, ledger.proposals("search")) == uninterrupted
 
 
-def test_batches_ahead_are_asked_for_without_what_is_not_needed(tmp_path) -> None:
+def test_batches_ahead_are_asked_for_without_what_is_not_needed(tmp_path, monkeypatch) -> None:
     """With ``ahead`` the strategy is told all but the last three proposals, even when these are done."""
     with Ledger(tmp_path / "ledger.db") as ledger, SerialExecutor(FormulaEvaluator) as executor:
         search = exploration(ledger, executor)
@@ -132,12 +132,13 @@ def test_batches_ahead_are_asked_for_without_what_is_not_needed(tmp_path) -> Non
             assert pending[-1] == list(range(len(told), len(told) + len(pending[-1])))
             return ask(n, waiting)
 
-        search.strategy.tell, search.strategy.ask = listen, watch  # type: ignore[method-assign]
+        monkeypatch.setattr(search.strategy, "tell", listen)
+        monkeypatch.setattr(search.strategy, "ask", watch)
         search.run(20, BATCH, AHEAD, ignore)
     assert [len(numbers) for numbers in pending] == [0, 3, 3, 3]
 
 
-def test_strategy_has_one_thread_beside_workers_and_all_without(tmp_path) -> None:
+def test_strategy_has_one_thread_beside_workers_and_all_without(tmp_path, monkeypatch) -> None:
     import torch
 
     seen = {}
@@ -154,7 +155,7 @@ def test_strategy_has_one_thread_beside_workers_and_all_without(tmp_path) -> Non
                 seen[name] = torch.get_num_threads()
                 return ask(n, pending)
 
-            search.strategy.ask = watch  # type: ignore[method-assign]
+            monkeypatch.setattr(search.strategy, "ask", watch)
             search.run(2, 2, 0, ignore)
     assert seen == {"workers": 1, "none": before}
     assert torch.get_num_threads() == before

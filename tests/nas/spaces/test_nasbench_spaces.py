@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -213,9 +214,9 @@ def test_nasbench101_neighbours_are_valid_distinct_and_not_the_cell_itself() -> 
         ([[0, 1, 0], [0, 0, 1], [0, 0, 0]], [OPS_101[0], "input", "output"], "first operation"),
     ],
 )
-def test_bad_specs_are_refused_with_the_culprit_named(matrix: object, ops: list[str], culprit: str) -> None:
+def test_bad_specs_are_refused_with_the_culprit_named(matrix: Any, ops: list[str], culprit: str) -> None:
     with pytest.raises(SpaceError, match=culprit):
-        cell_from_spec(matrix, ops)  # type: ignore[arg-type]
+        cell_from_spec(matrix, ops)
 
 
 def test_nasbench101_check_refuses_too_many_vertices_and_dead_ones() -> None:
