@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import shutil
 import sys
@@ -18,8 +17,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Tests start many processes. Told to leave no bytecode, each of them would compile all of our modules anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
-# What tests kill or starve is forked from a process that has imported what all of them need.
-multiprocessing.set_forkserver_preload(["search_doubles", "gemnet.training.loop"])
 
 
 class PostgresServer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import sys
 import time
 from collections import deque
@@ -90,6 +91,45 @@ class ShuffledExecutor(Executor):
     @property
     def outstanding(self) -> int:
         return len(self.queue)
+
+
+class TimedExecutor(Executor):
+    """Workers with a clock of their own: evaluations take half a second to one and a half, all else takes no time.
+
+    Args:
+        service: whose methods are called.
+        workers: calls under way at a time.
+    """
+
+    def __init__(self, service: object, workers: int) -> None:
+        self.service, self.workers, self.now = service, workers, 0.0
+        self.queue: deque[Call] = deque()
+        self.under_way: list[tuple[float, int, Call]] = []
+
+    def submit(self, call: Call) -> None:
+        self.queue.append(call)
+        self._begin()
+
+    def wait(self, timeout: float | None = None) -> list[Outcome]:
+        if timeout is not None:  # the strategy is asked meanwhile
+            time.sleep(0.001)
+            return []
+        self.now, _, call = heapq.heappop(self.under_way)
+        self._begin()
+        return [Outcome(call, getattr(self.service, call.method)(*call.args))]
+
+    def close(self) -> None:
+        self.queue.clear()
+
+    @property
+    def outstanding(self) -> int:
+        return len(self.queue) + len(self.under_way)
+
+    def _begin(self) -> None:
+        while self.queue and len(self.under_way) < self.workers:
+            call = self.queue.popleft()
+            number = int(call.args[0].candidate.cell.canonical_hash()[:8], 16)
+            heapq.heappush(self.under_way, (self.now + 0.5 + number % 100 / 100, call.number, call))
 
 
 def exploration(ledger: Ledger, executor: Executor, strategy: str = "evolution", seed: int = 0) -> Exploration:

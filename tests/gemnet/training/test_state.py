@@ -1,12 +1,12 @@
 """A training that was ended in the middle, however, goes on and comes to the same weights, bit for bit."""
 
-import multiprocessing
 import os
 import signal
 from dataclasses import replace
 
 import pytest
 import torch
+from fork_server import fork_server
 from torch import nn
 
 from gemnet.data.datasets import DataSpec
@@ -69,7 +69,7 @@ def whole():
 @pytest.mark.parametrize("end", [STEPS + 3, 3 * STEPS + 1])
 def test_training_killed_in_the_middle_of_an_epoch_comes_to_the_same_weights_elsewhere(whole, tmp_path, end):
     here, there = tmp_path / "here/state.pth", tmp_path / "there/carried.pth"
-    killed = multiprocessing.get_context("forkserver").Process(target=trained, args=(here, end))
+    killed = fork_server().Process(target=trained, args=(here, end))
     killed.start()
     killed.join()
     assert killed.exitcode == -signal.SIGKILL

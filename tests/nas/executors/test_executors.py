@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -12,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from fork_server import fork_server
 
 from gemnet.machine import HUGE_PAGES
 from nas.executors import Call, ExecutorError, LocalExecutor, SerialExecutor
@@ -66,6 +66,10 @@ class Forked(LocalExecutor):
     """Its workers start from one process that has imported what they need: a tenth of a second instead of seconds."""
 
     start_method = "forkserver"
+
+    def start(self):
+        fork_server()
+        return super().start()
 
 
 class Inheriting(LocalExecutor):
@@ -297,7 +301,7 @@ def _drive_and_hang(pids: str) -> None:
 @pytest.mark.contract
 def test_workers_die_with_their_driver(tmp_path) -> None:
     pids = tmp_path / "pids"
-    driver = multiprocessing.get_context("forkserver").Process(target=_drive_and_hang, args=(str(pids),))
+    driver = fork_server().Process(target=_drive_and_hang, args=(str(pids),))
     driver.start()
     while not pids.exists() and driver.is_alive():
         time.sleep(0.05)

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import random
 import signal
 import threading
 import time
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import search_doubles
-from search_doubles import FIDELITY, FormulaEvaluator, ShuffledExecutor, exploration, small_space
+from fork_server import fork_server
+from search_doubles import FIDELITY, FormulaEvaluator, ShuffledExecutor, TimedExecutor, exploration, small_space
 
 from nas.evaluation.ledger import Ledger
 from nas.evaluation.records import Proposal
-from nas.executors import LocalExecutor, SerialExecutor
+from nas.executors import SerialExecutor
 from nas.search.recorder import evaluation_call
 
 BATCH, AHEAD, EVALUATIONS = 6, 3, 40
@@ -217,7 +216,7 @@ def test_known_results_are_not_evaluated_again_in_confirmations(tmp_path, uninte
 @pytest.mark.contract
 def test_killed_at_random_moments_and_resumed_equals_uninterrupted(tmp_path, uninterrupted) -> None:
     """kill -9 of the whole program, twice, with two worker processes; then it may finish."""
-    started = multiprocessing.get_context("forkserver")
+    started = fork_server()
     moments, log = random.Random(0), tmp_path / "begun.log"
     for turn in range(3):
         recorded = _recorded(tmp_path)
@@ -244,25 +243,14 @@ def test_killed_at_random_moments_and_resumed_equals_uninterrupted(tmp_path, uni
         assert (mine.proposal, mine.status, mine.accuracy) == (theirs.proposal, theirs.status, theirs.accuracy)
 
 
-@pytest.mark.slow
 def test_two_workers_are_almost_twice_as_fast_as_one(tmp_path) -> None:
-    """Evaluations that only wait: what is lost here is lost to the loop, to starts of batches and to their ends."""
+    """What is lost here is lost to the loop, to starts of batches and to their ends."""
     seconds = {}
     for workers in (1, 2):
-        with (
-            Ledger(tmp_path / f"{workers}.db") as ledger,
-            LocalExecutor(partial(FormulaEvaluator, None, 0.25), workers) as executor,
-        ):
-            search = exploration(ledger, executor, "random")
-            # Workers take seconds to start; a call each that nobody needs waits for that.
-            space = small_space()
-            candidate = space.unpack(space.sample(1, np.random.default_rng(9)), 0)
-            warm = [Proposal(-1 - k, candidate, FIDELITY, training_seed=99 + k) for k in range(workers)]
-            calls = [evaluation_call(place, each, None) for place, each in enumerate(warm)]
-            search.recorder.run(warm, calls, lambda place, evaluation, known: None)
-            start = time.perf_counter()
-            search.run(24, BATCH, AHEAD, ignore)
-            seconds[workers] = time.perf_counter() - start
+        executor = TimedExecutor(FormulaEvaluator(), workers)
+        with Ledger(tmp_path / f"{workers}.db") as ledger:
+            exploration(ledger, executor, "random").run(24, BATCH, AHEAD, ignore)
+        seconds[workers] = executor.now
     assert seconds[1] / seconds[2] > 1.6
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import multiprocessing
 import os
 import resource
 import sys
@@ -12,6 +11,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from fork_server import fork_server
 
 from nas.commands.search import main
 from nas.evaluation.ledger import Ledger
@@ -56,7 +56,7 @@ def _search_on_a_full_disk(folder: Path) -> None:
 
 def test_a_full_disk_is_one_message_and_the_search_goes_on_when_there_is_room(tmp_path) -> None:
     assert main(["own.py", "--work-dir", "whole"]) == 0
-    process = multiprocessing.get_context("forkserver").Process(target=_search_on_a_full_disk, args=(tmp_path,))
+    process = fork_server().Process(target=_search_on_a_full_disk, args=(tmp_path,))
     process.start()
     process.join()
     said = (tmp_path / "said.txt").read_text()
