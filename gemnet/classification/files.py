@@ -28,7 +28,8 @@ class ImageFiles(Dataset[Any]):
     """Images of a folder, decoded when they are asked for.
 
     Args:
-        source: an image folder (``<source>/train/<class>/*``, ``<source>/val/<class>/*``), or its name below ``root``.
+        source: an image folder (``<source>/train/<class>/*``, ``<source>/val/<class>/*``), or its name here or below
+            ``root``.
         split: ``train``, ``dev`` (set aside from the training images), ``train+dev``, or ``val``, the official test
             images.
         root: data root; default ``$GEMNET_DATA``, else ``data``.

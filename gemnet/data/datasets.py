@@ -23,14 +23,16 @@ from torch import Tensor
 
 from gemnet.cache import cache_root
 from gemnet.data.decoded import CACHE_FORMAT, content_digest, decode_images, from_cache, resize
-from gemnet.data.folders import image_folder, read_folder, split_folder
+from gemnet.data.folders import image_folder, named_folder, read_folder, split_folder
 from gemnet.data.image_set import TIMM_PREFIXES, DataError, ImageSet, data_root
 from gemnet.data.openings import log_opening
 from gemnet.data.reading import as_colour
 from gemnet.data.scenes import draw_scenes
 from gemnet.genome import MAX_INPUT_SIZE
 
-BUILT_IN = ("digits", "digit_scenes", "cifar10")
+DRAWN = ("digits", "digit_scenes")
+"""Sources made of scikit-learn's digits."""
+BUILT_IN = (*DRAWN, "cifar10")
 """Sources known by name."""
 DIGITS_TEST_SHARE, DIGITS_TEST_SEED = 0.2, 0
 BALANCES = (None, "sampler", "weights")
@@ -49,7 +51,7 @@ class DataSpec:
     Args:
         source: ``digits`` (in scikit-learn, 8x8 grey), ``digit_scenes`` (drawn from these, 20x20 grey;
             `gemnet.data.scenes`), ``cifar10``, the path of an image folder (``<path>/train/<class>/*``, or
-            ``<path>/<class>/*``), the name of such a folder below the data root, or a timm name such as
+            ``<path>/<class>/*``), the name of such a folder here or below the data root, or a timm name such as
             ``torch/fashion_mnist``.
         root: data root, for names; default ``$GEMNET_DATA``, else ``data``.
         resolution: side in pixels images are kept at (shorter side resized, centre cropped); None keeps theirs, which
@@ -85,6 +87,8 @@ def load_train_images(spec: DataSpec) -> ImageSet:
     Raises:
         DataError: missing, empty, of one class, unreadable or of mixed sizes; the message names the culprit.
     """
+    if spec.source in DRAWN and os.path.isdir(spec.source):
+        logger.warning("%s: the data set of this name, not your folder; its path is ./%s", spec.source, spec.source)
     images = _load(spec, "train")
     if spec.balance is None and (note := imbalance_note(images.labels, images.classes)):
         logger.warning("%s: %s", spec.source, note)
@@ -168,13 +172,13 @@ def train_dev_split(
 
 
 def _load(spec: DataSpec, split: str) -> ImageSet:
-    if spec.source in ("digits", "digit_scenes"):
+    if spec.source in DRAWN:
         images = _digits(split) if spec.source == "digits" else _digit_scenes(split)
         pixels = resize(images.images, spec.resolution)
         if pixels is images.images:
             return images
         return ImageSet(pixels, images.labels, images.classes, content_digest(pixels, images.labels, images.classes))
-    if spec.source == "cifar10" and not (data_root(spec.root) / "cifar10").is_dir():
+    if spec.source == "cifar10" and named_folder(spec.source, spec.root) is None:
         return _torchvision_cifar10(spec, split)
     if spec.source.startswith(TIMM_PREFIXES):
         return _timm(spec, split)

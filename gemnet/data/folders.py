@@ -24,18 +24,34 @@ def image_folder(source: str, root: str | None = None) -> Path:
     """The folder that a path, or a name below the data root, stands for.
 
     Raises:
-        DataError: there is none of that name; a path is not looked for here.
+        DataError: there is none of that name, or there are two; a path is not looked for here.
     """
     if any(mark in source for mark in "/\\~."):
         return Path(source).expanduser()
-    for folder in (data_root(root) / source, Path(source)):
-        if folder.is_dir():
-            return folder
+    folder = named_folder(source, root)
+    if folder is not None:
+        return folder
     raise DataError(
         f"Unknown data set {source!r}.{nearest(source, ('digits', 'digit_scenes', 'cifar10'))} Or give the path of an "
         f"image folder, the name of one below {data_root(root)} (GEMNET_DATA says where that is), or a timm name that "
         f"starts with one of {', '.join(TIMM_PREFIXES)}."
     )
+
+
+def named_folder(name: str, root: str | None = None) -> Path | None:
+    """The folder of a name in the current folder, or below the data root; None where there is none.
+
+    Raises:
+        DataError: there is one in both, and nobody could tell which was meant.
+    """
+    here, there = Path(name), data_root(root) / name
+    found = [folder for folder in (here, there) if folder.is_dir()]
+    if len(found) == 2 and not here.samefile(there):
+        raise DataError(
+            f"Two folders are called {name!r}: ./{name} in the current folder, and {there} below the data root. Give "
+            f"the path of the one you mean: ./{name} or {there.resolve()}."
+        )
+    return found[0] if found else None
 
 
 def list_images(folder: Path, split: str) -> tuple[tuple[str, ...], list[str], list[int]]:

@@ -24,6 +24,9 @@ class RunnerError(GemnetError):
 def find_runner_config(name: str) -> Path:
     """The file of a config: a path, or the name (with or without ``.py``) of one that comes with the package.
 
+    Args:
+        name: what the user gave; of a config of ours also with its folders: ``configs/classification/finetune.py``.
+
     Raises:
         RunnerError: neither is there.
     """
@@ -32,12 +35,12 @@ def find_runner_config(name: str) -> Path:
     shipped = config_folder()
     others = {"_base_", "search", "comparison"}
     inside = [file for file in sorted(shipped.rglob("*.py")) if not others & set(file.relative_to(shipped).parts)]
-    wanted = Path(name).stem
+    wanted = Path(name.removesuffix(".py"))
     for file in inside:
-        if file.stem == wanted:
+        if ("configs", *file.relative_to(shipped).with_suffix("").parts)[-len(wanted.parts) :] == wanted.parts:
             return file
     known = [file.stem for file in inside]
-    raise RunnerError(f"There is no config {name!r}: neither a file nor one of ours.{nearest(wanted, known)}")
+    raise RunnerError(f"There is no config {name!r}: neither a file nor one of ours.{nearest(wanted.name, known)}")
 
 
 def load_runner_config(file: Path, options: Mapping[str, Any] | None = None) -> Config:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shlex
 
+from gemnet.data.datasets import BUILT_IN
+from gemnet.data.image_set import TIMM_PREFIXES
 from nas.search.config import SearchConfig
 from nas.search.report.result import SearchResult
 
@@ -31,6 +33,13 @@ def next_commands(config: SearchConfig, result: SearchResult, installed: bool) -
         options.append(f"checkpoint_path={str(result.folder / 'best.safetensors')!r}")
     build = f"import gemnet, timm; print(timm.create_model('gemnet', {', '.join(options)}))"
     search = program("search", installed)
+    source = str(config.data.get("source", ""))
+    if source in BUILT_IN or source.startswith(TIMM_PREFIXES):
+        last = [("search on your own images:", f"{search} configs/search/photos.py --data path/to/images")]
+    elif result.rows:
+        last = [("say what is in other images:", f"{program('predict', installed)} {folder} path/to/images")]
+    else:
+        last = []
     return [
         ("build it with timm:", f"python -c {_quoted(build)}"),
         ("give it a name of its own in timm and MMDetection:", f"{program('export', installed)} {folder} --name mynet"),
@@ -38,7 +47,7 @@ def next_commands(config: SearchConfig, result: SearchResult, installed: bool) -
             "search longer from here:",
             f"{search} --work-dir {folder} --resume --evaluations {2 * config.search.evaluations}",
         ),
-        ("search on your own images:", f"{search} configs/search/photos.py --data path/to/images"),
+        *last,
     ]
 
 

@@ -117,6 +117,8 @@ def test_images_without_a_test_part_are_said_at_the_start_and_cost_no_training(t
     )
     assert code == 0, error
     assert "No figures on test images, only on development images" in out
+    assert f"python tools/predict.py {tmp_path / 'work'} path/to/images" in out
+    assert "search on your own images" not in out  # that was one
     assert (tmp_path / "work" / "best.safetensors").is_file()
 
 
@@ -133,7 +135,14 @@ def test_search_leaves_everything_a_user_needs(finished) -> None:
         "summary.json",
     }
     assert wanted <= {item.name for item in folder.iterdir()}
-    for words in ("found network", "random cells", "MobileNetV2 block", "ResNet block", "Next:"):
+    for words in (
+        "found network",
+        "random cells",
+        "MobileNetV2 block",
+        "ResNet block",
+        "Next:",
+        "search on your own images",
+    ):
         assert words in printed
     assert "tools/export.py" in printed
     assert "search 6/6" in printed

@@ -382,7 +382,12 @@ def test_our_configs_are_found_wherever_the_package_lies(tmp_path, monkeypatch):
     folder = tmp_path / "search" / "comparison" / "configs"
     shutil.copytree(REPOSITORY / "configs", folder)
     monkeypatch.setattr(runner_config_module, "config_folder", lambda: folder)
-    assert find_runner_config("finetune") == folder / "classification/finetune.py"
+    ours = folder / "classification/finetune.py"
+    for name in ("finetune", "finetune.py", "classification/finetune", "configs/classification/finetune.py"):
+        assert find_runner_config(name) == ours
+    for name in ("mine/finetune.py", "./mine/finetune", str(tmp_path / "finetune.py")):  # files that are not there
+        with pytest.raises(GemnetError, match="neither a file nor one of ours"):
+            find_runner_config(name)
     with pytest.raises(GemnetError, match="There is no config"):
         find_runner_config("controls_cifar10")  # a comparison's
 

@@ -101,6 +101,43 @@ def test_parts_are_known_however_their_names_are_written(tmp_path, folder):
     assert len(open_test_images(DataSpec(str(folder)), tmp_path / "log", "a test")) == 12
 
 
+@pytest.fixture
+def roots(tmp_path, monkeypatch):
+    """The current folder and the data root."""
+    here, root = tmp_path / "here", tmp_path / "root"
+    for place in (here, root):
+        place.mkdir()
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("GEMNET_DATA", str(root))
+    return here, root
+
+
+@pytest.mark.parametrize("name", ["photos", "cifar10"])
+def test_a_name_is_a_folder_here_or_below_the_data_root_and_of_both_neither(folder, roots, name):
+    usual = load_train_images(DataSpec(str(folder))).digest
+    for place in roots:
+        folder.rename(place / name)
+        folder = place / name
+        assert load_train_images(DataSpec(name)).digest == usual
+    shutil.copytree(folder, roots[0] / name)
+    with pytest.raises(DataError, match=rf"\./{name} in the current folder, and {roots[1] / name} below"):
+        load_train_images(DataSpec(name))
+    assert load_train_images(DataSpec(f"./{name}")).digest == usual
+
+
+def test_a_name_is_one_folder_where_the_data_root_is_the_current_one(folder, roots, monkeypatch):
+    folder.rename(roots[0] / "photos")
+    monkeypatch.setenv("GEMNET_DATA", ".")
+    assert len(load_train_images(DataSpec("photos"))) == 12
+
+
+def test_a_folder_that_is_called_like_the_digits_is_named(folder, roots, caplog):
+    folder.rename(roots[0] / "digits")
+    assert len(load_train_images(DataSpec("digits"))) == 1438
+    assert "not your folder; its path is ./digits" in caplog.text
+    assert len(load_train_images(DataSpec("./digits"))) == 12
+
+
 def test_second_load_decodes_nothing_and_maps_the_same_bytes(folder, monkeypatch):
     first = load_train_images(DataSpec(str(folder)))
 
