@@ -333,7 +333,7 @@ def _parser(program: str) -> argparse.ArgumentParser:
         metavar="D",
         nargs="+",
         help="raspi4, edgegpu, edgetpu, pixel3, eyeriss, fpga; of accel_nasbench a100, 3090, tpuv2, tpuv3, zcu102, "
-        "vck190 (default: the first)",
+        "vck190; or columns of the table that are to be small (default: the space's first device)",
     )
     _add_metric(pareto, "accuracy (default: the space's first)")
     pareto.add_argument("--strategies", metavar="S", nargs="+", default=["nasgem", "evolution", "random"])
@@ -398,11 +398,13 @@ def _parser(program: str) -> argparse.ArgumentParser:
     estimates.set_defaults(run=_estimates)
 
     convert = commands.add_parser("convert", help="make a table from a benchmark's official file", allow_abbrev=False)
-    convert.add_argument("kind", choices=["nasbench201", "nasbench101", "nasbench301", "accel_nasbench"])
+    convert.add_argument(
+        "kind", choices=["nasbench201", "nasbench101", "nasbench301", "accel_nasbench", "hw_nas_bench"]
+    )
     convert.add_argument(
         "source",
         help="NAS-Bench-201-v1_*.pth, NATS-Bench's folder NATS-tss-v1_0-*, nasbench_*.tfrecord, nb_301_*.zip, "
-        "or anb_dataset_jsons.tar.gz",
+        "anb_dataset_jsons.tar.gz, or HW-NAS-Bench-v1_0.pickle",
     )
     convert.add_argument("--out", required=True, help="the .parquet file to write")
     convert.set_defaults(run=_convert)

@@ -1,21 +1,19 @@
 """Converters from the benchmarks' official files to the tables that `read_table` reads.
 
-NAS-Bench-201 and NATS-Bench come as pickles. A pickle can run any code when it is loaded, so they are read with
-unpicklers that know dictionaries, numbers and strings and refuse everything else. NAS-Bench-101 comes as TFRecords of
-JSON with a protocol buffer inside; both formats are short enough to be read here
-(tensorflow.org/tutorials/load_data/tfrecord, protobuf.dev/programming-guides/encoding).
+NAS-Bench-201 and NATS-Bench come as pickles, which are read without running any code in them
+(`nas.tables.plain_pickle`). NAS-Bench-101 comes as TFRecords of JSON with a protocol buffer inside; both formats are
+short enough to be read here (tensorflow.org/tutorials/load_data/tfrecord, protobuf.dev/programming-guides/encoding).
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import bz2
 import math
 import pickle
 import struct
 import tarfile
-from collections import OrderedDict, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -30,7 +28,9 @@ from nas.spaces.base import SpaceError
 from nas.spaces.nasbench101 import VOCABULARY as VOCABULARY_101
 from nas.spaces.nasbench101 import cell_from_spec
 from nas.tables.accel_nasbench import accel_nasbench_records
+from nas.tables.hw_nas_bench import hw_nas_bench_records
 from nas.tables.nasbench301 import nasbench301_records
+from nas.tables.plain_pickle import read_pickle, scalar_of_numpy
 from nas.tables.table import TableError
 
 Record = dict[str, Any]
@@ -59,9 +59,10 @@ def convert(kind: str, source: str | Path, out: str | Path) -> int:
     The file appears under its name only when it is complete.
 
     Args:
-        kind: "nasbench201", "nasbench101", "nasbench301" or "accel_nasbench".
+        kind: "nasbench201", "nasbench101", "nasbench301", "accel_nasbench" or "hw_nas_bench".
         source: ``NAS-Bench-201-v1_*.pth``, a folder ``NATS-tss-v1_0-*``, a NAS-Bench-101 ``.tfrecord``, NAS-Bench-301's
-            ``nb_301_*.zip`` or the folder in it, or Accel-NASBench's ``anb_dataset_jsons.tar.gz`` or the folder in it.
+            ``nb_301_*.zip`` or the folder in it, Accel-NASBench's ``anb_dataset_jsons.tar.gz`` or the folder in it, or
+            ``HW-NAS-Bench-v1_0.pickle``.
         out: the ``.parquet`` file to write; it may not exist.
 
     Raises:
@@ -73,6 +74,7 @@ def convert(kind: str, source: str | Path, out: str | Path) -> int:
         "nasbench101": nasbench101_records,
         "nasbench301": nasbench301_records,
         "accel_nasbench": accel_nasbench_records,
+        "hw_nas_bench": hw_nas_bench_records,
     }
     if kind not in readers:
         raise TableError(f"Official tables of {', '.join(readers)} can be converted, not of {kind!r}.")
@@ -101,7 +103,7 @@ def nasbench201_records(source: Path) -> Iterator[Record]:
                 f"{source} holds no files such as 000000.pickle.pbz2; give NATS-Bench's folder NATS-tss-v1_0-*."
             )
         for path in files:
-            entry = _unpickle(path)
+            entry = read_pickle(path)
             yield _record_201(path.name, {"less": entry.get("12"), "full": entry.get("200")})
         return
     if tarfile.is_tarfile(source):
@@ -111,7 +113,7 @@ def nasbench201_records(source: Path) -> Iterator[Record]:
         )
     try:
         # weights_only: torch's own restricted unpickler.
-        with torch.serialization.safe_globals([_scalar(), np.dtype, *_dtypes()]):
+        with torch.serialization.safe_globals([scalar_of_numpy(), np.dtype, *_dtypes()]):
             content = torch.load(source, map_location="cpu", weights_only=True)
         entries = content["arch2infos"]
     except (pickle.UnpicklingError, RuntimeError, KeyError, TypeError, EOFError) as error:
@@ -143,36 +145,8 @@ def _record_201(place: str, entry: Mapping[str, Any]) -> Record:
     return record
 
 
-def _scalar() -> Any:
-    """What a pickle calls ``numpy.core.multiarray.scalar``."""
-    return np.float64(0.0).__reduce__()[0]
-
-
 def _dtypes() -> list[type]:
     return [type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8")]
-
-
-class _PlainUnpickler(pickle.Unpickler):
-    """Knows containers, numbers and strings."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        known = {
-            ("collections", "OrderedDict"): OrderedDict,
-            ("numpy.core.multiarray", "scalar"): _scalar(),
-            ("numpy._core.multiarray", "scalar"): _scalar(),
-            ("numpy", "dtype"): np.dtype,
-        }
-        if (module, name) not in known:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no table needs")
-        return known[module, name]
-
-
-def _unpickle(path: Path) -> Any:
-    try:
-        with bz2.open(path) as file:
-            return _PlainUnpickler(file).load()
-    except (pickle.UnpicklingError, OSError, EOFError, ValueError) as error:
-        raise TableError(f"{path} is not read: {error}.") from None
 
 
 def nasbench101_records(source: Path) -> Iterator[Record]:

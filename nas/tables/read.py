@@ -44,12 +44,13 @@ from nas.tables.description import description_file, read_description
 from nas.tables.space import TableSpace
 from nas.tables.table import Table, TableError, check_distinct
 
+HW_FILE = "nb201_hwnasbench.parquet"
 FILES = {
     "nasbench201": "nb201.parquet",
     "nasbench101": "nb101_valid_30001.parquet",
     "accel_nasbench": "accel_nasbench.parquet",
+    "hw_nas_bench": HW_FILE,
 }
-HW_FILE = "nb201_hwnasbench.parquet"
 MOST_VALUES = 500_000_000
 """Rows times columns of a file that is unpacked: equal values take next to no room in one, and all of it in memory."""
 BENCHMARKS: Mapping[str, type[SearchSpace]] = {

@@ -25,7 +25,7 @@ from nas.strategies import make_strategy
 from nas.studies.statistics import Interval, interval_columns, mean_interval, paired_difference
 from nas.studies.tabular.plots import plot_hypervolume
 from nas.studies.tabular.runs import BenchmarkError, RunRow, RunsFile, run_all, run_key, text_table
-from nas.studies.tabular.sources import CHECKPOINTS, DEFAULT_METRICS, DEVICES, open_hardware_table, time_column
+from nas.studies.tabular.sources import CHECKPOINTS, DEFAULT_METRICS, DEVICES, find_time, open_hardware_table
 from nas.tables.table import Table
 
 KEY = ("table", "fingerprint", "metric", "cost", "strategy", "queries", "initial", "batch", "seed")
@@ -126,7 +126,7 @@ def report_pareto(
         console: where progress and tables go.
         space: a key of `DEVICES`.
         path: the table; None takes the one in its usual place.
-        devices: of the space; None takes the first.
+        devices: of the space, or columns of the table that are to be small; None takes the space's first device.
         metric: accuracy column; None takes the space's first.
         strategies: names; ``evolution`` is NSGA-II here.
         queries, seeds: of each run.
@@ -134,15 +134,13 @@ def report_pareto(
         folder: where the files go.
 
     Raises:
-        BenchmarkError: a device that was not measured, a strategy for one objective, or a number out of range.
+        BenchmarkError: neither a device that was measured nor a column, a strategy for one objective, or a number out
+            of range.
         TableError: a table or metric that is not there.
     """
     table = open_hardware_table(space, path)
     metric = metric or DEFAULT_METRICS[space][0]
-    for device in devices or ():
-        if device not in DEVICES[space]:
-            raise BenchmarkError(f"{space} was measured on {', '.join(DEVICES[space])}, not on {device!r}.")
-    costs = [time_column(space, metric, device) for device in devices or DEVICES[space][:1]]
+    costs = [find_time(table, space, metric, device) for device in devices or DEVICES[space][:1]]
     for column in (metric, *costs):
         table.metric(column)
     for strategy in strategies:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nas.spaces import is_own, make_space
 from nas.studies.tabular.runs import BenchmarkError
@@ -47,31 +48,68 @@ DEVICES = {
     "accel_nasbench": ("a100", "3090", "tpuv2", "tpuv3", "zcu102", "vck190"),
 }
 """Devices on which a benchmark's networks were measured."""
-
-
-def time_column(space: str, metric: str, device: str) -> str:
-    """Column of `open_hardware_table` that holds times on a device; NAS-Bench-201's are of the metric's data set."""
-    return f"{metric.partition('_')[0]}_{device}_latency" if space == "nasbench201" else f"{device}_latency"
+_TIME, _RATE = "latency", "throughput"
 
 
 def open_hardware_table(space: str, path: str | None) -> Table:
     """A key of `DEVICES` with times on each device: NAS-Bench-201 with HW-NAS-Bench's, or Accel-NASBench.
 
-    Where a throughput (images/s) was measured instead, the time is that of an image at this throughput, in ms. A
-    network that was not measured, or that the device can't run (-1 in HW-NAS-Bench), counts as the slowest that was.
+    ``<device>_latency`` holds times, whatever the names of the columns that they are read from: a column measures what
+    the words of its name say (``a100_throughput``, ``throughput_a100_throughput_mean``). Where a throughput (images/s)
+    was measured instead, the time is that of an image at this throughput, in ms. A network that was not measured, or
+    that the device can't run (-1 in HW-NAS-Bench), counts as the slowest that was.
+
+    Raises:
+        TableError: a table that is not there or not right.
     """
     place = find_table(space, path)
     table = read_table(place, space)
     if space == "nasbench201":
-        table = table.joined(read_table(find_table("hw-nas-bench", place.parent / HW_FILE)))
-    times = {name: values for name, values in table.metrics.items() if name.endswith("_latency")}
-    for name, values in table.metrics.items():
-        device, _, measured = name.rpartition("_")
-        if measured == "throughput":
-            times.setdefault(f"{device}_latency", 1000 / values)
+        table = table.joined(read_table(find_table("hw_nas_bench", place.parent / HW_FILE if path else None)))
+    times: dict[str, NDArray[np.float64]] = {}
+    for measured in (_TIME, _RATE):
+        for name, values in table.metrics.items():
+            device = _device(name, measured)
+            if device is not None and (values > 0).any():
+                times.setdefault(f"{device}_{_TIME}", values if measured == _TIME else 1000 / values)
     slowest = {name: float(np.nanmax(values)) for name, values in times.items()}
     times = {name: np.where(values > 0, values, slowest[name]) for name, values in times.items()}
     return replace(table, metrics={**table.metrics, **times})
+
+
+def _device(column: str, measured: str) -> str | None:
+    """The device whose latency or throughput a column holds, by its name; None where it holds something else."""
+    words = column.split("_")
+    rest = [word for word in words if word not in (_TIME, _RATE, "mean")]
+    other = _RATE if measured == _TIME else _TIME
+    return "_".join(rest) if rest and measured in words and other not in words and "std" not in words else None
+
+
+def find_time(table: Table, space: str, metric: str, device: str) -> str:
+    """Column of `open_hardware_table` with times on a device; NAS-Bench-201's are of the metric's data set.
+
+    Args:
+        table: as `open_hardware_table` gives it.
+        space: a key of `DEVICES`.
+        metric: the accuracy that stands against the time.
+        device: its name, or that of a column of the table. A throughput stands for the time that follows from it; any
+            other column is taken as it is, and is to be small.
+
+    Raises:
+        BenchmarkError: neither a device nor a column of the table.
+    """
+    data_set = f"{metric.partition('_')[0]}_" if space == "nasbench201" else ""
+    rate_of = _device(device, _RATE) if device in table.metrics else None
+    for name in (f"{data_set}{device}_{_TIME}", f"{rate_of}_{_TIME}", device):
+        if name in table.metrics:
+            return name
+    times = [name for name in table.metrics if name.startswith(data_set) and name.endswith(f"_{_TIME}")]
+    devices = [d for name in times if (d := _device(name, _TIME)) and name == f"{d}_{_TIME}"]
+    known = ", ".join(each.removeprefix(data_set) for each in devices) or "no device"
+    raise BenchmarkError(
+        f"Table {table.name!r} has no time on {device!r}; it has times on {known}. Name one of these, or any column "
+        f"that is to be small: {', '.join(table.metrics)}."
+    )
 
 
 def metrics_of(table: Table, space: str | None, asked: Sequence[str] | None) -> tuple[str, ...]:

@@ -22,9 +22,9 @@ from nas.studies.statistics import mean_interval, paired_difference
 from nas.studies.tabular import ablation as ablation_module
 from nas.studies.tabular.pareto import FrontScale
 from nas.studies.tabular.predictors import split
-from nas.studies.tabular.runs import RunsFile
+from nas.studies.tabular.runs import BenchmarkError, RunsFile
 from nas.studies.tabular.search import SearchTask, run_task, steps_to_text, text_to_steps
-from nas.studies.tabular.sources import open_hardware_table
+from nas.studies.tabular.sources import find_time, open_hardware_table
 from nas.tables.read import read_table
 
 
@@ -125,6 +125,24 @@ def test_times_of_accel_nasbench_are_measured_or_follow_from_throughputs(tmp_pat
     assert times[measured] == pytest.approx(1000 / throughputs[measured])
     assert times[~measured] == pytest.approx([times[measured].max()])
     assert table.metric("zcu102_latency").tolist() == plain.metric("zcu102_latency").tolist()
+
+
+def test_columns_by_other_names_are_times_of_the_same_devices(tmp_path: Path) -> None:
+    path = accel_table(tmp_path / "accel.parquet")
+    usual = open_hardware_table("accel_nasbench", str(path))
+    names = {"a100_throughput": "throughput_a100_throughput_mean", "zcu102_latency": "latency_zcu102_latency_mean"}
+    columns = pa.parquet.read_table(path)
+    columns = columns.rename_columns([names.get(name, name) for name in columns.column_names])
+    pa.parquet.write_table(columns, tmp_path / "named.parquet")
+    table = open_hardware_table("accel_nasbench", str(tmp_path / "named.parquet"))
+    for device in ("a100", "zcu102"):
+        assert find_time(table, "accel_nasbench", "val_top1", device) == f"{device}_latency"
+        assert table.metric(f"{device}_latency").tolist() == usual.metric(f"{device}_latency").tolist()
+    rate = "throughput_a100_throughput_mean"
+    assert find_time(table, "accel_nasbench", "val_top1", rate) == "a100_latency"
+    assert find_time(table, "accel_nasbench", "val_top1", "val_top1") == "val_top1"
+    with pytest.raises(BenchmarkError, match=r"no time on 'pixel'; it has times on zcu102, a100\. .*val_top1"):
+        find_time(table, "accel_nasbench", "val_top1", "pixel")
 
 
 def test_pareto_compares_fronts_on_each_device_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -289,6 +289,50 @@ def test_pickles_that_run_code_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "t.parquet").exists()
 
 
+def hardware_pickle(path: Path, cells: list[str], protocol: int, **changes: Any) -> Path:
+    """HW-NAS-Bench's own form: of each data set a list of configs, and of each metric a value for each cell."""
+    measured: dict[str, Any] = {"config": [{"name": "infer.tiny", "C": 16, "N": 5, "arch_str": cell} for cell in cells]}
+    of_data_sets = {
+        data_set: {
+            **measured,
+            "raspi4_latency": [10.0 * number + k for k in range(len(cells))],
+            "fpga_energy": np.array([0.5] * len(cells)),
+            **changes,
+        }
+        for number, data_set in enumerate(("cifar10", "cifar100", "ImageNet16-120"), 1)
+    }
+    with path.open("wb") as file:
+        pickle.dump({"nasbench201": of_data_sets, "fbnet": {}}, file, protocol)
+    return path
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4])
+def test_hw_nas_bench_is_converted(protocol: int, tmp_path: Path) -> None:
+    source = hardware_pickle(tmp_path / "HW-NAS-Bench-v1_0.pickle", [ARCH, OTHER], protocol)
+    assert convert("hw_nas_bench", source, tmp_path / "t.parquet") == 2
+    table = read_table(tmp_path / "t.parquet")
+    row = int(np.flatnonzero(table.metric("arch_index") == 1)[0])
+    assert arch_from_cell(table.space.unpack(table.batch, row).cell) == OTHER
+    assert table.metric("c10_raspi4_latency")[row] == 11
+    assert table.metric("in16_raspi4_latency")[row] == 31
+    assert table.metric("c100_fpga_energy").tolist() == [0.5, 0.5]
+
+
+def test_what_is_not_hw_nas_bench_is_refused(tmp_path: Path) -> None:
+    short = hardware_pickle(tmp_path / "short.pickle", [ARCH, OTHER], 4, edgegpu_latency=[1.0])
+    with pytest.raises(TableError, match="2 cells and 1 values of c10_edgegpu_latency"):
+        convert("hw_nas_bench", short, tmp_path / "t.parquet")
+    for name, content in (("evil", Evil(str(tmp_path / "trap"))), ("other", {"nasbench201": [1]}), ("number", 3)):
+        with (tmp_path / name).open("wb") as file:
+            pickle.dump(content, file)
+        with pytest.raises(TableError, match="mkdir" if name == "evil" else "is not HW-NAS-Bench-v1_0"):
+            convert("hw_nas_bench", tmp_path / name, tmp_path / "t.parquet")
+    (tmp_path / "torn").write_bytes(short.read_bytes()[:-20])
+    with pytest.raises(TableError, match="torn is not read"):
+        convert("hw_nas_bench", tmp_path / "torn", tmp_path / "t.parquet")
+    assert not (tmp_path / "trap").exists()
+
+
 def test_a_table_that_unpacks_to_more_than_memory_holds_is_refused_unread(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
