@@ -98,6 +98,11 @@ def structural_table(space: SearchSpace, batch: CandidateBatch) -> FeatureTable:
     return FeatureTable.join([table, FeatureTable(with_skips, (SKIPS,) * with_skips.shape[1])])
 
 
+def skip_names(space: SearchSpace) -> tuple[str, ...]:
+    """Names of the columns of group ``skips`` in `structural_table`, as `feature_names` gives them."""
+    return feature_names(space.vocabulary, space.zero_ops)
+
+
 def choice_table(space: SearchSpace, batch: CandidateBatch) -> FeatureTable:
     """Macro choices, each a group.
 

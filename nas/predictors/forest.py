@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.ensemble import ExtraTreesRegressor
 
-from nas.predictors.features import NEIGHBOURS, FeatureTable, macro_table, structural_table
+from nas.predictors.features import NEIGHBOURS, SKIPS, FeatureTable, macro_table, skip_names, structural_table
 from nas.predictors.pool import Pool
 from nas.predictors.targets import normal_scores
+from nas.spaces.base import SearchSpace
 
 
 class StructuralForest:
@@ -45,10 +46,19 @@ class StructuralForest:
 
 
 def _features(pool: Pool) -> NDArray[np.float32]:
+    space = pool.space
     tables = [
-        pool.table("structure", lambda batch: structural_table(pool.space, batch)),
-        pool.table("macro", lambda batch: macro_table(pool.space, batch)),
+        pool.table("structure", lambda batch: structural_table(space, batch)),
+        pool.table("macro", lambda batch: macro_table(space, batch)),
     ]
     table = FeatureTable.join(tables)
     # Many columns of which next to nothing is expected: a process has a prior for that, trees have none.
-    return table.values[:, [group != NEIGHBOURS for group in table.groups]]
+    seen = np.array([group not in (NEIGHBOURS, SKIPS) for group in table.groups])
+    if SKIPS in table.groups:
+        seen[np.array(table.groups) == SKIPS] = np.isin(skip_names(space), _names_of_identities(space))
+    return table.values[:, seen]
+
+
+def _names_of_identities(space: SearchSpace) -> list[str]:
+    """Of the features with skips as operations those that are about nothing else: how many there are, and where."""
+    return [f"{what}/{op}" for what in ("count", "backward", "forward", "reads") for op in space.identity_ops]

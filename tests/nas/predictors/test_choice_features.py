@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau
 
-from nas.predictors import features
-from nas.predictors.features import FeatureTable, macro_table, neighbour_table
+from nas.graphs.structure import structural_features
+from nas.predictors import features, forest
+from nas.predictors.features import FeatureTable, macro_table, neighbour_table, skip_names, structural_table
 from nas.predictors.forest import StructuralForest
 from nas.predictors.pool import Pool
 from nas.predictors.scores import ScorePredictor
+from nas.spaces.base import CandidateBatch, SearchSpace
 from nas.spaces.choices import ChoiceSpace
+from nas.spaces.nasbench201 import NASBench201
 
 LAYERS = ChoiceSpace({**{f"layer{k}": ("identity", "mb3", "mb6") for k in range(6)}, "width": (8, 16)})
 
@@ -62,4 +65,30 @@ def test_trees_rank_layers_by_their_sum_as_if_there_were_no_pairs(monkeypatch: p
 
     as_it_is = predicted()
     monkeypatch.setattr(features, "neighbour_table", lambda space, batch: FeatureTable(batch.macro[:, :0], ()))
+    np.testing.assert_array_equal(as_it_is, predicted())
+
+
+def test_trees_see_how_many_skips_there_are_and_nothing_more_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    space = NASBench201()
+    cells = space.sample(300, np.random.default_rng(0))
+    count = structural_features(cells.graphs, space.zero_ops)[:, skip_names(space).index("count/skip_connect")]
+    rows = np.arange(100)
+
+    def predicted() -> np.ndarray:
+        pool = Pool(space, cells)
+        return StructuralForest(30, 0).fit(pool.take(rows), count[rows].astype(np.float64)).predict(pool)[0]
+
+    def shuffled(space: SearchSpace, batch: CandidateBatch) -> FeatureTable:
+        """With the columns of skips that are about something else changed."""
+        table, names = structural_table(space, batch), iter(skip_names(space))
+        values = table.values.copy()
+        kept = {f"{what}/skip_connect" for what in ("count", "backward", "forward", "reads")}
+        for column in np.flatnonzero(np.array(table.groups) == "skips"):
+            if next(names) not in kept:
+                values[:, column] = np.random.default_rng(column).permutation(values[:, column])
+        return FeatureTable(values, table.groups)
+
+    as_it_is = predicted()
+    assert kendalltau(as_it_is[100:], count[100:]).statistic > 0.8
+    monkeypatch.setattr(forest, "structural_table", shuffled)
     np.testing.assert_array_equal(as_it_is, predicted())
