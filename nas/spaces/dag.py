@@ -209,8 +209,9 @@ def without_detours(graphs: GraphBatch, identity: str) -> GraphBatch:
     does a node that reads one copy among other things. Several copies among other things stay, since each adds to a
     weight. An identity that takes the mean of different values goes where that is all its readers read.
 
-    Copies of the graph's input stay, too: a node that reads the input itself strides by its own operation, while an
-    identity's reader gets the input pooled.
+    A copy of the graph's input stays where a node that is no identity reads nothing else: a node that reads the input
+    alone strides by its own operation, while an identity's reader gets the input pooled. Beside other things the input
+    comes pooled, too, as its copy does.
 
     Args:
         graphs: cells whose nodes take means.
@@ -253,7 +254,7 @@ def _read_originals(edges: NDArray[np.bool_], passive: NDArray[np.bool_]) -> Non
         reads[same] = False
         reads[same, alone[same]] = True
         original[:, node] = np.where(same & passive[:, node], low, node)
-        copies = reads & ~same[:, None] & (values != np.arange(node)) & (values != 0)
+        copies = reads & ~same[:, None] & (values != np.arange(node))
         for copy in np.flatnonzero(copies.any(axis=0)):
             only = (reads & (values == values[:, copy, None])).sum(axis=1) == 1
             rows = np.flatnonzero(copies[:, copy] & only)

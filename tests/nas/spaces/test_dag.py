@@ -109,6 +109,21 @@ def test_cells_without_detours_compute_the_same(expand: str | None, width: int, 
         torch.testing.assert_close(output_of(direct.graph(row), expand, width, stride), expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("expand", [None, "conv1x1_bn_act"])
+@pytest.mark.parametrize(("width", "stride"), [(8, 1), (12, 1), (8, 2), (12, 2)])
+@pytest.mark.parametrize("pool", ["avg_pool_3x3", "max_pool_3x3"])
+@pytest.mark.parametrize("then", [(), ("dw3x3_bn_act",)])
+def test_the_input_beside_a_pool_is_its_copy(
+    then: tuple[str, ...], pool: str, width: int, stride: int, expand: str | None
+) -> None:
+    after = {(3, 4)} if then else set()
+    copied = CellGraph(("identity", pool, *then), frozenset({(0, 1), (0, 2), (1, 3), (2, 3)} | after))
+    direct = without_detours(GraphBatch.from_graphs([copied], ("identity", pool, "dw3x3_bn_act")), "identity").graph(0)
+    assert direct.ops == (pool, *then)
+    expected = output_of(copied, expand, width, stride)
+    torch.testing.assert_close(output_of(direct, expand, width, stride), expected, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("ops", "edges", "left"),
     [
@@ -118,8 +133,11 @@ def test_cells_without_detours_compute_the_same(expand: str | None, width: int, 
         # The mean of copies of one value is that value.
         (("a", "identity", "identity", "a"), {(0, 1), (1, 2), (1, 3), (1, 4), (2, 4), (3, 4), (4, 5)}, ("a", "a")),
         (("a", "identity"), {(0, 1), (1, 2), (1, 3), (2, 3)}, ("a",)),
-        # Copies of the input stay, one where nothing else is read; copies beside other things, and means that are read
-        # beside other things.
+        # A copy of the input beside other things is the input: both come pooled where the cell strides.
+        (("identity", "a"), {(0, 1), (0, 2), (1, 3), (2, 3)}, ("a",)),
+        (("identity", "a", "a"), {(0, 1), (0, 2), (1, 3), (2, 3), (3, 4)}, ("a", "a")),
+        # Copies of the input stay, one where nothing else is read; several copies beside other things, and means that
+        # are read beside other things.
         (("identity", "a"), {(0, 1), (1, 2), (2, 3)}, ("identity", "a")),
         (("identity", "identity", "a"), {(0, 1), (0, 2), (0, 3), (1, 3), (2, 3), (3, 4)}, ("identity", "a")),
         (("a", "a", "identity"), {(0, 1), (0, 2), (1, 3), (2, 4), (3, 4), (1, 4)}, ("a", "a", "identity")),
