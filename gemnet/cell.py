@@ -14,7 +14,9 @@ the identity is not run.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -23,7 +25,7 @@ from torch import nn
 
 from gemnet.cell_graph import CellGraph
 from gemnet.genome import CellSpec
-from gemnet.layers import Cost, Steps, build_activation
+from gemnet.layers import Cost, Steps, build_activation, changed
 from gemnet.operations import Operation, parse_operation
 
 RAW, ADAPTED = 0, -1
@@ -237,7 +239,8 @@ def lay_out(spec: CellSpec, in_channels: int, width: int, stride: int) -> CellLa
     return CellLayout(spec, in_channels, width, stride, inner, raw_channels, _with_releases(nodes), adapts)
 
 
-def _effective_sources(graph: CellGraph) -> dict[int, tuple[int, ...]]:
+@lru_cache(maxsize=64)  # the blocks of a network are laid out one after another
+def _effective_sources(graph: CellGraph) -> Mapping[int, tuple[int, ...]]:
     """What each node that reaches the output reads, `none` nodes taken away, in running order."""
     absent = {node for node, op in enumerate(graph.ops, start=1) if parse_operation(op).is_none}
     alive = {graph.size - 1}
@@ -261,7 +264,8 @@ def _without_identities(spec: CellSpec, nodes: list[NodeLayout]) -> list[NodeLay
             for source in layout.sources:
                 for key, part in replaced.get(source, {source: 1.0}).items():
                     shares[key] = shares.get(key, 0.0) + share * part
-            layout = replace(layout, sources=tuple(sorted(shares)), shares=tuple(shares[key] for key in sorted(shares)))
+            keys = tuple(sorted(shares))
+            layout = changed(layout, sources=keys, shares=tuple(shares[key] for key in keys))
             if layout.operation is not None and layout.operation.is_identity:
                 replaced[layout.node] = shares
         found.append(layout)
@@ -275,10 +279,10 @@ def _with_releases(nodes: list[NodeLayout]) -> tuple[NodeLayout, ...]:
     for place, layout in enumerate(nodes):
         for source in layout.sources or (layout.zeros_like,):
             last_reader[source] = place
-    return tuple(
-        replace(layout, release=tuple(source for source, reader in last_reader.items() if reader == place))
-        for place, layout in enumerate(nodes)
-    )
+    released: dict[int, list[int]] = {}
+    for source, place in last_reader.items():
+        released.setdefault(place, []).append(source)
+    return tuple(changed(layout, release=tuple(released.get(place, ()))) for place, layout in enumerate(nodes))
 
 
 class Cell(nn.Module):

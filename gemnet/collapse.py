@@ -16,7 +16,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import lru_cache
 
 import torch
 from timm.layers import DropPath, SqueezeExcite
@@ -24,7 +25,7 @@ from torch import Tensor, nn
 
 from gemnet.cell import ADAPTED, RAW, Cell, CellLayout, SpreadHalfPool2d
 from gemnet.errors import GemnetError
-from gemnet.layers import ACTIVATIONS, DilatedPool2d, Layer
+from gemnet.layers import ACTIVATIONS, DilatedPool2d, Layer, changed
 from gemnet.linear_map import PASS, LinearMap
 from gemnet.operations import parse_operation
 from gemnet.program import INPUT, Instruction, Program
@@ -107,7 +108,7 @@ class Form:
         """With something added to its constant."""
         if constant is None:
             return self
-        return replace(self, constant=constant if self.constant is None else self.constant + constant)
+        return Form(self.terms, constant if self.constant is None else self.constant + constant)
 
     def read_by(self, outer: LinearMap) -> Form | None:
         """``outer`` of it as a form; None where that is another function, or takes longer than computing this first."""
@@ -258,10 +259,13 @@ class Collapse:
             # Nothing to do at all, or the last thing done is not the result: a sum of one says so.
             value = self._write(Layer("sum", "sum", form.channels, form.channels), (value,), None, (1.0,))
         last = {key: place for place, step in enumerate(self.instructions) for key in step.reads}
+        released: dict[int, list[int]] = {}
+        for key, place in last.items():
+            released.setdefault(place, []).append(key)
         steps = []
         for place, step in enumerate(self.instructions):
-            free = tuple(key for key, at in last.items() if at == place)
-            steps.append(replace(step, release=free))
+            free = tuple(released.get(place, ()))
+            steps.append(changed(step, release=free))
             module = self.modules.get(step.module)
             if hasattr(module, "inplace"):
                 setattr(module, "inplace", free == step.reads and INPUT not in free)  # noqa: B010 - not all have it
@@ -392,6 +396,11 @@ def collapse_cell(cell: Cell) -> Program:
     return Program(writer.modules, _walk(writer, cell.layout, parts))
 
 
+@lru_cache(maxsize=4096)
+def _layers(operation: str, channels: int, out: int, stride: int, activation: str) -> tuple[Layer, ...]:
+    return parse_operation(operation).layers(channels, out, stride, 1, activation)
+
+
 def plan(layout: CellLayout, activation: str) -> tuple[Instruction, ...]:
     """The instructions that the cell of a layout is deployed as, without weights.
 
@@ -402,7 +411,7 @@ def plan(layout: CellLayout, activation: str) -> tuple[Instruction, ...]:
     spec, inner, raw, stride = layout.spec, layout.inner, layout.raw_channels, layout.stride
 
     def layers(name: str, channels: int, out: int, step: int = 1) -> tuple[Layer, ...]:
-        return parse_operation(name).layers(channels, out, step, 1, activation)
+        return _layers(name, channels, out, step, activation)
 
     def half(channels: int) -> tuple[Layer, ...]:
         return (Layer("avg_pool", "pool", channels, channels, 2, 2),) if stride != 1 else ()
@@ -419,7 +428,7 @@ def plan(layout: CellLayout, activation: str) -> tuple[Instruction, ...]:
         None if spec.expand is None else layers(spec.expand, layout.in_channels, inner),
         half(raw) + (layers("conv1x1_bn", raw, inner) if raw != inner else ()) if layout.adapts else None,
         {
-            node.node: node.operation.layers(node.in_channels, inner, node.stride, 1, activation)
+            node.node: layers(node.operation.name, node.in_channels, inner, node.stride)
             for node in layout.nodes
             if node.operation is not None
         },

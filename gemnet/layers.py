@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 _IN_PLACE = (nn.ReLU, nn.ReLU6, nn.Hardswish, nn.SiLU)
 LINEAR = ("conv", "dw", "sep", "avg_pool", "bn", "pad")
 """Kinds of layers and steps that are linear at inference, but for an offset."""
+T = TypeVar("T")
 
 
 class NarrowStridedConv2d(nn.Conv2d):
@@ -122,6 +123,18 @@ class Steps(nn.Sequential):
         return nn.Sequential(fused).eval()
 
 
+def changed(instance: T, **values: Any) -> T:
+    """`dataclasses.replace` in a tenth of the time, for a class that checks nothing: programs are planned by thousands.
+
+    Args:
+        instance: of a dataclass without slots, ``__post_init__`` and cached properties.
+        values: of the fields that are other.
+    """
+    copy = object.__new__(type(instance))
+    copy.__dict__.update(instance.__dict__, **values)
+    return copy
+
+
 class Cost(NamedTuple):
     """What something costs for one image.
 
@@ -140,7 +153,9 @@ class Cost(NamedTuple):
     def __add__(self, other: object) -> Cost:
         if not isinstance(other, Cost):
             return NotImplemented
-        return Cost(*(mine + its for mine, its in zip(self, other, strict=True)))
+        return Cost(
+            self.macs + other.macs, self.params + other.params, self.traffic + other.traffic, self.passes + other.passes
+        )
 
 
 @dataclass(frozen=True)

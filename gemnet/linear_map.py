@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import product
 from typing import NamedTuple
@@ -20,7 +20,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from gemnet.layers import EndPaddedConv2d, Layer
+from gemnet.layers import EndPaddedConv2d, Layer, changed
 
 Offset = tuple[int, int]
 
@@ -82,7 +82,7 @@ class LinearMap:
     def of_average(cls, layer: Layer) -> LinearMap:
         """An average pool that counts the zeros around the image."""
         share = torch.full((layer.in_channels, 1, 1), layer.kernel**-2, dtype=torch.float64)
-        return replace(cls.of_layer(layer), blocks=dict.fromkeys(_square(layer.kernel, layer.dilation), share))
+        return changed(cls.of_layer(layer), blocks=dict.fromkeys(_square(layer.kernel, layer.dilation), share))
 
     @classmethod
     def of_layer(cls, layer: Layer) -> LinearMap:
@@ -134,7 +134,7 @@ class LinearMap:
             blocks = {(0, 0): torch.full((self.groups, 1, 1), self.scale, dtype=torch.float64)}
         if groups != self.groups:
             blocks = {offset: _joined(block, groups) for offset, block in blocks.items()}
-        return replace(self, groups=groups, scale=None, blocks=blocks, chain=())
+        return changed(self, groups=groups, scale=None, blocks=blocks, chain=())
 
     def __mul__(self, scale: float) -> LinearMap:
         if scale == 1:
@@ -144,14 +144,14 @@ class LinearMap:
                 self.channels, self.groups, self.offsets, self.stride, self.scale * scale, self.blocks, self.chain
             )
         chain = (*self.chain[:-1], self.chain[-1] * scale) if self.chain else ()
-        return replace(self, blocks={key: block * scale for key, block in self.blocks.items()}, chain=chain)
+        return changed(self, blocks={key: block * scale for key, block in self.blocks.items()}, chain=chain)
 
     def __truediv__(self, scale: float) -> LinearMap:
-        return replace(self, scale=self.scale / scale) if self.scale is not None else self * (1 / scale)
+        return changed(self, scale=self.scale / scale) if self.scale is not None else self * (1 / scale)
 
     def __add__(self, other: LinearMap) -> LinearMap:
         if self.scale is not None and other.scale is not None:
-            return replace(self, scale=self.scale + other.scale)
+            return changed(self, scale=self.scale + other.scale)
         groups = math.gcd(self.groups, other.groups)
         blocks: dict[Offset, Tensor] = {}
         if self._has_blocks and other._has_blocks:
@@ -192,7 +192,7 @@ class LinearMap:
         whole = outer.after(self)
         if outer.is_pointwise and outer.groups == outer.channels[0] == outer.channels[1]:
             return whole  # a factor a channel
-        return replace(whole, chain=(*(self.chain or (self,)), outer))
+        return changed(whole, chain=(*(self.chain or (self,)), outer))
 
     def of_constant(self, values: Tensor) -> Tensor:
         """What an image of one value a channel becomes far from its borders, ``out_channels``."""

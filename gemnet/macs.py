@@ -27,7 +27,7 @@ from gemnet.cell_graph import FIRST_OP_CODE, MAX_INNER_NODES, CellGraph, GraphBa
 from gemnet.collapse import plan, plan_layers
 from gemnet.errors import GemnetError
 from gemnet.genome import Block, CellSpec, Genome, LayerSpec
-from gemnet.layers import Cost
+from gemnet.layers import Cost, changed
 from gemnet.operations import parse_operation
 from gemnet.program import Instruction
 
@@ -127,8 +127,8 @@ class _Plans:
             layer = step.layer
             if old != widths:
                 channels = (new[layer.in_channels], new[layer.out_channels])
-                layer = replace(layer, in_channels=channels[0], out_channels=channels[1], groups=new[layer.groups])
-                step = replace(step, layer=layer)
+                layer = changed(layer, in_channels=channels[0], out_channels=channels[1], groups=new[layer.groups])
+                step = changed(step, layer=layer)
             total += step.cost(size)
         return total._replace(params=0)
 

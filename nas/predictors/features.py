@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +21,7 @@ Table = NDArray[np.float32]
 
 
 EMBEDDING = "embedding"
+_BLOCK = 1024  # rows whose squares are summed together: they fit into the cache
 
 
 SKIPS, NEIGHBOURS = "skips", "neighbours"
@@ -65,6 +68,16 @@ class FeatureTable:
     def __len__(self) -> int:
         return len(self.values)
 
+    @cached_property
+    def moments(self) -> tuple[Floats, Floats]:
+        """Mean and standard deviation of each column, (f,) each; computed once."""
+        mean = self.values.mean(axis=0, dtype=np.float64)
+        squares = np.zeros(len(mean))
+        for start in range(0, len(self), _BLOCK):
+            away = self.values[start : start + _BLOCK] - mean
+            squares += np.einsum("ij,ij->j", away, away)
+        return mean, np.sqrt(squares / max(len(self), 1))
+
     def take(self, index: NDArray[np.integer] | NDArray[np.bool_] | Sequence[int] | slice) -> FeatureTable:
         """The rows at ``index``."""
         return FeatureTable(self.values[index], self.groups)
@@ -81,6 +94,25 @@ class FeatureTable:
             np.concatenate([table.values for table in tables], axis=1),
             tuple(group for table in tables for group in table.groups),
         )
+
+
+class Spread(NamedTuple):
+    """By what columns of candidates spread, where the candidates themselves do not matter.
+
+    Args:
+        mean, deviation: of each column, (f,).
+        groups: as of `FeatureTable`.
+    """
+
+    mean: Floats
+    deviation: Floats
+    groups: tuple[str, ...]
+
+    @classmethod
+    def of(cls, *tables: FeatureTable) -> Spread:
+        """Of the columns of tables, side by side; these need not be of the same candidates."""
+        mean, deviation = (np.concatenate(each) for each in zip(*(table.moments for table in tables), strict=True))
+        return cls(mean, deviation, tuple(group for table in tables for group in table.groups))
 
 
 def structural_table(space: SearchSpace, batch: CandidateBatch) -> FeatureTable:

@@ -192,9 +192,10 @@ class GroupProcess:
         """Sets relevance, signal, noise and slopes."""
         n = len(x)
         centred = targets - targets.mean()
-        distances = np.zeros((len(self.slices), n * n))
+        below = np.tril_indices(n)
+        distances = np.zeros((len(self.slices), len(below[0])))
         for row, columns in zip(distances, self.slices.values(), strict=True):
-            row[:] = _squared_distances(x[:, columns], x[:, columns]).ravel()
+            row[:] = _squared_distances(x[:, columns], x[:, columns])[below]
         best = self._likeliest(distances, np.zeros((0, n)), centred)
         believed: list[str] = []
         left = list(self._remembered)
@@ -216,7 +217,8 @@ class GroupProcess:
         """The least loss, and the logarithms of relevances, signal, noise and slopes' variances that have it.
 
         Args:
-            distances: squared distances of the observed in each group, (groups, n * n).
+            distances: squared distances of the observed in each group, the lower triangles with their diagonals,
+                (groups, n * (n + 1) / 2).
             lines: what is remembered of them, (lines, n).
             centred: their targets less the mean, (n,).
         """
@@ -231,31 +233,33 @@ class GroupProcess:
             + [_LOG_SIGNAL_SPREAD, _LOG_NOISE_SPREAD]
             + [_LOG_SLOPE_SPREAD] * len(lines)
         )
+        below = np.tril_indices(n)
         diagonal = np.diag_indices(n)
+        on_diagonal = below[0] == below[1]
+        times = np.where(on_diagonal, 1.0, 2.0)  # that each element of a triangle stands in the whole
+        products = lines[:, below[0]] * lines[:, below[1]]
 
         def loss(parameters: Floats) -> tuple[float, Floats]:
             relevance, signal, noise = np.exp(parameters[:groups]), *np.exp(parameters[groups : groups + 2])
             slopes = np.exp(parameters[groups + 2 :])
-            shape = 1 / (1 + 0.5 * (relevance @ distances).reshape(n, n))
-            covariance = signal * shape
-            if len(lines):
-                covariance += 1 + (lines.T * slopes) @ lines
+            shape = 1 / (1 + 0.5 * (relevance @ distances))
+            covariance = np.zeros((n, n), order="F")  # its upper half is not read
+            covariance[below] = signal * shape + (1 + slopes @ products if len(lines) else 0)
             covariance[diagonal] += noise + 1e-8
             factor, info = lapack.dpotrf(covariance, lower=1)
             if info:
                 return 1e10, np.zeros_like(parameters)
             weights = lapack.dpotrs(factor, centred, lower=1)[0]
             inverse = lapack.dpotri(factor, lower=1)[0]
-            inverse = np.tril(inverse) + np.tril(inverse, -1).T
-            inner = 0.5 * (inverse - np.outer(weights, weights))
+            inner = 0.5 * (inverse[below] - weights[below[0]] * weights[below[1]])
             away = (parameters - prior) / spread
             value = 0.5 * centred @ weights + np.log(np.diag(factor)).sum() + 0.5 * away @ away
-            slope = (-0.5 * signal) * (inner * shape * shape).ravel()
+            each = times * inner * shape
             gradient = np.concatenate(
                 [
-                    relevance * (distances @ slope),
-                    [signal * np.vdot(inner, shape), noise * np.trace(inner)],
-                    slopes * np.einsum("ij,jk,ik->i", lines, inner, lines),
+                    relevance * (distances @ ((-0.5 * signal) * each * shape)),
+                    [signal * each.sum(), noise * inner[on_diagonal].sum()],
+                    slopes * (products @ (times * inner)),
                 ]
             )
             return float(value), gradient + away / spread

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import norm, rankdata
 from sklearn.ensemble import GradientBoostingRegressor
 
-from nas.predictors.features import EMBEDDING, FeatureTable, Floats, PredictorError, Table, is_remembered
+from nas.predictors.features import EMBEDDING, FeatureTable, Floats, PredictorError, Spread, Table, is_remembered
 from nas.predictors.process import GroupProcess, ProcessSettings
 
 
@@ -49,7 +49,7 @@ class ScorePredictor:
         self,
         features: FeatureTable,
         scores: ArrayLike,
-        pool: FeatureTable | None = None,
+        pool: FeatureTable | Spread | None = None,
         settings: ProcessSettings | None = None,
     ) -> ScorePredictor:
         """Learns from n observations; two are the least, ten the least that is any use.
@@ -57,8 +57,8 @@ class ScorePredictor:
         Args:
             features: the candidates.
             scores: their scores (n,), in any unit; more is better.
-            pool: candidates without scores, such as those to choose from; features are scaled by their spread there
-                instead of among the observations.
+            pool: candidates without scores, such as those to choose from, or their spread; features are scaled by it
+                instead of by that of the observations.
             settings: hyper-parameters of the process, from an earlier fit with the same ``pool``; None chooses them.
 
         Raises:
@@ -71,7 +71,8 @@ class ScorePredictor:
             raise PredictorError(f"A predictor learns from at least two observations, got {len(y)}.")
         if not np.isfinite(y).all():
             raise PredictorError("Scores hold NaN or infinite values; leave failed evaluations out.")
-        self._scaling = _Scaling(features if pool is None else pool)
+        reference = features if pool is None else pool
+        self._scaling = _Scaling(reference if isinstance(reference, Spread) else Spread.of(reference))
         self._warp = _Warp(y)
         self.targets_ = self._warp(y)
         scaled = self._scaling(features)
@@ -189,9 +190,8 @@ class _Scaling:
         columns: columns with a meaning of their own, for trees: all but an embedding's, unless there is nothing else.
     """
 
-    def __init__(self, reference: FeatureTable) -> None:
-        values = reference.values
-        mean, deviation = values.mean(axis=0, dtype=np.float64), values.std(axis=0, dtype=np.float64)
+    def __init__(self, reference: Spread) -> None:
+        mean, deviation = reference.mean, reference.deviation
         varying = deviation > 1e-6 * np.maximum(1, np.abs(mean))
         order: list[int] = []
         factors: list[Floats] = []

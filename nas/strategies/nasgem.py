@@ -23,7 +23,7 @@ from gemnet.strict import make
 from nas.encoder import EncoderConfig
 from nas.evaluation.records import Evaluation, Fidelity, Proposal
 from nas.evaluation.remembered import MemorySource, remembered
-from nas.predictors.features import FeatureTable, Table
+from nas.predictors.features import FeatureTable, Spread, Table
 from nas.predictors.memory import Memory
 from nas.predictors.nasgem_features import Parts, features, prepare_encoder, read_table
 from nas.predictors.pool import Pool
@@ -239,7 +239,7 @@ class Nasgem(ModelStrategy):
         """The candidates by whose spread features are scaled: in a long history always the same."""
         return self._kept.reference if self.is_long and self.pool is None else pool
 
-    def _settings(self, see: See, reference: FeatureTable, objective: str) -> ProcessSettings | None:
+    def _settings(self, see: See, reference: FeatureTable | Spread, objective: str) -> ProcessSettings | None:
         """Hyper-parameters that a long history is learnt with: those of a part of its beginning."""
         if not self.is_long:
             return None
@@ -305,8 +305,8 @@ class Nasgem(ModelStrategy):
         table = FeatureTable.join([see(pool).take(rows), signals.table(pool, rows)])
         # All else is scaled by its spread in the pool as before; that of signals is known among the observed.
         seen = see(self._reference(pool))
-        spread = FeatureTable(np.resize(measured.values, (len(seen), measured.values.shape[1])), measured.groups)
-        reference = FeatureTable.join([seen, spread])
+        repeated = FeatureTable(np.resize(measured.values, (len(seen), measured.values.shape[1])), measured.groups)
+        reference = Spread.of(seen, repeated)
         predictor = ScorePredictor(boosters=self.boosters, random_state=before.random_state).fit(
             with_signals(lesson.pool),
             lesson.scores,

@@ -13,7 +13,14 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, RationalQuadratic
 
 from nas.graphs.structure import feature_names
-from nas.predictors.features import FeatureTable, PredictorError, embedding_table, macro_table, structural_table
+from nas.predictors.features import (
+    FeatureTable,
+    PredictorError,
+    Spread,
+    embedding_table,
+    macro_table,
+    structural_table,
+)
 from nas.predictors.scores import ScorePredictor, _Warp
 from nas.spaces import make_space
 from nas.spaces.base import Candidate
@@ -200,6 +207,21 @@ def test_settled_hyper_parameters_are_taken_as_they_are(task: tuple[FeatureTable
     for a, b in zip(again.predict_latent(table), first.predict_latent(table), strict=True):
         np.testing.assert_array_equal(a, b)
     np.testing.assert_allclose(more.predict_mean(table), more.predict_latent(table)[0], atol=1e-3)
+
+
+def test_features_may_be_scaled_by_the_spread_of_columns_of_different_candidates(
+    task: tuple[FeatureTable, np.ndarray],
+) -> None:
+    table, scores = task
+    parts = [FeatureTable(table.values[:, part], table.groups[part]) for part in (slice(0, 30), slice(30, None))]
+    spread = Spread.of(*parts)
+    np.testing.assert_allclose(spread.mean, table.values.mean(axis=0, dtype=np.float64), atol=1e-12)
+    np.testing.assert_allclose(spread.deviation, table.values.std(axis=0, dtype=np.float64), atol=1e-12)
+    some = Spread.of(parts[0], parts[1].take(slice(0, 9)))
+    np.testing.assert_allclose(some.deviation[30:], table.values[:9, 30:].std(axis=0, dtype=np.float64), atol=1e-12)
+    by_table = fitted(task, 60, boosters=0)
+    by_spread = ScorePredictor(boosters=0).fit(table.take(slice(0, 60)), scores[:60], spread)
+    np.testing.assert_allclose(by_spread.predict_mean(table), by_table.predict_mean(table), atol=1e-5)
 
 
 def test_bad_input_is_refused_with_the_reason(task: tuple[FeatureTable, np.ndarray]) -> None:
