@@ -28,7 +28,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gemnet.detection.mmcv_layers import LAYERS
-from gemnet.detection.mmcv_roi_align import roi_align_backward, roi_align_forward
+from gemnet.detection.mmcv_roi_align import (
+    deform_roi_pool_backward,
+    deform_roi_pool_forward,
+    roi_align_backward,
+    roi_align_forward,
+)
 from gemnet.errors import GemnetError
 
 MODULE = "mmcv._ext"
@@ -226,6 +231,8 @@ OPERATORS: dict[str, Any] = {
         softnms,
         roi_align_forward,
         roi_align_backward,
+        deform_roi_pool_forward,
+        deform_roi_pool_backward,
         sigmoid_focal_loss_forward,
         sigmoid_focal_loss_backward,
         get_compiler_version,
@@ -239,8 +246,8 @@ def _missing(name: str) -> Callable[..., NoReturn]:
     def operator(*args: object, **kwargs: object) -> NoReturn:
         raise MissingOperatorError(
             f"mmcv's operator {name!r} needs MMCV's compiled extension, and this MMCV has none. GEMNet stands in for "
-            "NMS (plain, soft, matching), RoIAlign, sigmoid focal loss, deformable and masked convolution and CARAFE "
-            "only. Build MMCV's operators: a C++ compiler, setuptools >= 77, "
+            "NMS (plain, soft, matching), RoIAlign, deformable RoI pooling, sigmoid focal loss, deformable and masked "
+            "convolution and CARAFE only. Build MMCV's operators: a C++ compiler, setuptools >= 77, "
             "`MMCV_WITH_OPS=1 pip install --no-build-isolation --no-binary onedl-mmcv onedl-mmcv`; "
             f"{_builds()}. Or choose a model without this operator."
         )

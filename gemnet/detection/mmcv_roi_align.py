@@ -1,6 +1,10 @@
-"""MMCV's RoIAlign in plain PyTorch, for `gemnet.detection.mmcv_ext`: the same signatures, formulas and ties."""
+"""MMCV's RoIAlign and deformable RoI pooling in plain PyTorch, for `gemnet.detection.mmcv_ext`: the same signatures,
+formulas and ties.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 import torchvision
@@ -56,7 +60,8 @@ def roi_align_forward(
     argmax_x.fill_(-1)
     for chosen, grid_y, grid_x in _sample_positions(rois, size, spatial_scale, sampling_ratio, aligned, input.size(1)):
         rows, columns = grid_y.size(2), grid_x.size(2)
-        value = _interpolate(input, rois[chosen, 0].long(), grid_y, grid_x)
+        y, x = torch.broadcast_tensors(grid_y[:, :, None, :, None], grid_x[:, None, :, None, :])
+        value = _interpolate(input, rois[chosen, 0].long(), y, x)
         best, where = value.flatten(-2).max(-1)
         found = best > floor
         bins_y = torch.arange(size[0], device=rois.device)[None, None, :, None]
@@ -107,6 +112,68 @@ def roi_align_backward(
         share = torch.where(found, grad_output * weight, 0)
         flat.index_add_(0, (plane * height * width + index).flatten(), share.flatten())
     grad_input += flat.view_as(grad_input)
+
+
+def deform_roi_pool_forward(input: Tensor, rois: Tensor, offset: Tensor, output: Tensor, **options: Any) -> None:
+    """Deformable RoI pooling (Dai et al., arXiv 1703.06211): the mean of a bin's samples, each bin moved.
+
+    Args:
+        input: (n, c, h, w) features.
+        rois: (k, 5), index into the batch and corners in image pixels.
+        offset: (k, 2, pooled_height, pooled_width), how far each bin is moved across and down, in sizes of its box over
+            ``gamma``; empty for bins that stay.
+        output: (k, c, pooled_height, pooled_width), filled.
+        **options: ``pooled_height, pooled_width, spatial_scale, sampling_ratio`` (as in `roi_align_forward`, of boxes
+            that are shifted by half a pixel), ``gamma``.
+    """
+    output.zero_()  # what a box without an area stays
+    for chosen, grid_y, grid_x in _positions_of(input, rois, options):
+        moved = offset[chosen] if offset.numel() else None
+        output[chosen] = _pooled(input, rois[chosen], moved, grid_y, grid_x, options)
+
+
+def deform_roi_pool_backward(
+    grad_output: Tensor,
+    input: Tensor,
+    rois: Tensor,
+    offset: Tensor,
+    grad_input: Tensor,
+    grad_offset: Tensor,
+    **options: Any,
+) -> None:
+    """Gradients of `deform_roi_pool_forward` by features and offsets; adds to ``grad_input``, fills ``grad_offset``.
+
+    They are those of the values. MMCV's kernel has others for samples less than a pixel outside of the map.
+    """
+    for chosen, grid_y, grid_x in _positions_of(input, rois, options):
+        with torch.enable_grad():
+            features = input.detach().requires_grad_()
+            moved = offset[chosen].detach().requires_grad_() if offset.numel() else None
+            pooled = _pooled(features, rois[chosen], moved, grid_y, grid_x, options)
+            leaves = [features] if moved is None else [features, moved]
+            found = torch.autograd.grad(pooled, leaves, grad_output[chosen])
+        grad_input += found[0]
+        if moved is not None:
+            grad_offset[chosen] = found[1]
+
+
+def _positions_of(input: Tensor, rois: Tensor, options: dict[str, Any]) -> list[tuple[Tensor, Tensor, Tensor]]:
+    if rois.numel() == 0:
+        return []
+    size = (options["pooled_height"], options["pooled_width"])
+    return _sample_positions(rois, size, options["spatial_scale"], options["sampling_ratio"], True, input.size(1))
+
+
+def _pooled(
+    features: Tensor, rois: Tensor, offset: Tensor | None, grid_y: Tensor, grid_x: Tensor, options: dict[str, Any]
+) -> Tensor:
+    y, x = grid_y[:, :, None, :, None], grid_x[:, None, :, None, :]
+    if offset is not None:
+        extent = options["gamma"] * options["spatial_scale"] * (rois[:, 3:] - rois[:, 1:3])  # (boxes, 2), x before y
+        shift = (extent[:, :, None, None] * offset)[..., None, None]
+        y, x = y + shift[:, 1], x + shift[:, 0]
+    y, x = torch.broadcast_tensors(y, x)
+    return _interpolate(features, rois[:, 0].long(), y, x).mean((-2, -1))
 
 
 def _sample_positions(
@@ -161,10 +228,16 @@ def _corners(y: Tensor, x: Tensor, height: int, width: int) -> list[tuple[Tensor
     return corners
 
 
-def _interpolate(features: Tensor, image: Tensor, grid_y: Tensor, grid_x: Tensor) -> Tensor:
-    """Bilinear samples, (boxes, channels, bins down, bins across, samples down, samples across)."""
+def _interpolate(features: Tensor, image: Tensor, y: Tensor, x: Tensor) -> Tensor:
+    """Bilinear samples, (boxes, channels, bins down, bins across, samples down, samples across).
+
+    Args:
+        features: (n, c, h, w).
+        image: (boxes,), of each box.
+        y: (boxes, bins down, bins across, samples down, samples across).
+        x: likewise.
+    """
     height, width = features.shape[-2:]
-    y, x = torch.broadcast_tensors(grid_y[:, :, None, :, None], grid_x[:, None, :, None, :])
     flat = features.flatten(2)
     value: Tensor | None = None
     for index, weight in _corners(y, x, height, width):

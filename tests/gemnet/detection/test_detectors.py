@@ -42,8 +42,10 @@ FOREIGN = {
     "yolact/yolact_r50_1xb8-55e_coco.py": (0, 1, 2, 3),  # whose strides are 550 / 69 and so on
     "tood/tood_r50_fpn_1x_coco.py": (0, 1, 2, 3),  # deformable convolution
     "guided_anchoring/ga-retinanet_r50-caffe_fpn_1x_coco.py": (0, 1, 2, 3),  # and masked convolution
+    "dcn/faster-rcnn_r50_fpn_dpool_1x_coco.py": (0, 1, 2, 3),  # deformable RoI pooling
+    "dcnv2/faster-rcnn_r50_fpn_mdpool_1x_coco.py": (0, 1, 2, 3),  # and weighted
 }
-SLOW = ("cascade", "yolact", "guided")
+SLOW = ("cascade", "yolact", "guided", "dcn")
 
 
 def one_step(model_config: Any, masks: bool = False, predict: bool = True) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Deformable convolution, CARAFE and masked convolution through MMCV's own modules, against references in NumPy."""
+"""Deformable convolution and RoI pooling, CARAFE, masked convolution: MMCV's own modules against NumPy references."""
 
 from __future__ import annotations
 
@@ -13,7 +13,15 @@ import gemnet.detection  # noqa: F401  # stands in for what MMCV would have to c
 
 pytest.importorskip("mmcv", reason="MMCV is not installed: pip install '.[detection]'")
 
-from mmcv.ops import CARAFE, MaskedConv2d, carafe_naive, deform_conv2d, modulated_deform_conv2d, nms_match
+from mmcv.ops import (
+    CARAFE,
+    MaskedConv2d,
+    carafe_naive,
+    deform_conv2d,
+    deform_roi_pool,
+    modulated_deform_conv2d,
+    nms_match,
+)
 
 STRIDE, PAD, DILATION = (2, 1), (1, 2), (1, 2)
 
@@ -105,6 +113,62 @@ def test_gradients_of_deformable_convolution() -> None:
     gradients_agree(lambda *each: deform_conv2d(*each, *options), [given[name] for name in names])
     names = ("image", "offset", "mask", "weight", "bias")
     gradients_agree(lambda *each: modulated_deform_conv2d(*each, *options), [given[name] for name in names])
+
+
+def pooled(
+    image: Tensor, rois: Tensor, offset: Tensor | None, size: tuple[int, int], scale: float, ratio: int, gamma: float
+) -> np.ndarray:
+    """Deformable RoI pooling, bin by bin and sample by sample."""
+    maps, boxes = image.numpy(), rois.numpy()
+    result = np.zeros((len(boxes), maps.shape[1], *size))
+    for k, c, i, j in np.ndindex(result.shape):
+        left, top, right, bottom = boxes[k, 1:] * scale - 0.5
+        height, width = bottom - top, right - left
+        bin_y, bin_x = height / size[0], width / size[1]
+        down, across = (ratio, ratio) if ratio > 0 else (int(np.ceil(bin_y)), int(np.ceil(bin_x)))
+        if offset is not None:
+            left += gamma * width * float(offset[k, 0, i, j])
+            top += gamma * height * float(offset[k, 1, i, j])
+        values = [
+            clamped_sample(
+                maps[int(boxes[k, 0]), c],
+                top + i * bin_y + (a + 0.5) * bin_y / down,
+                left + j * bin_x + (b + 0.5) * bin_x / across,
+            )
+            for a in range(down)
+            for b in range(across)
+        ]
+        result[k, c, i, j] = np.mean(values) if values else 0.0
+    return result
+
+
+def clamped_sample(image: np.ndarray, y: float, x: float) -> float:
+    """Bilinear; the border goes on for a pixel, then zeros."""
+    height, width = image.shape
+    if y < -1 or y > height or x < -1 or x > width:
+        return 0.0
+    return sample(image, min(max(y, 0), height - 1), min(max(x, 0), width - 1))
+
+
+ROIS = torch.tensor(
+    [[0, 2, 3, 14, 20], [1, -5, -3, 9, 30], [0, 17, 1, 60, 9], [1, 6, 6, 6, 6], [0, 9, 9, 5, 3]], dtype=torch.float64
+)
+
+
+@pytest.mark.parametrize("ratio", [0, 2])
+@pytest.mark.parametrize("moved", [True, False])
+def test_deformable_roi_pooling_equals_a_reference_with_its_gradients(ratio: int, moved: bool) -> None:
+    image, size = drawn(2, 3, 7, 9, seed=1), (3, 2)
+    offset = drawn(len(ROIS), 2, *size, seed=2, scale=2.0) if moved else None
+    options = (size, 0.4, ratio, 0.1)
+    found = deform_roi_pool(image, ROIS, offset, *options)
+    wanted = pooled(image, ROIS, offset, *options)
+    np.testing.assert_allclose(found.numpy(), wanted, atol=1e-9)
+    assert (wanted[:3] != 0).any(axis=(1, 2, 3)).all()
+    if offset is None:
+        gradients_agree(lambda each: deform_roi_pool(each, ROIS, None, *options), [image])
+    else:
+        gradients_agree(lambda each, moves: deform_roi_pool(each, ROIS, moves, *options), [image, offset])
 
 
 def test_carafe_equals_a_reference_with_its_gradients() -> None:
