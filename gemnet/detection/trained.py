@@ -23,8 +23,8 @@ from gemnet.checkpoint import aligned, describe_mismatch, load_checkpoint, plain
 from gemnet.data.reading import read_image
 from gemnet.detection.config import complete_config
 from gemnet.errors import GemnetError
-from gemnet.metadata import metadata_of
-from gemnet.trained import checkpoint_in
+from gemnet.metadata import DETECTOR, metadata_of
+from gemnet.trained import SEARCHED, checkpoint_in
 
 
 class TrainedDetectorError(GemnetError):
@@ -122,13 +122,18 @@ def find_detector(source: str | Path, config: Config | None = None, device: str 
         device: where it runs.
 
     Raises:
-        TrainedDetectorError: nothing of the kind is there, or the classes are not known.
+        TrainedDetectorError: nothing of the kind is there, it is a classifier, or the classes are not known.
         GemnetError: a file can't be read.
     """
     path = Path(source).expanduser()
     if path.is_dir():
+        if (path / f"{SEARCHED}.json").is_file():
+            raise _classifier(path)
         path = checkpoint_in(path)
     checkpoint = load_checkpoint(path)
+    about = metadata_of(checkpoint, path)
+    if config is None and DETECTOR not in about.notes and (about.genome is not None or about.arch):
+        raise _classifier(path)
     meta = checkpoint.get("meta")
     meta = meta if isinstance(meta, Mapping) else {}
     settings = config if config is not None else _carried_config(meta, path)
@@ -136,13 +141,20 @@ def find_detector(source: str | Path, config: Config | None = None, device: str 
         raise TrainedDetectorError(f"{path}: the config has no model=dict(type=...).")
     if config is not None:
         complete_config(settings, checkpoint)
-    known = metadata_of(checkpoint, path).classes or (meta.get("dataset_meta") or {}).get("classes")
+    known = about.classes or (meta.get("dataset_meta") or {}).get("classes")
     known = known or _classes_of(settings)
     if not known:
         raise TrainedDetectorError(
             f"{path} doesn't say what its classes are called. Give its training's config: --config FILE."
         )
     return TrainedDetector(settings, state_dict_of(checkpoint), [str(name) for name in known], str(path), device)
+
+
+def _classifier(path: Path) -> TrainedDetectorError:
+    return TrainedDetectorError(
+        f"{path} holds a classifier, which finds no boxes. gemnet-predict looks at images with it, and a detector's "
+        "backbone takes it as init_cfg."
+    )
 
 
 def _carried_config(meta: Mapping[str, Any], path: Path) -> Config:

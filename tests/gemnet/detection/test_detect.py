@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-import gemnet.detection  # noqa: F401  # stands in for what MMCV would have to compile
+import gemnet.detection  # stands in for what MMCV would have to compile
 
 pytest.importorskip("mmdet", reason="MMDetection is not installed: pip install '.[detection]'")
 
@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from test_detector_training import train, write_config
 
 from gemnet.checkpoint import load_checkpoint, plain_config
-from gemnet.metadata import read_metadata
+from gemnet.metadata import Metadata, read_metadata, save_weights
 from gemnet.trained import TrainedError, find_trained
 from nas.commands import detect
 
@@ -121,3 +121,13 @@ def test_what_cannot_be_used_is_one_message(
     assert code == 2
     assert word in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_classifier_is_called_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    genome, work = gemnet.genome_for("gemnet_a_cifar"), tmp_path / "work"
+    save_weights(work / "best.safetensors", gemnet.GEMNet(genome).state_dict(), Metadata(genome=genome))
+    genome.save(work / "best.json")
+    Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
+    for source in (work, work / "best.safetensors"):
+        assert detect.main([str(source), str(tmp_path / "a.png"), "--out", str(tmp_path / "out")]) == 2
+        assert f"{source} holds a classifier, which finds no boxes. gemnet-predict" in capsys.readouterr().err
