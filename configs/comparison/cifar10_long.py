@@ -14,4 +14,5 @@ networks = [
     dict(type='gemnet', arch='gemnet_b_cifar_fast'),
     dict(type='gemnet', arch='gemnet_a_cifar_fast'),
     dict(type='gemnet', arch='gemnet_a_cifar'),
+    dict(type='gemnet', arch='gemnet_b_cifar'),
 ]
