@@ -22,6 +22,10 @@ class GenomeError(GemnetError):
     """A genome that no network can be built from. The message names the key."""
 
 
+MANY = 200
+"""Words of which none is listed: the first twenty say nothing about the rest."""
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """The part of a message that names what was probably meant.
 
@@ -30,11 +34,14 @@ def nearest(word: str, known: Iterable[str]) -> str:
         known: the words that exist.
 
     Returns:
-        ``" Did you mean 'x'?"`` when something is close, else the list of what exists (at most 20).
+        ``" Did you mean 'x'?"`` when something is close, else the list of what exists (at most 20), or "" where that is
+        more than anyone would read, as timm's names are.
     """
     words = sorted(set(known))
     close = difflib.get_close_matches(word, words, n=1, cutoff=0.6)
     if close:
         return f" Did you mean {close[0]!r}?"
+    if len(words) > MANY:
+        return ""
     shown = ", ".join(words[:20]) + (", ..." if len(words) > 20 else "")
     return f" Known: {shown}."

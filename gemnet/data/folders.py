@@ -18,6 +18,8 @@ from gemnet.data.reading import image_extensions, read_image
 from gemnet.errors import nearest
 
 logger = logging.getLogger("gemnet.data")
+USUAL = ".jpg, .png, .webp, .bmp, .gif, .tif"
+"""Endings for a message; Pillow knows some eighty."""
 
 
 def image_folder(source: str, root: str | None = None) -> Path:
@@ -162,11 +164,8 @@ def _scan(folder: Path) -> tuple[tuple[str, ...], list[os.DirEntry[str]], list[i
         images = [entry for entry in entries if _ending(entry.name) in image_extensions()]
         others += [entry.path for entry in entries if _ending(entry.name) not in image_extensions()]
         if not images:
-            found = f"only files such as {entries[0].name!r}" if entries else "nothing"
-            raise DataError(
-                f"Class folder {subfolder} holds no images ({found}). Known types: "
-                f"{', '.join(sorted(image_extensions()))}. Add images or remove the folder."
-            )
+            found = f"only files such as {entries[0].name!r}; {USUAL} and others are" if entries else "nothing"
+            raise DataError(f"Class folder {subfolder} holds no images ({found}). Add images or remove the folder.")
         files += images
         labels += [label] * len(images)
     if len(subfolders) < 2:
