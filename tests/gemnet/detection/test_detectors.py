@@ -44,8 +44,15 @@ FOREIGN = {
     "guided_anchoring/ga-retinanet_r50-caffe_fpn_1x_coco.py": (0, 1, 2, 3),  # and masked convolution
     "dcn/faster-rcnn_r50_fpn_dpool_1x_coco.py": (0, 1, 2, 3),  # deformable RoI pooling
     "dcnv2/faster-rcnn_r50_fpn_mdpool_1x_coco.py": (0, 1, 2, 3),  # and weighted
+    "vfnet/vfnet_r50_fpn_1x_coco.py": (0, 1, 2, 3),
+    "autoassign/autoassign_r50-caffe_fpn_1x_coco.py": (0, 1, 2, 3),
+    "fsaf/fsaf_r50_fpn_1x_coco.py": (0, 1, 2, 3),
+    "foveabox/fovea_r50_fpn_4xb4-1x_coco.py": (0, 1, 2, 3),
+    "gfl/gfl_r50_fpn_1x_coco.py": (0, 1, 2, 3),
+    "yolof/yolof_r50-c5_8xb8-1x_coco.py": (3,),
+    "sparse_rcnn/sparse-rcnn_r50_fpn_1x_coco.py": (0, 1, 2, 3),
 }
-SLOW = ("cascade", "yolact", "guided", "dcn")
+SLOW = ("cascade", "yolact", "guided", "dcn", "vfnet", "autoassign", "fsaf", "foveabox", "gfl", "yolof", "sparse")
 
 
 def one_step(model_config: Any, masks: bool = False, predict: bool = True) -> dict[str, float]:
