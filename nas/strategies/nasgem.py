@@ -109,7 +109,7 @@ class Nasgem(ModelStrategy):
         cheap: int = 100,
         memory: Sequence[MemorySource] = (),
         measure: Callable[[Sequence[Candidate], Fidelity], Table] | None = None,
-        signals: int = 64,
+        signals: int = 16,
         **options: Any,
     ) -> None:
         super().__init__(space, seed, acquisition=acquisition, beta=beta, **options)
