@@ -4,7 +4,7 @@
 `Nasgem.rank` was put together from parts, by ``python tests/nas/strategies/test_recorded_proposals.py``; a change that
 is meant to change proposals writes it anew and says so. Searches that see structural features were written anew when
 skips became a group of them; those in the GEMNet space, and the trees', when copies of the input were left out of cells
-and trees were given less of the skips.
+and trees were given less of the skips; the one with an embedding when the packaged encoders were trained anew.
 """
 
 from __future__ import annotations
