@@ -141,7 +141,10 @@ def _prepare(source: str, folder: Path, runtime: Runtime, batch: int, size: int 
         try:
             shutil.copyfile(source, file)
         except OSError as error:
-            raise LatencyError(f"{source} can't be read ({error.strerror}).") from None
+            raise LatencyError(
+                f"{source} can't be read ({error.strerror}). gemnet-export writes such files; "
+                "a network may also be named by timm's name, a genome or a work folder."
+            ) from None
         shape = _shape_of(source, file, batch, size)
         return _Prepared(source, file, runtime.call(file, shape), shape, None)
     network = open_network(source)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
+from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -95,8 +98,22 @@ def _show(images: list[dict[str, Any]]) -> None:
 
     width = max(len(printable(image["file"])) for image in images)
     for image in images:
-        best = "  ".join(f"{printable(each['class'])} {each['probability']:.1%}" for each in image["classes"])
+        best = "  ".join(f"{printable(in_words(each['class']))} {each['probability']:.1%}" for each in image["classes"])
         print(f"{printable(image['file']):{width}}  {best}")
+
+
+def in_words(name: str) -> str:
+    """A class's name; a number of WordNet's, as ImageNet has them, with its first word: ``n01440764 (tench)``."""
+    words = _wordnet().get(name) if re.fullmatch(r"n[0-9]{8}", name) else None
+    return name if words is None else f"{name} ({words.split(',')[0]})"
+
+
+@lru_cache(maxsize=1)
+def _wordnet() -> Mapping[str, str]:
+    from timm.data import ImageNetInfo
+
+    info = ImageNetInfo()
+    return {name: info.label_name_to_description(name) for name in info.label_names()}
 
 
 def _parser(program: str) -> argparse.ArgumentParser:

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from gemnet.runtimes.inference import InferenceError, find_images, open_classifier
-from nas.commands.predict import main
+from nas.commands.predict import in_words, main
 
 TAG = "gemnet_a_cifar.cifar10"
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -99,3 +99,11 @@ def test_an_exported_file_says_the_same(pictures: Path, tmp_path: Path) -> None:
     classifier = open_classifier(str(file))
     assert classifier.classes == CLASSES
     np.testing.assert_allclose(np.stack(list(classifier.probabilities(files))), by_timm(files), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [("n01440764", "n01440764 (tench)"), ("n00000000", "n00000000"), ("cat", "cat"), ("n0144076", "n0144076")],
+)
+def test_classes_that_are_numbers_of_wordnet_are_shown_in_words(name, shown) -> None:
+    assert in_words(name) == shown
