@@ -16,6 +16,8 @@ from gemnet.strict import ConfigError, make
 from nas.executors.options import WorkerOptions
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]*")
+SET_HERE = {"arch", "genome", "init_cfg", "type"}
+"""Arguments of a detector's backbone that the comparison sets itself."""
 WEIGHTS_WAYS = "a path or a zoo tag in which {name} and {seed} stand for the backbone's, and * for anything"
 
 
@@ -28,18 +30,22 @@ class Backbone:
         genome: or the path of a genome's JSON.
         name: as tables show it; by default arch, or the stem of the genome's file.
         weights: what it starts from, in place of the comparison's.
+        options: further arguments of the detector's backbone, such as ``{'frozen_stages': 1}``.
     """
 
     arch: str | None = None
     genome: str | None = None
     name: str | None = None
     weights: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if (self.arch is None) == (self.genome is None):
             raise ConfigError("backbones: each needs either arch (a registered name) or genome (a path).")
         if not NAME.fullmatch(self.title):
             raise ConfigError(f"backbones: a name consists of letters, digits and _ + -, got {self.title!r}.")
+        for key in sorted(set(self.options) & SET_HERE):
+            raise ConfigError(f"backbones ({self.title}): options has {key}, which arch, genome and weights set.")
 
     @property
     def title(self) -> str:

@@ -22,6 +22,7 @@ from typing import Any
 from gemnet.data.openings import code_version
 from gemnet.detection.backbone import GEMNet
 from gemnet.files import write_json
+from gemnet.genome import Genome
 from gemnet.stopping import Stopped, stop_file
 from gemnet.strict import first_difference
 from gemnet.strict_json import parse_json
@@ -174,18 +175,32 @@ def plan(config: DetectorComparisonConfig, folder: Path) -> list[DetectorJob]:
         for file, method, epochs in detectors:
             for backbone in config.backbones:
                 genome, weights = backbone.read(), weights_of(config, backbone, seed)
-                GEMNet(genome=genome, init_cfg=weights).init_weights()  # a message now is worth more than hours later
+                _try_backbone(backbone, genome, weights)
                 options = {
                     **config.options,
                     "model.backbone.arch": None,
                     "model.backbone.genome": genome.to_dict(),
                     "model.backbone.init_cfg": weights,
+                    **{f"model.backbone.{key}": value for key, value in backbone.options.items()},
                     "randomness.seed": seed,
                     "experiment_name": f"{file.stem}_{backbone.title}_seed{seed}",
                 }
                 where = folder / str(options["experiment_name"])
                 jobs.append(DetectorJob(file, method, epochs, backbone, seed, where, options))
     return jobs
+
+
+def _try_backbone(backbone: Backbone, genome: Genome, weights: str | None) -> None:
+    """Builds it with its weights: a message now is worth more than hours later.
+
+    Raises:
+        GemnetError: it can't be built, or its weights can't be had.
+    """
+    try:
+        made = GEMNet(genome=genome, init_cfg=weights, **backbone.options)
+    except TypeError as error:
+        raise ComparisonError(f"backbones ({backbone.title}): options don't fit gemnet.GEMNet: {error}") from None
+    made.init_weights()
 
 
 def _claim(job: DetectorJob) -> None:

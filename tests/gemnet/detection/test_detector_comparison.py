@@ -24,10 +24,12 @@ pytest.importorskip("mmdet", reason="MMDetection is not installed: pip install '
 from drawn_shapes import draw_shapes
 from test_detector_training import SMALL, write_config
 
+from gemnet.errors import GemnetError
 from gemnet.genome import Genome
 from gemnet.models import genome_for
 from gemnet.network import GEMNet
 from gemnet.strict import ConfigError
+from gemnet.training.runner_config import load_runner_config
 from nas.commands import compare as command
 from nas.studies.detectors.config import Backbone, read_detector_comparison, weights_of
 from nas.studies.detectors.costs import Costs
@@ -347,6 +349,7 @@ def settings(folder: Path, **changes: Any) -> dict[str, Any]:
         ({"reference": "b"}, "reference is 'b'; the backbones are ours, theirs"),
         ({"backbones": [{"arch": "gemnet_a", "genome": "x.json"}]}, "either arch"),
         ({"backbones": [{"arch": "gemnet_a"}, {"arch": "gemnet_a"}]}, "called 'gemnet_a'"),
+        ({"backbones": [{"arch": "gemnet_a", "options": {"init_cfg": None}}]}, r"\(gemnet_a\): options has init_cfg"),
         ({"seeds": []}, "at least one"),
         ({"options": {"randomness.seed": 3}}, "sets itself"),
         ({"sedes": [1]}, "Did you mean 'seeds'"),
@@ -377,3 +380,24 @@ def test_a_key_that_is_no_genome_names_the_backbone(folder: Path, tmp_path: Path
     changes = {"backbones": [{"arch": "gemnet_q"}], "reference": "gemnet_q"}
     with pytest.raises(ConfigError, match=r"backbones \(gemnet_q\)"):
         plan(read_detector_comparison(settings(folder, **changes)), tmp_path)
+
+
+def test_a_backbones_own_options_are_those_of_its_trainings_alone(folder: Path, tmp_path: Path) -> None:
+    frozen = {"name": "frozen", "genome": f"{folder}/ours.json", "options": {"frozen_stages": 1, "norm_eval": True}}
+    own = {"backbones": [{"genome": f"{folder}/ours.json"}, frozen]}
+    plain, kept = plan(read_detector_comparison(settings(folder, **own)), tmp_path)
+    assert kept.options["model.backbone.frozen_stages"] == 1
+    assert load_runner_config(kept.file, kept.options).model.backbone.norm_eval is True
+    assert "norm_eval" not in load_runner_config(plain.file, plain.options).model.backbone
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"frozen_stage": 1}, "unexpected keyword argument 'frozen_stage'"), ({"frozen_stages": 9}, "expected -1")],
+)
+def test_options_that_a_backbone_does_not_have_are_refused(
+    options: dict[str, Any], message: str, folder: Path, tmp_path: Path
+) -> None:
+    own = {"backbones": [{"name": "ours", "genome": f"{folder}/ours.json", "options": options}]}
+    with pytest.raises(GemnetError, match=message):
+        plan(read_detector_comparison(settings(folder, **own)), tmp_path)
