@@ -191,12 +191,12 @@ def proposal_row(search: str, proposal: Proposal) -> dict[str, Any]:
     }
 
 
-def evaluation_of_row(row: Mapping[str, Any]) -> Evaluation:
-    """The evaluation in a row; its proposal's number is the row's id."""
+def evaluation_of_row(row: Mapping[str, Any], proposal: Proposal | None = None) -> Evaluation:
+    """The evaluation in a row: of a proposal that is known, or of the row's candidate, whose number is the row's id."""
     if row["status"] not in ("ok", "failed"):
         raise ValueError(f"status is 'ok' or 'failed', got {row['status']!r}")
     return Evaluation(
-        proposal=proposal_of_row({**row, "number": row["id"]}),
+        proposal=proposal or proposal_of_row({**row, "number": row["id"]}),
         status=row["status"],
         accuracy=row["accuracy"],
         macs=row["macs"],

@@ -149,6 +149,7 @@ class Exploration:
     ) -> list[Evaluation]:
         recorder = self.recorder
         proposals = recorder.ledger.proposals(self.search_id)
+        before = recorder.find_all(proposals[:evaluations])  # what a resumed search has, read at once
         exhausted = len(proposals) % batch != 0
         told = submitted = finished = 0  # proposals below ``finished`` are all evaluated
         done: dict[int, Evaluation] = {}
@@ -160,7 +161,7 @@ class Exploration:
             nonlocal told, submitted, finished, asked
             while submitted < min(len(proposals), evaluations):
                 proposal = proposals[submitted]
-                known = recorder.find(proposal)
+                known = before[submitted] if submitted < len(before) else recorder.find(proposal)
                 if known is None:
                     jobs.submit(evaluation_call(submitted, proposal, self.time_limit))
                 else:

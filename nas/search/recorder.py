@@ -38,7 +38,14 @@ class Recorder:
     def find(self, proposal: Proposal) -> Evaluation | None:
         """What the ledger knows of a proposal, and need not be evaluated again."""
         with self.stopwatch("ledger"):
-            known = self.ledger.find(proposal, self.evaluator)
+            return self._usable(self.ledger.find(proposal, self.evaluator))
+
+    def find_all(self, proposals: Sequence[Proposal]) -> list[Evaluation | None]:
+        """As `find`, for many at once."""
+        with self.stopwatch("ledger"):
+            return [self._usable(known) for known in self.ledger.find_all(proposals, self.evaluator)]
+
+    def _usable(self, known: Evaluation | None) -> Evaluation | None:
         if known is None or (known.status == "failed" and self.retry_failed):
             return None
         return self.complete(known)

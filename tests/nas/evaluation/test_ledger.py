@@ -77,6 +77,22 @@ def test_each_part_of_the_key_counts(ledger, other) -> None:
     assert ledger.find(proposal(), "another evaluator") is None
 
 
+def test_many_are_found_at_once_as_one_by_one(ledger, monkeypatch) -> None:
+    ledger.record_all([result(proposal(training_seed=seed), 80.0 + seed) for seed in range(3)], "evaluator")
+    ledger.record(Evaluation(proposal(1, training_seed=3), "failed", None, reason="NaN loss"), "evaluator")
+    ledger.record(result(proposal(training_seed=9)), "another evaluator")
+    drawn_alike = [proposal(7 + k, training_seed=seed) for k, seed in enumerate((2, 0, 3, 0))]
+    twin = proposal(11, candidate=Candidate(TWIN, tuple(reversed(MACRO))), training_seed=1)
+    unknown = [proposal(12, training_seed=9), proposal(13, fidelity=Fidelity(4, 32, 0.5), training_seed=0)]
+    wanted = [*drawn_alike, twin, *unknown]
+    expected = [ledger.find(each, "evaluator") for each in wanted]
+    assert [each and each.accuracy for each in expected] == [82.0, 80.0, None, 80.0, 81.0, None, None]
+    assert ledger.find_all(wanted, "evaluator") == expected
+    assert ledger.find_all([], "evaluator") == []
+    monkeypatch.setattr(Ledger, "find", None)  # those drawn as they were recorded are not looked for by themselves
+    assert ledger.find_all(drawn_alike, "evaluator") == expected[:4]
+
+
 def test_first_result_under_a_key_stays(ledger) -> None:
     assert ledger.record(result(proposal(), 90.0), "evaluator").accuracy == 90.0
     again = ledger.record(result(proposal(3), 95.0), "evaluator")
@@ -330,6 +346,7 @@ def test_every_database_keeps_the_same_promises(address) -> None:
             ledger.propose("search", [proposal(1), proposal(2)])
         assert ledger.proposals("search") == [proposal(0), proposal(1)]
         assert ledger.counts("search", "evaluator") == {"evaluations": 1, "proposals": 2}
+        assert ledger.find_all([proposal(3)], "evaluator") == [result(proposal(3), 90.0)]
     with Ledger(address, read_only=True) as ledger:
         assert [each.accuracy for each in ledger.evaluations()] == [90.0]
 
