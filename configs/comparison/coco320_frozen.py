@@ -8,9 +8,8 @@ reference = 'all_learn'
 weights = 'gemnet_a.imagenette96'
 backbones = [
     dict(name='all_learn', arch='gemnet_a'),
-    dict(name='norms_fixed', arch='gemnet_a', options=dict(norm_eval=True)),
     dict(name='stages_frozen', arch='gemnet_a', options=dict(frozen_stages=1, norm_eval=True)),
 ]
 metric = 'coco/person_mAP_50'
-seeds = [0, 1, 2]
+seeds = [0, 1]
 workers = dict(threads=1)
