@@ -37,29 +37,35 @@ class GraphNetwork(nn.Module):
         self.straight = nn.Linear(pooled, dimension)
         self.curved = nn.Sequential(nn.Linear(pooled, 2 * dimension), nn.GELU(), nn.Linear(2 * dimension, dimension))
 
-    def forward(self, labels: Tensor, adjacency: Tensor, places: Tensor) -> Tensor:
+    def forward(self, labels: Tensor, in_edges: Tensor, out_edges: Tensor, places: Tensor) -> Tensor:
         """Vectors of n graphs of at most w nodes.
 
         Args:
             labels: label codes, 0 pads; int64 (n, w).
-            adjacency: 1 for the edge i -> j; float32 (n, w, w).
+            in_edges, out_edges: matrices that sum a node's predecessors and successors, divided by the root of their
+                number; float32 (n, w, w).
             places: `place_on_paths`; float32 (n, w, PLACES).
 
         Returns:
             (n, dimension).
         """
+        read = self.read(labels, in_edges, out_edges, places)
+        return self.straight(read) + self.curved(read)
+
+    def read(self, labels: Tensor, in_edges: Tensor, out_edges: Tensor, places: Tensor) -> Tensor:
+        """What `forward` makes vectors of, from the same arguments: the pooled states of all rounds.
+
+        Returns:
+            (n, 2 * (hidden + 1) * (rounds + 1)).
+        """
         node = (labels > 0).unsqueeze(2)
         state = (self.label(labels) + self.place(places)).relu() * node
-        out_edges = adjacency / adjacency.sum(dim=2, keepdim=True).clamp(min=1).sqrt()
-        in_edges = adjacency.transpose(1, 2)
-        in_edges = in_edges / in_edges.sum(dim=2, keepdim=True).clamp(min=1).sqrt()
         pooled = self._pool(state)
         for own, around, gate in zip(self.own, self.around, self.gate, strict=True):
             messages = torch.cat([in_edges @ state, out_edges @ state], dim=2)
             state = state + torch.addcmul(own(state), gate(labels), around(messages)).relu() * node
             pooled += self._pool(state)
-        read = torch.cat(pooled, dim=1)
-        return self.straight(read) + self.curved(read)
+        return torch.cat(pooled, dim=1)
 
     @staticmethod
     def _pool(state: Tensor) -> list[Tensor]:
@@ -69,6 +75,34 @@ class GraphNetwork(nn.Module):
             norm = torch.linalg.vector_norm(total, dim=1, keepdim=True).clamp(min=1e-6)
             parts += [total * (total.shape[1] ** 0.5 / norm), norm.log()]
         return parts
+
+
+class UntrainedNetworks(nn.Module):
+    """Small networks as they are initialised, the same in every process: arbitrary functions of a graph.
+
+    ROCKET (Dempster, Petitjean and Webb, 2020, arXiv 1910.13051) tells time series apart by what random convolutions
+    make of them; this is the same for graphs. A trained vector holds much of what structural features hold, too.
+
+    Args:
+        vocabulary_size: number of operations.
+        networks: how many; at least one.
+    """
+
+    HIDDEN = 16
+    """Width of a node's state."""
+
+    def __init__(self, vocabulary_size: int, networks: int) -> None:
+        super().__init__()
+        made = []
+        with torch.random.fork_rng(devices=[]):
+            for seed in range(networks):
+                torch.manual_seed(seed)
+                made.append(GraphNetwork(vocabulary_size, self.HIDDEN))
+        self.networks = made
+
+    def forward(self, *graphs: Tensor) -> Tensor:
+        """What `GraphNetwork.read` gives of each network, side by side: (n, networks * 136)."""
+        return torch.cat([network.read(*graphs) for network in self.networks], dim=1)
 
 
 class Heads(nn.Module):
@@ -98,6 +132,10 @@ class Heads(nn.Module):
         return self.ops(hidden).view(-1, *self.labels_at), self.edges(hidden).view(-1, width, width)
 
 
-def as_tensors(inputs: NodeInputs) -> tuple[Tensor, Tensor, Tensor]:
-    """The network's arguments; nothing is copied."""
-    return torch.from_numpy(inputs.labels), torch.from_numpy(inputs.adjacency), torch.from_numpy(inputs.places)
+def as_tensors(inputs: NodeInputs) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The network's arguments."""
+    out_edges = torch.from_numpy(inputs.adjacency)
+    in_edges, out_edges = (
+        edges / edges.sum(dim=2, keepdim=True).clamp(min=1).sqrt() for edges in (out_edges.transpose(1, 2), out_edges)
+    )
+    return torch.from_numpy(inputs.labels), in_edges, out_edges, torch.from_numpy(inputs.places)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gemnet.cell_graph import FIRST_OP_CODE, MAX_NODES, GraphBatch
@@ -17,7 +17,7 @@ from gemnet.errors import GemnetError
 from gemnet.strict import at_least
 from nas.encoder.guide import Guide, make_guide
 from nas.encoder.inputs import NodeInputs, without_zero_ops
-from nas.encoder.model import GraphNetwork, Heads, as_tensors
+from nas.encoder.model import GraphNetwork, Heads, UntrainedNetworks, as_tensors
 from nas.graphs.structure import structural_features
 from nas.spaces.base import CandidateBatch, SearchSpace
 
@@ -107,27 +107,35 @@ class Encoder:
         Raises:
             EncoderError: the graphs have another vocabulary.
         """
+        return self._embed((self.network,), graphs)[0]
+
+    def embed_beside(self, others: UntrainedNetworks, graphs: GraphBatch) -> tuple[Floats, Floats]:
+        """Vectors of graphs as `embed` gives them, and what untrained networks of the same vocabulary make of them."""
+        vectors, arbitrary = self._embed((self.network, others), graphs)
+        return vectors, arbitrary
+
+    def _embed(self, networks: Sequence[nn.Module], graphs: GraphBatch) -> list[Floats]:
         if graphs.vocabulary != self.vocabulary:
             raise EncoderError(
                 f"The encoder was trained for the operations {self.vocabulary}, the graphs have {graphs.vocabulary}. "
                 "Train one for this space (load_or_train)."
             )
         with torch.inference_mode():
-            return _in_chunks(self.network, without_zero_ops(graphs, self.zero_ops)).numpy()
+            return [found.numpy() for found in _in_chunks(networks, without_zero_ops(graphs, self.zero_ops))]
 
 
-def _in_chunks(network: GraphNetwork, graphs: GraphBatch, places: Floats | None = None) -> Tensor:
-    """Vectors of graphs, graphs of like size together so that little is padded."""
-    if not len(graphs):
-        return torch.zeros((0, network.dimension))
+def _in_chunks(networks: Sequence[nn.Module], graphs: GraphBatch, places: Floats | None = None) -> list[Tensor]:
+    """What each network makes of graphs, graphs of like size together so that little is padded."""
     order = np.argsort(graphs.sizes, kind="stable")
     step = min(_EMBED_CHUNK, max(64, len(graphs) // 3))
-    parts = []
-    for k in range(0, len(graphs), step):
+    parts: list[list[Tensor]] = [[] for _ in networks]
+    for k in range(0, max(len(graphs), 1), step):
         rows = order[k : k + step]
-        inputs = NodeInputs.of(graphs.take(rows), None if places is None else places[rows])
-        parts.append(network(*as_tensors(inputs)))
-    return torch.cat(parts)[torch.from_numpy(np.argsort(order, kind="stable"))]
+        inputs = as_tensors(NodeInputs.of(graphs.take(rows), None if places is None else places[rows]))
+        for part, network in zip(parts, networks, strict=True):
+            part.append(network(*inputs))
+    back = torch.from_numpy(np.argsort(order, kind="stable"))
+    return [torch.cat(part)[back] for part in parts]
 
 
 def train_encoder(
@@ -264,7 +272,7 @@ def decoding_order(inputs: NodeInputs) -> NDArray[np.intp]:
 def _loss(
     network: GraphNetwork, heads: Heads, guide: Guide | None, batch: _Stock, config: EncoderConfig
 ) -> tuple[Tensor, dict[str, float]]:
-    vectors = _in_chunks(network, batch.graphs, batch.places)
+    vectors = _in_chunks((network,), batch.graphs, batch.places)[0]
     loss = vectors.new_zeros(())
     figure: dict[str, float] = {}
     if guide is not None:

@@ -21,6 +21,8 @@ Table = NDArray[np.float32]
 
 
 EMBEDDING = "embedding"
+UNTRAINED = "untrained"
+"""Groups of this name and a number: what one untrained network makes of cells (`nas.encoder.model`)."""
 _BLOCK = 1024  # rows whose squares are summed together: they fit into the cache
 
 
@@ -35,6 +37,11 @@ REMEMBERED = "remembered"
 def is_remembered(group: str) -> bool:
     """Whether a group is what is remembered of another task (`nas.predictors.memory`)."""
     return group.partition(" ")[0] == REMEMBERED
+
+
+def is_untrained(group: str) -> bool:
+    """Whether a group is what an untrained network makes of cells."""
+    return group.partition(" ")[0] == UNTRAINED
 
 
 class PredictorError(GemnetError):
@@ -203,3 +210,9 @@ def macro_table(space: SearchSpace, batch: CandidateBatch) -> FeatureTable:
 def embedding_table(vectors: NDArray[np.floating]) -> FeatureTable:
     """An encoder's vectors (n, d) as one group."""
     return FeatureTable(np.asarray(vectors, dtype=np.float32), (EMBEDDING,) * vectors.shape[1])
+
+
+def untrained_table(found: NDArray[np.floating], networks: int) -> FeatureTable:
+    """What untrained networks make of cells, (n, networks * d), each network's as a group."""
+    groups = np.repeat([f"{UNTRAINED} {k}" for k in range(networks)], found.shape[1] // networks).tolist()
+    return FeatureTable(np.asarray(found, dtype=np.float32), tuple(groups))

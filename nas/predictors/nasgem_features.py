@@ -11,8 +11,9 @@ import numpy as np
 
 from gemnet.cell_graph import FIRST_OP_CODE
 from nas.encoder import Encoder, EncoderConfig, load_or_train
+from nas.encoder.model import UntrainedNetworks
 from nas.encoder.training import Progress
-from nas.predictors.features import FeatureTable, embedding_table, macro_table, structural_table
+from nas.predictors.features import FeatureTable, embedding_table, macro_table, structural_table, untrained_table
 from nas.predictors.pool import Pool
 from nas.spaces.base import CandidateBatch, SearchSpace
 from nas.tables.space import TableSpace
@@ -26,11 +27,13 @@ class Parts:
         encoder: how the encoder of the embedding is trained; None leaves the embedding out.
         structure: structural features of the effective graph.
         drawn: operation counts of the graph as it is drawn.
+        untrained: how many untrained networks look at the cell, too, beside an encoder.
     """
 
     encoder: EncoderConfig | None = EncoderConfig()  # noqa: RUF009  frozen
     structure: bool = True
     drawn: bool = True
+    untrained: int = 0
 
 
 def features(pool: Pool, parts: Parts) -> FeatureTable:
@@ -41,11 +44,22 @@ def features(pool: Pool, parts: Parts) -> FeatureTable:
         tables.append(pool.table("structure", lambda batch: structural_table(space, batch)))
     if parts.encoder is not None and space.vocabulary:
         encoder = encoder_of(space, parts.encoder)
-        name = "embedding " + json.dumps(asdict(parts.encoder))
-        tables.append(pool.table(name, lambda batch: embedding_table(encoder.embed(batch.graphs)), mixed=True))
+        name = f"embedding {json.dumps(asdict(parts.encoder))} and {parts.untrained}"
+        tables.append(pool.table(name, lambda batch: embedded(encoder, parts.untrained, batch), mixed=True))
     if parts.drawn:
         tables.append(pool.table("drawn", drawn_table))
     return FeatureTable.join(tables)
+
+
+def embedded(encoder: Encoder, untrained: int, batch: CandidateBatch) -> FeatureTable:
+    """A trained encoder's vectors, and what untrained networks make of the same cells."""
+    if not untrained:
+        return embedding_table(encoder.embed(batch.graphs))
+    vectors, arbitrary = encoder.embed_beside(_untrained(len(encoder.vocabulary), untrained), batch.graphs)
+    return FeatureTable.join([embedding_table(vectors), untrained_table(arbitrary, untrained)])
+
+
+_untrained = lru_cache(maxsize=64)(UntrainedNetworks)
 
 
 @lru_cache(maxsize=64)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.linalg import blas, cho_factor, cho_solve, lapack
 from scipy.optimize import minimize
 
-from nas.predictors.features import Floats, PredictorError, Table, is_remembered
+from nas.predictors.features import UNTRAINED, Floats, PredictorError, Table, is_remembered, is_untrained
 
 AnyFloats = NDArray[Any]
 """Float32 or float64, all alike."""
@@ -35,6 +35,7 @@ _RELEVANCE = {
     "embedding": -4.5,
     "skips": -6.5,
     "neighbours": -6.5,
+    UNTRAINED: -5.5,
 }
 
 
@@ -45,7 +46,7 @@ _RELEVANCE_SPREAD = 0.7
 
 
 # Of groups that are worth nothing in most tables and much in some: next to nothing is expected, and much believed.
-_WIDE_SPREAD = {"skips": 1.5, "neighbours": 1.5}
+_WIDE_SPREAD = {"skips": 1.5, "neighbours": 1.5, UNTRAINED: 1.5}
 
 
 _LOG_SIGNAL, _LOG_SIGNAL_SPREAD = 0.7, 1.0
@@ -120,7 +121,7 @@ class GroupProcess:
             self._choose(x[rows].astype(np.float64), targets[rows])
         else:
             # A group that did not vary then is worth what it is worth before anything is known.
-            usual = {group: float(np.exp(_RELEVANCE.get(group, _OTHER_RELEVANCE))) for group in self.slices}
+            usual = {group: float(np.exp(_prior(group)[0])) for group in self.slices}
             self.relevance = np.array([settings.relevance.get(group, usual[group]) for group in self.slices])
             self.signal, self.noise = settings.signal, settings.noise
             self.slopes = {group: v for group, v in settings.slopes.items() if group in self._remembered}
@@ -224,12 +225,10 @@ class GroupProcess:
         """
         n, groups = len(centred), len(distances)
         prior = np.array(
-            [_RELEVANCE.get(group, _OTHER_RELEVANCE) for group in self.slices]
-            + [_LOG_SIGNAL, _LOG_NOISE]
-            + [_LOG_SLOPE] * len(lines)
+            [_prior(group)[0] for group in self.slices] + [_LOG_SIGNAL, _LOG_NOISE] + [_LOG_SLOPE] * len(lines)
         )
         spread = np.array(
-            [_WIDE_SPREAD.get(group, _RELEVANCE_SPREAD) for group in self.slices]
+            [_prior(group)[1] for group in self.slices]
             + [_LOG_SIGNAL_SPREAD, _LOG_NOISE_SPREAD]
             + [_LOG_SLOPE_SPREAD] * len(lines)
         )
@@ -266,6 +265,12 @@ class GroupProcess:
 
         found = minimize(loss, prior, jac=True, method="L-BFGS-B", options={"maxiter": _HYPER_STEPS})
         return float(found.fun), found.x
+
+
+def _prior(group: str) -> tuple[float, float]:
+    """Mean and deviation of the logarithm of a group's relevance, before anything is known."""
+    name = UNTRAINED if is_untrained(group) else group
+    return _RELEVANCE.get(name, _OTHER_RELEVANCE), _WIDE_SPREAD.get(name, _RELEVANCE_SPREAD)
 
 
 def _factor(covariance: Floats) -> tuple[Floats, bool]:

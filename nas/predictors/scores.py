@@ -19,7 +19,16 @@ from numpy.typing import ArrayLike
 from scipy.stats import norm, rankdata
 from sklearn.ensemble import GradientBoostingRegressor
 
-from nas.predictors.features import EMBEDDING, FeatureTable, Floats, PredictorError, Spread, Table, is_remembered
+from nas.predictors.features import (
+    EMBEDDING,
+    FeatureTable,
+    Floats,
+    PredictorError,
+    Spread,
+    Table,
+    is_remembered,
+    is_untrained,
+)
 from nas.predictors.process import GroupProcess, ProcessSettings
 
 
@@ -187,7 +196,8 @@ class _Scaling:
 
     Attributes:
         slices: group -> its columns in the scaled table; groups without varying columns are missing.
-        columns: columns with a meaning of their own, for trees: all but an embedding's, unless there is nothing else.
+        columns: columns with a meaning of their own, for trees: all but an embedding's and untrained networks', unless
+            there is nothing else.
     """
 
     def __init__(self, reference: Spread) -> None:
@@ -205,7 +215,11 @@ class _Scaling:
                 if group == EMBEDDING:
                     own = np.full(len(columns), np.sqrt(np.mean(own**2)))
                 factors.append(1 / (own * np.sqrt(len(columns))))
-        rest = [np.arange(where.start, where.stop) for group, where in self.slices.items() if group != EMBEDDING]
+        rest = [
+            np.arange(where.start, where.stop)
+            for group, where in self.slices.items()
+            if group != EMBEDDING and not is_untrained(group)
+        ]
         self.columns = np.concatenate(rest) if rest else np.arange(len(order))
         self.groups = reference.groups
         self.order = np.array(order, dtype=np.intp)

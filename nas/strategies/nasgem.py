@@ -75,7 +75,7 @@ class Nasgem(ModelStrategy):
             take most of the time.
         encoder: how the encoder is trained (an `EncoderConfig`, or its values by name); None searches without
             embedding.
-        structure, drawn: see `Parts`.
+        structure, drawn, untrained: see `Parts`; docs/embedding.md says what two untrained networks are worth.
         spread: whether a batch is spread out by `greedy_batch`; else it is simply the best few.
         cost: a metric that evaluations measure and that is to be small while the score is large; the search is then
             for the front of both, by expected hypervolume whatever ``acquisition`` says.
@@ -103,6 +103,7 @@ class Nasgem(ModelStrategy):
         encoder: EncoderConfig | Mapping[str, Any] | None = EncoderConfig(),  # noqa: B008  frozen
         structure: bool = True,
         drawn: bool = True,
+        untrained: int = 0,
         spread: bool = True,
         cost: str | None = None,
         cheap_epochs: int | None = None,
@@ -118,11 +119,12 @@ class Nasgem(ModelStrategy):
         self._settled: dict[tuple[int, str], ProcessSettings] = {}
         self.boosters = boosters
         self.cheap = cheap
-        check_least(self, signals=0, boosters=0, cheap=1)
+        self.untrained = untrained
+        check_least(self, signals=0, boosters=0, cheap=1, untrained=0)
         if isinstance(encoder, Mapping):
             encoder = make(EncoderConfig, encoder, "strategy.encoder")
         # Of a space without cells there is nothing to embed.
-        self.parts = Parts(encoder if space.vocabulary else None, structure, drawn)
+        self.parts = Parts(encoder if space.vocabulary else None, structure, drawn, untrained)
         self.spread = spread
         self.cost = cost
         tasks = remembered(memory, space, seed)
@@ -137,6 +139,7 @@ class Nasgem(ModelStrategy):
                 )
             fidelity = replace(self.fidelity, epochs=cheap_epochs)
             common: dict[str, Any] = {"beta": beta, "encoder": encoder, "structure": structure, "drawn": drawn}
+            common |= {"untrained": untrained}
             common |= {"acquisition": acquisition, "cost": cost, "measure": measure, "signals": signals}
             common |= {"memory": memory}
             self.low = Nasgem(space, seed, **{**options, **common, "fidelity": fidelity})

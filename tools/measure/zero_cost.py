@@ -87,14 +87,19 @@ def of_table(proxies: Path) -> tuple[Pool, Values, dict[str, Values]]:
     return pool.take(rows), accuracies, {name: found[name].to_numpy() for name in names}
 
 
-def of_ledger(file: Path) -> tuple[Pool, Values, dict[str, Values]]:
-    """The candidates of a table of evaluations, their accuracies, and signals computed here."""
+def read_ledger(file: Path) -> tuple[GEMNetSpace, dict[Candidate, float], dict[str, str]]:
+    """Of a table of evaluations: the space, candidates trained alike with their accuracies, and a row of theirs."""
     with file.open(newline="", encoding="utf-8") as opened:
         rows = [row for row in csv.DictReader(opened) if row["status"] == "ok" and row["training_seed"] == "0"]
     usual = max(rows, key=lambda row: sum(row["epochs"] == other["epochs"] for other in rows))
     same = [row for row in rows if all(row[key] == usual[key] for key in ("epochs", "resolution", "subset"))]
     known = {Candidate.from_json(json.loads(row["candidate"])): float(row["dev_accuracy"]) for row in same}
-    space = GEMNetSpace(form="cifar", size="a")
+    return GEMNetSpace(form="cifar", size="a"), known, usual
+
+
+def of_ledger(file: Path) -> tuple[Pool, Values, dict[str, Values]]:
+    """The candidates of a table of evaluations, their accuracies, and signals computed here."""
+    space, known, usual = read_ledger(file)
     data = at_fidelity(
         load_data(DataSpec("cifar10", dev_fraction=0.2)), int(usual["resolution"]), float(usual["subset"])
     )

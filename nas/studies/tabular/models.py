@@ -89,7 +89,7 @@ class Ablation:
     model: Model | None = None
 
     @classmethod
-    def seeing(cls, encoder: Mapping[str, Any] | None = MappingProxyType({}), **parts: bool) -> Ablation:
+    def seeing(cls, encoder: Mapping[str, Any] | None = MappingProxyType({}), **parts: Any) -> Ablation:
         """Another encoder or other features: values of `EncoderConfig`, fields of `Parts`."""
         config = None if encoder is None else EncoderConfig(**encoder)
         options = {} if config == EncoderConfig() else {"encoder": None if encoder is None else dict(encoder)}
@@ -101,8 +101,10 @@ MODELS: dict[str, Model] = {
     "structural": structural,
     "wl_gp": wl_process,
 }
+_EMBEDDING_ALONE: dict[str, Any] = {"structure": False, "drawn": False}
 ABLATIONS: dict[str, Ablation] = {
     "no embedding": Ablation.seeing(None),
+    "two untrained networks besides": Ablation.seeing(untrained=2),
     "embedding without guidance": Ablation.seeing({"guide": None}),
     "embedding untrained": Ablation.seeing({"steps": 0}),
     "embedding without reconstruction": Ablation.seeing({"reconstruction_weight": 0.0}),
@@ -115,10 +117,10 @@ ABLATIONS: dict[str, Ablation] = {
     "no structural features": Ablation.seeing(structure=False),
     "no drawn counts": Ablation.seeing(drawn=False),
     "structural features alone": Ablation.seeing(None, drawn=False),
-    "embedding alone": Ablation.seeing(structure=False, drawn=False),
-    "embedding alone, without guidance": Ablation.seeing({"guide": None}, structure=False, drawn=False),
-    "embedding alone, nodes alike": Ablation.seeing({"guide": "graded_wl_by_nodes"}, structure=False, drawn=False),
-    "embedding alone, untrained": Ablation.seeing({"steps": 0}, structure=False, drawn=False),
+    "embedding alone": Ablation.seeing(**_EMBEDDING_ALONE),
+    "embedding alone, without guidance": Ablation.seeing({"guide": None}, **_EMBEDDING_ALONE),
+    "embedding alone, nodes alike": Ablation.seeing({"guide": "graded_wl_by_nodes"}, **_EMBEDDING_ALONE),
+    "embedding alone, untrained": Ablation.seeing({"steps": 0}, **_EMBEDDING_ALONE),
     "no boosted trees": Ablation(None, partial(nasgem, boosters=0)),
     "boosted trees in the search": Ablation({"boosters": 3}),
     "mean alone (beta = 0)": Ablation({"beta": 0.0}),

@@ -16,7 +16,7 @@ from nas.encoder import Encoder, EncoderConfig, EncoderError, cache, encoder_key
 from nas.encoder import cache as cache_module
 from nas.encoder.guide import make_guide
 from nas.encoder.inputs import NodeInputs, without_zero_ops
-from nas.encoder.model import GraphNetwork
+from nas.encoder.model import GraphNetwork, UntrainedNetworks, as_tensors
 from nas.encoder.training import decoding_order, shuffled
 from nas.search.config import find_config, load_config
 from nas.spaces.dag import sample_dags
@@ -296,13 +296,33 @@ def test_senseless_settings_are_named(change: dict) -> None:
         EncoderConfig(**change)
 
 
+def test_untrained_networks_are_always_the_same_and_do_not_disturb_the_trained_vectors(encoder: Encoder) -> None:
+    space = NASBench101()
+    graphs = space.sample(300, np.random.default_rng(1)).graphs
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    networks = UntrainedNetworks(len(space.vocabulary), 2)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    vectors, found = encoder.embed_beside(networks, graphs)
+    np.testing.assert_array_equal(vectors, encoder.embed(graphs))
+    assert found.shape == (300, 2 * 136)
+    assert found.dtype == np.float32
+    torch.manual_seed(6)
+    again = UntrainedNetworks(len(space.vocabulary), 3)
+    np.testing.assert_array_equal(encoder.embed_beside(again, graphs)[1][:, : 2 * 136], found)
+    # Each sees something else, and renumbered graphs are the same to them.
+    one, other = (np.corrcoef(each) for each in np.split(found, 2, axis=1))
+    assert np.abs(one - other).max() > 0.01
+    rng = np.random.default_rng(0)
+    others = GraphBatch.from_graphs([renumbered(graphs.graph(k), rng) for k in range(300)], space.vocabulary)
+    np.testing.assert_allclose(encoder.embed_beside(networks, others)[1], found, atol=1e-4)
+
+
 def test_every_parameter_of_the_network_learns() -> None:
     torch.manual_seed(0)
     network = GraphNetwork(3, hidden=8, rounds=2, dimension=4)
     graphs = sample_dags(20, ("a", "b", "c"), np.random.default_rng(0), max_nodes=6)
-    inputs = NodeInputs.of(graphs)
-    arguments = [torch.from_numpy(a) for a in (inputs.labels, inputs.adjacency, inputs.places)]
-    network(*arguments).square().sum().backward()
+    network(*as_tensors(NodeInputs.of(graphs))).square().sum().backward()
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().sum() > 0, name

@@ -20,6 +20,7 @@ from nas.predictors.features import (
     embedding_table,
     macro_table,
     structural_table,
+    untrained_table,
 )
 from nas.predictors.scores import ScorePredictor, _Warp
 from nas.spaces import make_space
@@ -60,6 +61,26 @@ def test_intervals_cover_what_they_promise(task: tuple[FeatureTable, np.ndarray]
     away = np.abs(scores[150:] - mean) / deviation
     for share in (0.5, 0.9):
         assert share - 0.15 < np.mean(away < norm.ppf(0.5 + share / 2)) < min(share + 0.2, 0.995)
+
+
+def test_untrained_networks_are_groups_that_trees_do_not_see(task: tuple[FeatureTable, np.ndarray]) -> None:
+    plain, scores = task
+    hidden = np.random.default_rng(5).normal(size=(len(scores), 2)).astype(np.float32)
+    found = np.repeat(hidden, 3, axis=1)
+    table = FeatureTable.join([plain, untrained_table(found, 2)])
+    assert table.groups[-6:] == ("untrained 0",) * 3 + ("untrained 1",) * 3
+    # What the second network alone sees is learnt where it counts, and is otherwise left out.
+    for seen, least, most in ((scores, 0.0, 0.02), (scores / scores.std() + 2 * hidden[:, 1], 0.1, 1e9)):
+        process = ScorePredictor(boosters=0).fit(table.take(slice(0, 200)), seen[:200], pool=table)
+        assert process.settings_.relevance["untrained 0"] < 0.02
+        assert least < process.settings_.relevance["untrained 1"] < most
+    alike = [
+        ScorePredictor(boosters=1, booster_weight=1.0).fit(each.take(slice(0, 60)), scores[:60], pool=each)
+        for each in (plain, table)
+    ]
+    np.testing.assert_array_equal(
+        *(model.predict_mean(each) for model, each in zip(alike, (plain, table), strict=True))
+    )
 
 
 def test_skips_tell_apart_what_computes_the_same_and_count_where_they_matter() -> None:

@@ -36,6 +36,16 @@ def space() -> TableSpace:
     return TableSpace("small", batch.take([keys.index(key) for key in dict.fromkeys(keys)]), base=base)
 
 
+def test_untrained_networks_look_at_cells_where_they_are_asked_for(space: TableSpace) -> None:
+    assert Nasgem(space, 0, fidelity=FIDELITY).parts.untrained == 0
+    cheap_first = Nasgem(space, 0, untrained=2, cheap_epochs=1, fidelity=FIDELITY)
+    assert cheap_first.parts.untrained == 2
+    assert cheap_first.low is not None
+    assert cheap_first.low.parts.untrained == 2
+    with pytest.raises(StrategyError, match="untrained"):
+        Nasgem(space, 0, untrained=-1, fidelity=FIDELITY)
+
+
 class Told(ModelStrategy):
     """Expects of the pool's candidate k what ``mean`` says, and remembers what it was asked."""
 
