@@ -8,6 +8,6 @@ setup(
     package_data={
         "gemnet": ["py.typed", "genomes/*.json", "weights/*"],
         "nas": ["py.typed", "encoder/trained/*", "search/report/*.j2"],
-        "gemnet.configs": ["*.py", "*/*.py", "*/*.json"],
+        "gemnet.configs": ["*.py", "*/*.py", "*/*.json", "*/*.safetensors"],
     },
 )

@@ -1,6 +1,7 @@
 """GEMNet-A in two detectors on a small part of COCO, against networks of its MACs that were pretrained alike.
 
-    python tools/compare.py configs/comparison/imagenette96_backbones.py --workers 2      # pretrains the counterparts
+The counterparts' weights lie beside their genomes; imagenette96_backbones.py trains them.
+
     python tools/compare.py configs/comparison/coco320.py --workers 2
     python tools/compare.py configs/comparison/coco320.py --final
 """
@@ -12,7 +13,7 @@ backbones = [
     dict(genome='{{ fileDirname }}/../peers/mobilenetv2_050.json'),
     dict(genome='{{ fileDirname }}/../peers/resnet18_022.json'),
 ]
-weights = 'work_dirs/comparison_imagenette96_backbones/weights/{name}_seed0_*.safetensors'
+weights = '{{ fileDirname }}/../peers/{name}.safetensors'
 metric = 'coco/person_mAP_50'
 seeds = [0, 1]
 workers = dict(threads=1)

@@ -11,5 +11,5 @@ backbones = [
     dict(name='stages_frozen', arch='gemnet_a', options=dict(frozen_stages=1, norm_eval=True)),
 ]
 metric = 'coco/person_mAP_50'
-seeds = [0, 1]
+seeds = [0]
 workers = dict(threads=1)

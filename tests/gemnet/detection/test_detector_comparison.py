@@ -24,11 +24,13 @@ pytest.importorskip("mmdet", reason="MMDetection is not installed: pip install '
 from drawn_shapes import draw_shapes
 from test_detector_training import SMALL, write_config
 
+from gemnet.detection.backbone import GEMNet as DetectorBackbone
 from gemnet.errors import GemnetError
 from gemnet.genome import Genome
 from gemnet.models import genome_for
 from gemnet.network import GEMNet
 from gemnet.strict import ConfigError
+from gemnet.trained import find_trained
 from gemnet.training.runner_config import load_runner_config
 from nas.commands import compare as command
 from nas.studies.detectors.config import Backbone, read_detector_comparison, weights_of
@@ -374,6 +376,21 @@ def test_weights_must_be_one_file(tmp_path: Path) -> None:
     assert weights_of(config, replace(backbone, weights="{name}.imagenette96"), 0) == "gemnet_a.imagenette96"
     with pytest.raises(ConfigError, match="stand for"):
         weights_of(config, replace(backbone, weights="{what}"), 0)
+
+
+def test_backbones_of_the_shipped_comparison_come_trained() -> None:
+    from gemnet.config_files import read_file
+
+    config = read_detector_comparison(read_file(REPOSITORY / "configs" / "comparison" / "coco320.py"))
+    for backbone in config.backbones:
+        weights = weights_of(config, backbone, 0)
+        trained = find_trained(str(weights))
+        assert trained.metadata.num_classes == 10
+        made = DetectorBackbone(genome=backbone.read(), init_cfg=weights)
+        made.init_weights()
+        expected = trained.state_dict()
+        for name, value in made.state_dict().items():
+            torch.testing.assert_close(value, expected[name].to(value.dtype), rtol=0, atol=0)
 
 
 def test_a_key_that_is_no_genome_names_the_backbone(folder: Path, tmp_path: Path) -> None:
