@@ -75,7 +75,8 @@ class Nasgem(ModelStrategy):
             take most of the time.
         encoder: how the encoder is trained (an `EncoderConfig`, or its values by name); None searches without
             embedding.
-        structure, drawn, untrained: see `Parts`; docs/embedding.md says what two untrained networks are worth.
+        structure, drawn, untrained: see `Parts`; docs/embedding.md says what two untrained networks are worth, which
+            need an encoder beside them.
         spread: whether a batch is spread out by `greedy_batch`; else it is simply the best few.
         cost: a metric that evaluations measure and that is to be small while the score is large; the search is then
             for the front of both, by expected hypervolume whatever ``acquisition`` says.
@@ -123,6 +124,11 @@ class Nasgem(ModelStrategy):
         check_least(self, signals=0, boosters=0, cheap=1, untrained=0)
         if isinstance(encoder, Mapping):
             encoder = make(EncoderConfig, encoder, "strategy.encoder")
+        if untrained and encoder is None:
+            raise StrategyError(
+                f"untrained={untrained} networks look at cells beside the encoder's embedding, and encoder is None. Set "
+                "untrained=0, or leave the encoder as it is."
+            )
         # Of a space without cells there is nothing to embed.
         self.parts = Parts(encoder if space.vocabulary else None, structure, drawn, untrained)
         self.spread = spread

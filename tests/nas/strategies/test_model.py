@@ -44,6 +44,8 @@ def test_untrained_networks_look_at_cells_where_they_are_asked_for(space: TableS
     assert cheap_first.low.parts.untrained == 2
     with pytest.raises(StrategyError, match="untrained"):
         Nasgem(space, 0, untrained=-1, fidelity=FIDELITY)
+    with pytest.raises(StrategyError, match="encoder is None"):
+        Nasgem(space, 0, untrained=2, encoder=None, fidelity=FIDELITY)
 
 
 class Told(ModelStrategy):
