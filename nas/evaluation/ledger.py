@@ -313,7 +313,7 @@ class Ledger:
         return postgresql.insert(table) if self._engine.dialect.name == "postgresql" else sqlite.insert(table)
 
 
-def _drawn(row: Mapping[str, Any]) -> bytes:
+def _drawn(row: Mapping[str, Any] | sa.RowMapping) -> bytes:
     """Equal for rows of proposals and evaluations of one candidate, drawn alike, that are evaluated alike."""
     text = "\n".join((row["candidate"], row["fidelity"], str(row["training_seed"])))
     return hashlib.blake2b(text.encode(), digest_size=16).digest()

@@ -126,8 +126,8 @@ class Nasgem(ModelStrategy):
             encoder = make(EncoderConfig, encoder, "strategy.encoder")
         if untrained and encoder is None:
             raise StrategyError(
-                f"untrained={untrained} networks look at cells beside the encoder's embedding, and encoder is None. Set "
-                "untrained=0, or leave the encoder as it is."
+                f"untrained={untrained} networks look at cells beside the encoder's embedding, and encoder is None. "
+                "Set untrained=0, or leave the encoder as it is."
             )
         # Of a space without cells there is nothing to embed.
         self.parts = Parts(encoder if space.vocabulary else None, structure, drawn, untrained)
