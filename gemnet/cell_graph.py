@@ -10,6 +10,7 @@ import hashlib
 import itertools
 import json
 import sys
+from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -81,18 +82,19 @@ class CellGraph:
         return (INPUT, *self.ops, OUTPUT)
 
     @cached_property
-    def _successor_masks(self) -> tuple[int, ...]:
-        masks = [0] * self.size
+    def _successor_masks(self) -> array[int]:
+        """Bit j of item i says that there is the edge i -> j; four bytes each, as a search holds very many cells."""
+        masks = array("I", [0]) * self.size
         for i, j in self.edges:
             masks[i] |= 1 << j
-        return tuple(masks)
+        return masks
 
     @cached_property
-    def _predecessor_masks(self) -> tuple[int, ...]:
-        masks = [0] * self.size
+    def _predecessor_masks(self) -> array[int]:
+        masks = array("I", [0]) * self.size
         for i, j in self.edges:
             masks[j] |= 1 << i
-        return tuple(masks)
+        return masks
 
     def successors(self, node: int) -> tuple[int, ...]:
         """Nodes that read ``node``, ascending."""

@@ -141,18 +141,14 @@ class GrowingRows:
 
     def append(self, rows: NDArray[Any]) -> None:
         """Adds rows of the same shape and type as those before."""
-        before = self._length
-        self.lengthen(before + len(rows), rows)
-        self.values[before:] = rows
-
-    def lengthen(self, length: int, like: NDArray[Any]) -> None:
-        """Makes them so many at least; what is in the new ones, of the shape and type of those given, is not said."""
+        before, length = self._length, self._length + len(rows)
         if self._kept is None or length > len(self._kept):
-            grown = np.empty((length + length // 2, *like.shape[1:]), like.dtype)
+            grown = np.empty((length + length // 2, *rows.shape[1:]), rows.dtype)
             if self._kept is not None:
-                grown[: self._length] = self._kept[: self._length]
+                grown[:before] = self._kept[:before]
             self._kept = grown
-        self._length = max(length, self._length)
+        self._kept[before:length] = rows
+        self._length = length
 
 
 @dataclass
@@ -160,16 +156,27 @@ class _Kept:
     """What has been computed of told candidates under a name.
 
     Args:
-        values: a row for each candidate.
-        known: which of these are set; bool.
+        rows: which candidates, rising, (n,).
+        values: a row for each of them, (n, columns).
         alone: rows of those after the last whole block, by number.
         groups: of the columns.
     """
 
-    values: GrowingRows = field(default_factory=GrowingRows)
-    known: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
+    rows: NDArray[np.intp] = field(default_factory=lambda: np.zeros(0, dtype=np.intp))
+    values: Table = field(default_factory=lambda: np.zeros((0, 0), dtype=np.float32))
     alone: dict[int, Table] = field(default_factory=dict)
     groups: tuple[str, ...] = ()
+
+    def add(self, rows: NDArray[np.intp], found: FeatureTable) -> None:
+        """Keeps what was computed of more candidates; of those that are known already, what is known."""
+        values = np.concatenate([self.values, found.values]) if len(self.rows) else found.values
+        self.rows, first = np.unique(np.concatenate([self.rows, rows]), return_index=True)
+        self.values, self.groups = values[first], found.groups
+
+    def only(self, rows: NDArray[np.intp]) -> None:
+        """Forgets all others."""
+        there = np.isin(self.rows, rows)
+        self.rows, self.values = self.rows[there], self.values[there]
 
 
 class ToldCandidates:
@@ -187,6 +194,9 @@ class ToldCandidates:
     """Candidates whose vectors are computed together."""
     AT_ONCE = 2048
     """Most candidates that are packed or looked at together, which bounds the memory that takes."""
+    KEPT = 8192
+    """Candidates beyond which what was computed of those not asked for is forgotten: of a long history most are learnt
+    from for a while only."""
 
     def __init__(self, space: SearchSpace) -> None:
         self.space = space
@@ -227,36 +237,35 @@ class ToldCandidates:
     def table(
         self, rows: NDArray[np.intp], name: str, compute: Callable[[CandidateBatch], FeatureTable], mixed: bool
     ) -> FeatureTable:
-        """``compute`` of the candidates at ``rows``; of each it is called once under each name, or twice if mixed.
+        """``compute`` of the candidates at ``rows``; of what is kept it is called once a name, or twice if mixed.
 
         Args:
             rows: which, (n,).
             name, compute, mixed: as of `Pool.table`.
         """
         kept = self._tables.setdefault(name, _Kept())
-        kept.known = np.concatenate([kept.known, np.zeros(len(self) - len(kept.known), dtype=np.bool_)])
         whole = len(self) // self.BLOCK * self.BLOCK if mixed else len(self)
-        missing = rows[~kept.known[rows] & (rows < whole)]
+        missing = np.setdiff1d(rows[rows < whole], kept.rows)
         if mixed:
             parts = [np.arange(k * self.BLOCK, (k + 1) * self.BLOCK) for k in np.unique(missing // self.BLOCK)]
         else:
             parts = [missing[start : start + self.AT_ONCE] for start in range(0, len(missing), self.AT_ONCE)]
-        for part in parts:
-            found = compute(self.batch(part))
-            kept.values.lengthen(len(self), found.values)
-            kept.values.values[part], kept.known[part], kept.groups = found.values, True, found.groups
+        if parts:
+            found = FeatureTable.stack([compute(self.batch(part)) for part in parts])
+            kept.add(np.concatenate(parts), found)
+        if len(kept.rows) > self.KEPT:
+            kept.only(rows)
         kept.alone = {row: values for row, values in kept.alone.items() if row >= whole}
         last = rows[rows >= whole].tolist()
         for row in last:
             if row not in kept.alone:
                 found = compute(self.batch(slice(row, row + 1)))
                 kept.alone[row], kept.groups = found.values[0], found.groups
-        if not last:
-            return FeatureTable(kept.values.values[rows], kept.groups)
         values, inside = np.empty((len(rows), len(kept.groups)), dtype=np.float32), rows < whole
         if inside.any():
-            values[inside] = kept.values.values[rows[inside]]
-        values[~inside] = [kept.alone[row] for row in last]
+            values[inside] = kept.values[np.searchsorted(kept.rows, rows[inside])]
+        if last:
+            values[~inside] = [kept.alone[row] for row in last]
         return FeatureTable(values, kept.groups)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nas.evaluation.ledger import Ledger
 from nas.evaluation.records import Evaluation, Proposal
@@ -51,11 +51,14 @@ class Recorder:
         return self.complete(known)
 
     def record(self, ended: Sequence[tuple[Proposal, Outcome]]) -> list[Evaluation]:
-        """Writes evaluations down, all at once; where the call itself failed, a failed one with the reason."""
+        """Writes evaluations down, all at once; where the call itself failed, a failed one with the reason.
+
+        They are of the proposals given, not of a worker's copies: a long search holds each candidate once.
+        """
         evaluations = [
             Evaluation(proposal, "failed", None, seconds=outcome.seconds, reason=outcome.failure)
             if outcome.failure
-            else outcome.value
+            else replace(outcome.value, proposal=proposal)
             for proposal, outcome in ended
         ]
         with self.stopwatch("ledger"):

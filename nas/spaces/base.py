@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
@@ -41,7 +42,13 @@ class Candidate:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Candidate:
         """Reads what `to_json` wrote."""
-        return cls(CellGraph.from_json(data["cell"]), tuple(data.get("macro", {}).items()))
+        return cls(CellGraph.from_json(data["cell"]), tuple(_chosen(*pair) for pair in data.get("macro", {}).items()))
+
+
+@lru_cache(maxsize=4096, typed=True)
+def _chosen(name: str, value: Choice) -> tuple[str, Choice]:
+    """A choice's name and value, as one object for all candidates: a search may hold a hundred thousand of them."""
+    return name, value
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,7 +181,9 @@ class SearchSpace(ABC):
     def unpack(self, batch: CandidateBatch, index: int) -> Candidate:
         """Candidate ``index`` of a batch."""
         row = batch.macro[index].tolist()
-        macro = tuple((name, values[k]) for (name, values), k in zip(self.macro_choices.items(), row, strict=True))
+        macro = tuple(
+            _chosen(name, values[k]) for (name, values), k in zip(self.macro_choices.items(), row, strict=True)
+        )
         return Candidate(batch.graphs.graph(index), macro)
 
 

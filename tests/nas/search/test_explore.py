@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import random
 import signal
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +70,25 @@ def test_results_are_recorded_and_calls_handed_out_while_the_strategy_is_asked(t
 
         made.run(2 * BATCH, BATCH, AHEAD, heard)
     assert waited == [True]
+
+
+def test_each_candidate_is_held_once_though_workers_return_copies(tmp_path) -> None:
+    class Copying(SerialExecutor):
+        def wait(self, timeout=None):
+            return [replace(each, value=copy.deepcopy(each.value)) for each in super().wait(timeout)]
+
+    with Ledger(tmp_path / "ledger.db") as ledger, Copying(FormulaEvaluator) as executor:
+        made = exploration(ledger, executor)
+        ask, asked = made.strategy.ask, []
+
+        def remembered(n, pending=()):
+            asked.extend(ask(n, pending))
+            return asked[-n:]
+
+        made.strategy.ask = remembered
+        found = made.run(2 * BATCH, BATCH, AHEAD, ignore)
+    assert [each.proposal for each in found] == asked
+    assert all(each.proposal is proposal for each, proposal in zip(found, asked, strict=True))
 
 
 def test_error_of_the_strategy_ends_the_search(tmp_path) -> None:

@@ -155,6 +155,26 @@ class TestToldCandidates:
         assert computed == [4, 2, 1]
         assert after.candidate(1) is candidates[11]
 
+    def test_of_many_those_not_asked_for_are_forgotten_and_come_out_the_same_again(
+        self, space: GEMNetSpace, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(ToldCandidates, "KEPT", 6)
+        batch = space.sample(12, RNG)
+        computed: list[int] = []
+
+        def compute(part: CandidateBatch) -> FeatureTable:
+            computed.append(len(part))
+            return macro_table(space, part)
+
+        told = ToldCandidates(space)
+        told.extend([space.unpack(batch, k) for k in range(12)])
+        whole = macro_table(space, batch).values
+        for rows, new in (([9, 1, 4], [3]), ([1, 2, 6], [2]), ([7, 8], [2]), ([8, 7], []), ([1, 9], [2])):
+            computed.clear()
+            found = told.table(np.array(rows), "macro", compute, False)
+            np.testing.assert_array_equal(found.values, whole[rows])
+            assert computed == new
+
     def test_what_depends_on_its_batch_is_that_of_blocks_which_follow_from_the_history(
         self, space: GEMNetSpace, monkeypatch: pytest.MonkeyPatch
     ) -> None:
