@@ -76,7 +76,8 @@ SEARCHES = {
     "trees, listed": Search("structural", "nasbench201", {"trees": 20}, batches=3),
     "trees, sampled": Search("structural", "gemnet", {"trees": 20, "pool_size": 300}, fail_every=5),
     "WL process, listed": Search("wl_gp", "nasbench201", fail_every=5, batches=3),
-    "WL process, sampled": Search("wl_gp", "nasbench101", {"pool_size": 300}, batches=4),
+    # A fourth batch is another one on another processor: the likelihood is flat, and where its ascent ends differs.
+    "WL process, sampled": Search("wl_gp", "nasbench101", {"pool_size": 300}, batches=3),
     "bananas": Search("bananas", "gemnet", {"epochs": 20, "mutations": 40}, batches=3),
     "evolution": Search("evolution", "gemnet", {"cost": "size"}, batches=8),
     "local search": Search("local_search", "nasbench201", batches=8, fail_every=5),
