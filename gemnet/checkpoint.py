@@ -240,7 +240,10 @@ def _load_safetensors(name: str, map_location: Any) -> dict[str, Any]:
         raise CheckpointError(f"{name}: can't be read as safetensors ({error}). Is the file complete?") from None
     place = map_location if isinstance(map_location, str | torch.device) else "cpu"
     genome = {"genome": about["genome"]} if "genome" in about else {}
-    return {"state_dict": {key: value.to(place) for key, value in tensors.items()}, KEY: dict(about), **genome}
+    loaded = {"state_dict": {key: value.to(place) for key, value in tensors.items()}, KEY: dict(about), **genome}
+    if "config" in about:  # a detector's
+        loaded["meta"] = {"cfg": about["config"]}
+    return _without_code(loaded)
 
 
 def _harmless_types() -> list[Any]:

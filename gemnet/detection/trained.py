@@ -24,7 +24,8 @@ from gemnet.data.reading import read_image
 from gemnet.detection.config import complete_config
 from gemnet.errors import GemnetError
 from gemnet.metadata import DETECTOR, metadata_of
-from gemnet.trained import SEARCHED, checkpoint_in
+from gemnet.trained import SEARCHED, WEIGHT_FILES, checkpoint_in
+from gemnet.weights.detectors import detector_file, find_detector_file
 
 
 class TrainedDetectorError(GemnetError):
@@ -69,7 +70,7 @@ class TrainedDetector:
         from mmdet.utils import register_all_modules
 
         register_all_modules()
-        self.classes, self.device = tuple(classes), torch.device(device)
+        self.config, self.classes, self.device = config, tuple(classes), torch.device(device)
         model = config.model
         model.train_cfg = None
         for part in ("backbone", "init_cfg"):
@@ -117,7 +118,7 @@ def find_detector(source: str | Path, config: Config | None = None, device: str 
 
     Args:
         source: a ``.pth`` or ``.safetensors`` file; of a folder the best checkpoint on the development images, else the
-            last.
+            last; or the name of a published detector.
         config: of MMDetection, where the checkpoint carries none.
         device: where it runs.
 
@@ -125,7 +126,9 @@ def find_detector(source: str | Path, config: Config | None = None, device: str 
         TrainedDetectorError: nothing of the kind is there, it is a classifier, or the classes are not known.
         GemnetError: a file can't be read.
     """
-    path = Path(source).expanduser()
+    path = Path(detector_file(source)).expanduser()
+    if not path.exists() and path.suffix not in WEIGHT_FILES:
+        find_detector_file(str(source))  # says which there are
     if path.is_dir():
         if (path / f"{SEARCHED}.json").is_file():
             raise _classifier(path)

@@ -22,6 +22,7 @@ from gemnet.private_mmengine import loop_of, set_loop, train_loader_of
 from gemnet.training.completion import fill_in
 from gemnet.training.hooks import CheckpointCheck, Describe, EpochSeeds, FiniteLoss
 from gemnet.training.runner_config import RunnerError
+from gemnet.weights.detectors import detector_file
 
 LAUNCHERS = ("none", "pytorch", "slurm")
 
@@ -66,6 +67,8 @@ def make_runner(
     if load_from is not None:
         config.load_from = load_from
     source = config.get("load_from")
+    if source:
+        source = config.load_from = os.fspath(detector_file(source))
     trained = None
     if source and "://" not in source:
         trained = load_checkpoint(source)  # before anything is written, a message instead of a traceback

@@ -9,8 +9,9 @@ import gemnet.weights
 from gemnet.errors import GemnetError
 from gemnet.models import genome_for
 from gemnet.weights import packaged_weights, verify_weights
+from gemnet.weights.detectors import published_detectors, verify
 from gemnet.zoo.picture import PICTURE, is_current
-from gemnet.zoo.results import CLASSIFICATION, Result, load_results, read_figures
+from gemnet.zoo.results import CLASSIFICATION, DETECTION, Result, load_results, read_figures
 from gemnet.zoo.tables import generated
 
 TOLERANCE = 0.05
@@ -72,9 +73,20 @@ def _of_weights(results: tuple[Result, ...]) -> Iterator[str]:
         result = by_name.get(name)
         if result is None or result.weights != weights.file:
             yield f"{name}: no result names its file {weights.file}. Publish it again."
+    detectors = published_detectors()
+    rows = {result.name: result.weights for result in results if result.task == DETECTION}
+    for name, path in detectors.items():
+        try:
+            verify(path)
+        except GemnetError as error:
+            yield f"{name}: {error}"
+        if rows.get(name) != path.name:
+            yield f"{name}: no result names its file {path.name}. Publish it again."
+    files = {name: weights.file for name, weights in packaged.items()}
+    files |= {name: path.name for name, path in detectors.items()}
     for result in results:
-        if result.weights and (result.name not in packaged or packaged[result.name].file != result.weights):
-            yield f"{result.name}: its weights {result.weights} are not in the package's index."
+        if result.weights and files.get(result.name) != result.weights:
+            yield f"{result.name}: its weights {result.weights} are not in the package."
         if result.weights and result.weights_value is None:
             yield f"{result.name}: its weights were not measured. Publish them again."
     known = {weights.file for weights in packaged.values()}

@@ -94,8 +94,8 @@ def write_weights(
         classes=classes,
         notes={"precision": precision, "name": name},
     )
-    stored = _stored(state, precision, source)
-    path, digest = write_named(gemnet.weights.FOLDER, name, lambda draft: save_weights(draft, stored, said))
+    exact = stored(state, precision, source)
+    path, digest = write_named(gemnet.weights.FOLDER, name, lambda draft: save_weights(draft, exact, said))
     return PackagedWeights(
         file=path.name,
         sha256=digest,
@@ -135,20 +135,20 @@ def _bare(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return inside or state
 
 
-def _stored(state: Mapping[str, Tensor], precision: str, source: Path) -> dict[str, Tensor]:
+def stored(state: Mapping[str, Tensor], precision: str, source: Path) -> dict[str, Tensor]:
     """Contiguous tensors in the wanted precision. Norms, biases and statistics are small, and stay exact."""
     if precision not in PRECISIONS:
         raise ZooError(f"precision is {precision!r}; expected one of {', '.join(PRECISIONS)}.")
     kind = PRECISIONS[precision]
-    stored = {}
+    found = {}
     for key, value in state.items():
         exact = value.detach().cpu()
         if exact.is_floating_point():
             exact = exact.to(kind if exact.ndim > 1 else torch.float32)
             if not torch.isfinite(exact).all():
                 raise ZooError(f"{source}: {key} is not finite in {precision}. Was the training sound?")
-        stored[key] = exact.contiguous()
-    return stored
+        found[key] = exact.contiguous()
+    return found
 
 
 def enter_weights(name: str, entry: PackagedWeights | None) -> None:

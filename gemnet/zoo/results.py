@@ -90,7 +90,7 @@ class Result:
         peer: whether it is another's network, trained and measured here for comparison.
         method: of a detector, such as ``RetinaNet``.
         speed: CPU time of one image; None where it was not measured.
-        weights: the file in ``gemnet/weights``; "" for none.
+        weights: the file in ``gemnet/weights``, of a detector in ``gemnet/weights/detectors``; "" for none.
         weights_value: the figure of just these weights as they are stored; None without weights.
         precision: what convolution and matrix weights are stored in.
 
@@ -133,6 +133,12 @@ class Result:
     def network(self) -> str:
         """The name without its tag."""
         return self.name.split(".", 1)[0]
+
+    @property
+    def weights_path(self) -> str:
+        """The file of the weights, relative to the repository; "" for none."""
+        folder = "gemnet/weights/detectors" if self.task == DETECTION else "gemnet/weights"
+        return f"{folder}/{self.weights}" if self.weights else ""
 
     @property
     def metric(self) -> str:

@@ -15,7 +15,6 @@ from gemnet.classification.arrays import ImageArrays
 from gemnet.errors import nearest
 from gemnet.sources import Images, TimmSource, describe
 from gemnet.strict_json import parse_json
-from gemnet.weights import PackagedWeights, find_weights
 from gemnet.zoo.results import (
     CLASSIFICATION,
     DETECTION,
@@ -113,8 +112,8 @@ def row_from_log(
     )
 
 
-def published_row(zoo: Path, name: str) -> tuple[Result, PackagedWeights]:
-    """A row and its weights.
+def published_row(zoo: Path, name: str) -> Result:
+    """A row that has weights.
 
     Raises:
         ZooError: no row of that name has weights; those that have are listed.
@@ -123,7 +122,7 @@ def published_row(zoo: Path, name: str) -> tuple[Result, PackagedWeights]:
     if name not in rows:
         there = nearest(name, rows) if rows else " No weights are published yet."
         raise ZooError(f"No row {name!r} with weights is in {zoo / 'results'}.{there}")
-    return rows[name], find_weights(name)
+    return rows[name]
 
 
 def images_of(source: str, resolution: int) -> Images:

@@ -118,14 +118,9 @@ def _classifiers(rows: Sequence[Result], repository: Path) -> str:
     lines = []
     for row in rows:
         hours = training_hours(row, repository)
-        stored = (
-            f"{_link(row.weights, f'gemnet/weights/{row.weights}', 'file')}: {row.weights_value:.2f}"
-            if row.weights
-            else ""
-        )
         epochs = f"{row.epochs or ''}{OTHER * (row.epochs != usual)}"
         about = [_title(row), row.text(), str(len(row.values)), epochs, "" if hours is None else f"{hours:.2g}"]
-        lines.append([*about, *_costs(row), *_times(row), *_sources(row), stored, _search(row)])
+        lines.append([*about, *_costs(row), *_times(row), *_sources(row), _stored(row), _search(row)])
     text = _table(head, lines, left=(0, 11, 12, 13, 14))
     if any(row.epochs != usual for row in rows):
         text += f"\n{OTHER} Trained for another number of epochs than {usual}: not comparable with the other rows.\n"
@@ -137,6 +132,11 @@ def _classifiers(rows: Sequence[Result], repository: Path) -> str:
         )
     machines = sorted({_machine(row.speed) for row in rows if row.speed is not None})
     return text + (f"\nCPU time: {markdown_text('; '.join(machines))}.\n" if machines else "")
+
+
+def _stored(row: Result) -> str:
+    """The file of a row's weights and the figure of just this file; "" where there is none."""
+    return f"{_link(row.weights, row.weights_path, 'file')}: {row.weights_value:.2f}" if row.weights else ""
 
 
 def _times(row: Result) -> list[str]:
@@ -157,7 +157,7 @@ def _machine(speed: Speed) -> str:
 
 def _detectors(rows: Sequence[Result], repository: Path) -> str:
     head = ["detector", "backbone", "data", "box AP", "AP50", "AP50 of person", "trainings"]
-    head += ["backbone M MACs", "backbone k params", "CPU s", "config", "log"]
+    head += ["backbone M MACs", "backbone k params", "CPU s", "config", "log", "weights"]
     lines = []
     for row in rows:
         names = (f"{row.figures.column}_50", row.figures.column.replace("/bbox_", "/person_") + "_50")
@@ -171,8 +171,11 @@ def _detectors(rows: Sequence[Result], repository: Path) -> str:
             *more,
             str(len(row.values)),
         ]
-        lines.append([*about, *_costs(row), *seconds, *_sources(row)])
-    return _table(head, lines, left=(0, 1, 2, 10, 11))
+        lines.append([*about, *_costs(row), *seconds, *_sources(row), _stored(row)])
+    text = _table(head, lines, left=(0, 1, 2, 10, 11, 12))
+    if any(row.weights for row in rows):
+        text += "\nWeights: the file, and its box AP as stored. `gemnet-detect NAME photo.jpg` draws what it finds.\n"
+    return text
 
 
 def _further(row: Result, column: str, factor: float, repository: Path) -> str:
@@ -264,7 +267,7 @@ def _model(result: Result) -> dict[str, Any]:
         "Training Log": result.figures.log,
     }
     if result.weights:
-        model["Weights"] = f"gemnet/weights/{result.weights}"
+        model["Weights"] = result.weights_path
     return model
 
 
@@ -286,7 +289,7 @@ def generated(zoo: Path) -> dict[Path, str]:
     Raises:
         ZooError: a result that can't be read.
     """
-    from gemnet.zoo.cards import card
+    from gemnet.zoo.cards import card, detector_card
 
     results = load_results(zoo)
     files = {
@@ -296,5 +299,6 @@ def generated(zoo: Path) -> dict[Path, str]:
     }
     for result in results:
         if result.weights:
-            files[zoo / f"{result.name}.md"] = card(result, results)
+            make = card if result.task == CLASSIFICATION else detector_card
+            files[zoo / f"{result.name}.md"] = make(result, results)
     return files

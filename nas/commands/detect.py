@@ -109,7 +109,8 @@ def _show(counts: dict[Path, int], results: list[dict[str, Any]], out: Path) -> 
 def _parser(program: str) -> argparse.ArgumentParser:
     parser = command_parser(program, DESCRIPTION, EXAMPLES)
     parser.add_argument(
-        "weights", help="a detector's checkpoint (.pth, .safetensors), or the work folder of a training"
+        "weights",
+        help="a detector's checkpoint (.pth, .safetensors), the work folder of a training, or a published detector",
     )
     parser.add_argument("images", nargs="+", help="image files, and folders of them")
     parser.add_argument("--config", metavar="FILE", help="the detector's config, where the checkpoint carries none")

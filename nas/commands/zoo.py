@@ -33,6 +33,10 @@ examples
   the row of a detector, from `tools/test.py --final --out`:
     {program} record gemnet_a.coco320 --detector RetinaNet --data COCO-320 --source coco320 --resolution 224 \\
         --log model_zoo/logs/retinanet_gemnet_a.json --config configs/retinanet_gemnet_coco320.py
+  a detector into the package, from a checkpoint of tools/train.py; --config is what it was trained with:
+    {program} publish work_dirs/retinanet_gemnet_coco320/epoch_9.pth gemnet_a.coco320_retinanet --detector RetinaNet \\
+        --data COCO-320 --source coco320 --resolution 224 --log model_zoo/logs/retinanet_gemnet_a.json \\
+        --config configs/retinanet_gemnet_coco320.py
   a folder for timm's local-dir:, of published weights or of your own, and from there to a hub:
     {program} folder gemnet_a_cifar.cifar10 --out exported/gemnet_a_cifar
     {program} folder work_dirs/finetune --out exported/mynet
@@ -56,11 +60,16 @@ def main(program: str, arguments: list[str]) -> int:
 
 
 def _list(options: argparse.Namespace) -> int:
+    from gemnet.metadata import read_metadata
     from gemnet.weights import packaged_weights
+    from gemnet.weights.detectors import published_detectors
 
     for name, weights in sorted(packaged_weights().items()):
         print(f"{name}  {weights.num_classes} classes, {weights.input_size}x{weights.input_size}  {weights.file}")
-    if not packaged_weights():
+    for name, path in published_detectors().items():
+        about = read_metadata(path)
+        print(f"{name}  {about.notes.get('detector')}, {len(about.classes)} classes  {path.name}")
+    if not packaged_weights() and not published_detectors():
         print("No weights are published yet.")
     return 0
 
@@ -71,6 +80,8 @@ def _publish(options: argparse.Namespace) -> int:
     from gemnet.zoo.results import save_result
 
     row = _row(options)  # before anything is written: a log that can't be read says so now
+    if options.detector:
+        return _publish_detector(options, row)
     weights = write_weights(
         Path(options.weights),
         options.name,
@@ -91,6 +102,40 @@ def _publish(options: argparse.Namespace) -> int:
     save_result(row, options.zoo)
     print(f"Wrote {weights.path} ({weights.path.stat().st_size:,} bytes): {value:.2f} % top-1 as stored.")
     return _tables(options)
+
+
+def _publish_detector(options: argparse.Namespace, row: Result) -> int:
+    from gemnet.weights.detectors import withdraw_detector
+    from gemnet.zoo.detectors import write_detector
+    from gemnet.zoo.results import ZooError, save_result
+
+    if options.mean or options.std:
+        raise ZooError(
+            "--mean and --std are of classifiers; a detector's checkpoint says how its images were normalised."
+        )
+    path = write_detector(Path(options.weights), options.name, options.description or "", options.precision)
+    row = replace(row, weights=path.name, precision=options.precision)
+    try:
+        value = _measured(row, options.zoo)
+    except BaseException:
+        withdraw_detector(options.name)
+        raise
+    save_result(replace(row, weights_value=round(value, 4)), options.zoo)
+    print(f"Wrote {path} ({path.stat().st_size:,} bytes): {value:.2f} % box AP as stored.")
+    return _tables(options)
+
+
+def _measured(row: Result, zoo: Path) -> float:
+    """The figure of a row's weights, as they are stored, on the official test images."""
+    from gemnet.zoo.measure import OPENINGS, measure_accuracy
+
+    if row.task == "detection":
+        from gemnet.zoo.detectors import measure_detector
+
+        return measure_detector(row.name, zoo.parent / row.config, zoo / OPENINGS)
+    from gemnet.weights import find_weights
+
+    return measure_accuracy(row.name, find_weights(row.name), row.source, zoo / OPENINGS)
 
 
 def _record(options: argparse.Namespace) -> int:
@@ -137,11 +182,15 @@ def _wanted_rows(items: Sequence[str] | None) -> dict[str, str] | None:
 
 
 def _withdraw(options: argparse.Namespace) -> int:
+    from gemnet.weights.detectors import published_detectors, withdraw_detector
     from gemnet.zoo.publish import withdraw_weights
     from gemnet.zoo.results import load_results
 
     load_results(options.zoo)  # that there is one, before anything is taken away
-    withdraw_weights(options.name)
+    if options.name in published_detectors():
+        withdraw_detector(options.name)
+    else:
+        withdraw_weights(options.name)
     (options.zoo / "results" / f"{options.name}.json").unlink(missing_ok=True)
     (options.zoo / f"{options.name}.md").unlink(missing_ok=True)
     return _tables(options)
@@ -191,13 +240,12 @@ def _check(options: argparse.Namespace) -> int:
 
     found = problems(options.zoo)
     if options.accuracy and not found:
-        from gemnet.zoo.measure import OPENINGS, measure_accuracy
         from gemnet.zoo.rows import published_row
 
-        result, weights = published_row(options.zoo, options.accuracy)
+        result = published_row(options.zoo, options.accuracy)
         assert result.weights_value is not None
-        value = measure_accuracy(result.name, weights, result.source, options.zoo / OPENINGS)
-        print(f"{result.name}: {value:.2f} % top-1, the zoo says {result.weights_value:.2f} %.")
+        value = _measured(result, options.zoo)
+        print(f"{result.name}: {value:.2f} % {result.metric}, the zoo says {result.weights_value:.2f} %.")
         if abs(value - result.weights_value) > TOLERANCE:
             found.append(f"{result.name}: the accuracy is not reproduced.")
     for problem in found:
@@ -250,7 +298,6 @@ def _parser(program: str) -> argparse.ArgumentParser:
     record = commands.add_parser("record", help="a row without weights: a peer, a detector")
     _add_row_options(record)
     record.add_argument("--peer", action="store_true", help="another's network, measured here")
-    record.add_argument("--detector", metavar="M", help="the row is a detector's of this method, such as RetinaNet")
     record.set_defaults(run=_record)
 
     withdraw = commands.add_parser("withdraw", help="take weights and their row away")
@@ -302,5 +349,6 @@ def _add_row_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--config", required=True, metavar="FILE", help="what it was trained with")
     parser.add_argument("--search", metavar="FILE", help="what tells of the search it comes from")
+    parser.add_argument("--detector", metavar="M", help="the row is a detector's of this method, such as RetinaNet")
     parser.add_argument("--macs", type=int, help="default: the log's, or counted")
     parser.add_argument("--params", type=int, help="default: the log's, or counted")

@@ -1,0 +1,165 @@
+"""A trained detector is published, found by its name, used, trained further, checked and withdrawn."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from zoo_doubles import Repository, make_repository
+
+import gemnet.detection  # stands in for what MMCV would have to compile
+import gemnet.weights.detectors
+
+pytest.importorskip("mmdet", reason="MMDetection is not installed: pip install '.[detection]'")
+
+from drawn_shapes import draw_shapes
+
+from gemnet.checkpoint import load_checkpoint
+from gemnet.detection.trained import TrainedDetectorError, find_detector
+from gemnet.errors import GemnetError
+from gemnet.metadata import read_metadata
+from gemnet.trained import TrainedError, find_trained
+from gemnet.weights.detectors import find_detector_file, published_detectors
+from gemnet.zoo.check import problems
+from gemnet.zoo.results import load_results
+from nas.commands import detect, train
+
+CONFIGS = Path(__file__).parents[3] / "configs"
+NAME = "gemnet_a.shapes_retinanet"
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Drawn shapes, a config for them, and a detector trained on them for an epoch, in ``run``."""
+    folder = tmp_path_factory.mktemp("project")
+    draw_shapes(folder / "shapes", images=9, side=64)
+    (folder / "shapes.py").write_text(
+        f"_base_ = ['{CONFIGS}/retinanet_gemnet_coco320.py']\n"
+        "own = dict(data_root='', part=None, metainfo=dict(classes=('square', 'disc')),\n"
+        f"    ann_file='{folder}/shapes/instances.json', data_prefix=dict(img='{folder}/shapes/'))\n"
+        "train_dataloader = dict(batch_size=4, num_workers=0, persistent_workers=False, dataset=own)\n"
+        "val_dataloader = dict(num_workers=0, persistent_workers=False, dataset=own)\n"
+        "test_dataloader = val_dataloader\n"
+        f"val_evaluator = dict(ann_file='{folder}/shapes/instances.json', part=None, report_classes=('disc',))\n"
+        "test_evaluator = val_evaluator\n"
+        "model = dict(bbox_head=dict(num_classes=2), test_cfg=dict(score_thr=0.0, max_per_img=20))\n"
+        "train_cfg = dict(max_epochs=1, val_interval=1)\n"
+    )
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    assert train.main([str(folder / "shapes.py"), "--work-dir", str(folder / "run")]) == 0
+    torch.set_num_threads(threads)
+    return folder
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, project: Path) -> Repository:
+    """A zoo with a log of a detector; the package's detectors are out of reach."""
+    (tmp_path / "detectors").mkdir()
+    monkeypatch.setattr(gemnet.weights.detectors, "FOLDER", tmp_path / "detectors")
+    monkeypatch.setattr("gemnet.zoo.check.packaged_weights", dict)
+    monkeypatch.setattr("gemnet.weights.FOLDER", tmp_path / "none")
+    made = make_repository(tmp_path / "repository")
+    shutil.copy(project / "shapes.py", made.root / "configs/shapes.py")
+    return made
+
+
+ROW = ("--detector", "RetinaNet", "--data", "Shapes", "--source", "shapes", "--resolution", "64")
+LOG = ("--log", "model_zoo/logs/detector.json", "--config", "configs/shapes.py")
+
+
+def publish(repository: Repository, source: Path, name: str = NAME, *options: str) -> int:
+    return repository.run("publish", source, name, *ROW, *LOG, *options)
+
+
+def test_a_published_detector_is_all_that_is_needed(repository: Repository, project: Path, tmp_path: Path) -> None:
+    assert publish(repository, project / "run/epoch_1.pth", NAME, "--precision", "float32") == 0
+    path = published_detectors()[NAME]
+    text = path.read_bytes()[:20000].decode("latin-1")
+    assert str(project) not in text
+    about = read_metadata(path)
+    assert about.classes == ("square", "disc")
+    assert about.notes["detector"] == "RetinaNet"
+    image = next((project / "shapes").glob("*.jpg"))
+    own, published = find_detector(project / "run/epoch_1.pth")(image), find_detector(NAME)(image)
+    assert len(own.scores) == 20
+    assert torch.equal(torch.tensor(own.boxes), torch.tensor(published.boxes))
+    assert torch.equal(torch.tensor(own.scores), torch.tensor(published.scores))
+    assert detect.main([NAME, str(image), "--score", "0", "--out", str(tmp_path / "found")]) == 0
+    assert len(json.loads((tmp_path / "found/results.json").read_text())) == 20
+    with pytest.raises(TrainedError):
+        find_trained(NAME)
+
+
+def test_row_card_and_figure_are_those_of_the_file(repository: Repository, project: Path) -> None:
+    assert publish(repository, project / "run/epoch_1.pth") == 0
+    (result,) = load_results(repository.zoo)
+    assert result.values == (12.3,)
+    assert result.weights == published_detectors()[NAME].name
+    assert result.weights_value is not None
+    assert {value.dtype for value in load_checkpoint(published_detectors()[NAME])["state_dict"].values()} >= {
+        torch.float16
+    }
+    readme = (repository.zoo / "README.md").read_text()
+    assert f"[file](../gemnet/weights/detectors/{result.weights}): {result.weights_value:.2f}" in readme
+    assert f"gemnet-detect {NAME} street.jpg" in (repository.zoo / f"{NAME}.md").read_text()
+    (line,) = (repository.zoo / "test_openings.jsonl").read_text().splitlines()
+    assert NAME in json.loads(line)["purpose"]
+    assert repository.run("check", "--accuracy", NAME) == 0
+    assert repository.run("withdraw", NAME) == 0
+    assert not published_detectors()
+    assert not load_results(repository.zoo)
+    assert repository.run("check") == 0
+
+
+def test_a_training_goes_on_from_it(repository: Repository, project: Path, tmp_path: Path) -> None:
+    assert publish(repository, project / "run/epoch_1.pth", NAME, "--precision", "float32") == 0
+    options = ["--cfg-options", f"load_from={NAME}", "optim_wrapper.optimizer.lr=0.0", "experiment_name=more"]
+    assert train.main([str(project / "shapes.py"), "--work-dir", str(tmp_path / "more"), *options]) == 0
+    before = load_checkpoint(project / "run/epoch_1.pth")["state_dict"]
+    after = load_checkpoint(tmp_path / "more/epoch_1.pth")["state_dict"]
+    key = "bbox_head.retina_cls.weight"
+    assert torch.equal(before[key], after[key])
+
+
+def test_what_is_wrong_is_said(
+    repository: Repository, project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert publish(repository, project / "run/epoch_1.pth") == 0
+    with pytest.raises(GemnetError, match=f"Did you mean '{NAME}'"):
+        find_detector("gemnet_a.shapes_retinane")
+    with pytest.raises(TrainedDetectorError, match="classifier"):
+        find_detector(_classifier(tmp_path))
+    path = published_detectors()[NAME]
+    damaged = bytearray(path.read_bytes())
+    damaged[-1] ^= 1
+    path.write_bytes(damaged)
+    with pytest.raises(GemnetError, match="the file is damaged"):
+        find_detector_file(NAME)
+    assert any("is damaged" in problem for problem in problems(repository.zoo))
+    path.unlink()
+    assert any("are not in the package" in problem for problem in problems(repository.zoo))
+    capsys.readouterr()
+    for source, name, options, word in (
+        (project / "run/epoch_1.pth", "gemnet_a.no-good", (), "<backbone>.<data>_<detector>"),
+        (_classifier(tmp_path), NAME, (), "classifier"),
+        (project / "run/none.pth", NAME, (), "no such file"),
+        (project / "run/epoch_1.pth", NAME, ("--mean", "0", "0", "0"), "--mean and --std are of classifiers"),
+    ):
+        assert publish(repository, source, name, *options) == 2
+        assert word in capsys.readouterr().err
+    assert not published_detectors()
+
+
+def _classifier(folder: Path) -> Path:
+    file = folder / "classifier.safetensors"
+    if not file.exists():
+        shutil.copy(Path(gemnet.__file__).parent / f"weights/{_packaged()}", file)
+    return file
+
+
+def _packaged() -> str:
+    return next(iter(json.loads((Path(gemnet.__file__).parent / "weights/index.json").read_text()).values()))["file"]
