@@ -19,6 +19,7 @@ from gemnet.genome import Genome
 from gemnet.models import GenomeSource, genome_for
 from gemnet.registry import MODELS
 from gemnet.weights import find_weights, packaged_weights, verify_weights
+from gemnet.weights.detectors import detector_file
 
 
 class BackboneError(GemnetError):
@@ -235,7 +236,7 @@ def load_backbone_weights(module: GEMNet, source: str | os.PathLike[str], prefix
     Args:
         module: the backbone.
         source: the path of a ``.pth`` or ``.safetensors`` file (a classifier's, a detector's or a backbone's), or
-            ``<architecture>.<tag>`` of packaged weights.
+            ``<architecture>.<tag>`` of packaged weights, or the name of a published detector.
         prefix: what the wanted keys start with in the file; found by itself among none, ``backbone.`` (MMDetection's
             detectors), ``backbone.body.`` (torchvision's), ``backbone.bottom_up.body.`` and ``backbone.body.``
             (Detectron2's), ``network.`` (our classifiers) and ``model.``.
@@ -244,7 +245,7 @@ def load_backbone_weights(module: GEMNet, source: str | os.PathLike[str], prefix
         CheckpointError: the file can't be read, or its weights are those of another network.
         GemnetError: no such tag.
     """
-    name = os.fspath(source)
+    name = os.fspath(detector_file(source))
     if not os.path.isfile(os.path.expanduser(name)) and _looks_like_tag(name):
         known = find_weights(name)
         checkpoint = {**load_checkpoint(verify_weights(known)), "genome": known.fingerprint}

@@ -19,6 +19,7 @@ from gemnet.errors import GemnetError, nearest
 from gemnet.genome import Genome
 from gemnet.metadata import Metadata, read_metadata
 from gemnet.strict_json import parse_json
+from gemnet.weights.detectors import detector_file
 
 FOLDER = Path(__file__).parent
 
@@ -84,8 +85,8 @@ def image_statistics(weights: object) -> tuple[tuple[float, ...], tuple[float, .
     """Mean and deviation of the channels that weights were trained with, in [0, 1] and in the order RGB.
 
     Args:
-        weights: ``<architecture>.<tag>`` of weights in the package, the path of a ``.safetensors`` or ``.pth`` file, or
-            of a folder that timm's ``local-dir:`` reads.
+        weights: ``<architecture>.<tag>`` of weights in the package, the name of a published detector, the path of a
+            ``.safetensors`` or ``.pth`` file, or of a folder that timm's ``local-dir:`` reads.
 
     Returns:
         Mean and deviation; None where the weights don't say, or there are no such weights.
@@ -98,7 +99,7 @@ def image_statistics(weights: object) -> tuple[tuple[float, ...], tuple[float, .
     known = packaged_weights().get(os.fspath(weights))
     if known is not None:
         return known.mean, known.std
-    path = Path(weights).expanduser()
+    path = Path(detector_file(weights)).expanduser()
     return read_metadata(path).statistics if path.exists() else None
 
 

@@ -18,10 +18,12 @@ pytest.importorskip("mmdet", reason="MMDetection is not installed: pip install '
 from drawn_shapes import draw_shapes
 
 from gemnet.checkpoint import load_checkpoint
+from gemnet.detection.backbone import GEMNet
 from gemnet.detection.trained import TrainedDetectorError, find_detector
 from gemnet.errors import GemnetError
-from gemnet.metadata import read_metadata
+from gemnet.metadata import metadata_of, read_metadata
 from gemnet.trained import TrainedError, find_trained
+from gemnet.weights import image_statistics
 from gemnet.weights.detectors import find_detector_file, published_detectors
 from gemnet.zoo.check import problems
 from gemnet.zoo.results import load_results
@@ -123,6 +125,16 @@ def test_a_training_goes_on_from_it(repository: Repository, project: Path, tmp_p
     after = load_checkpoint(tmp_path / "more/epoch_1.pth")["state_dict"]
     key = "bbox_head.retina_cls.weight"
     assert torch.equal(before[key], after[key])
+
+
+def test_a_backbone_starts_from_it(repository: Repository, project: Path) -> None:
+    assert publish(repository, project / "run/epoch_1.pth", NAME, "--precision", "float32") == 0
+    before = load_checkpoint(project / "run/epoch_1.pth")
+    backbone = GEMNet(arch="gemnet_a", init_cfg=NAME)
+    backbone.init_weights()
+    for key, value in backbone.state_dict().items():
+        assert torch.equal(value, before["state_dict"][f"backbone.{key}"])
+    assert image_statistics(NAME) == metadata_of(before, "").statistics
 
 
 def test_what_is_wrong_is_said(
