@@ -18,6 +18,7 @@ from nas.spaces.gemnet import GEMNetSpace
 from nas.studies.comparison.config import ComparisonConfig
 from nas.studies.comparison.controls import random_cells, rewired_cells
 from nas.studies.comparison.peers import (
+    TIMM_FAMILIES,
     Target,
     block_network,
     mobilenet,
@@ -38,8 +39,7 @@ FITTED: Mapping[str, Callable[..., Source]] = {
     "random_wiring": random_wiring_network,
     "resnet": resnet_network,
     "repvgg": repvgg_network,
-    "lcnet": partial(timm_family, "lcnet"),
-    "mobilenetv4_conv_small": partial(timm_family, "mobilenetv4_conv_small"),
+    **{family: partial(timm_family, family) for family in TIMM_FAMILIES},
     "block": block_network,
 }
 """Peers that are made as wide as it takes to cost what the reference costs: its MACs, or its time."""

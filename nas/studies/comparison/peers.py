@@ -14,7 +14,9 @@ from functools import partial
 import numpy as np
 from timm.layers import make_divisible
 from timm.models.efficientnet import EfficientNet
+from timm.models.hgnet import HighPerfGpuNet, model_cfgs
 from timm.models.mobilenetv3 import MobileNetV3
+from timm.models.starnet import StarNet
 from torch import nn
 
 from gemnet.classics import nasbench201, random_wiring, repvgg, resnet, watts_strogatz_cell
@@ -164,10 +166,10 @@ def mobilenet(
 
 @dataclass(frozen=True)
 class TimmFamilySource:
-    """A network of timm's whose definition takes a factor on widths, which its registered names fix.
+    """A network of timm's at a factor on its widths, which its registered names fix.
 
     Args:
-        family: ``lcnet`` or ``mobilenetv4_conv_small``.
+        family: one of `TIMM_FAMILIES`.
         width: the factor.
     """
 
@@ -182,9 +184,28 @@ class TimmFamilySource:
         return made
 
 
+def _starnet(family: str, width: float, **options: int) -> nn.Module:
+    """timm's ``starnet_s1`` (Ma et al., 2024); its stem has 32 channels at any width."""
+    return StarNet(make_divisible(24 * width, 4), [2, 2, 8, 3], **options)
+
+
+def _hgnet(family: str, width: float, **options: int) -> nn.Module:
+    """timm's ``hgnetv2_b0`` (of PaddlePaddle's), hidden layer of its head included."""
+
+    def scaled(channels: Sequence[int]) -> list[int]:
+        return [make_divisible(each * width, TIMED_WIDTH) for each in channels]
+
+    whole = model_cfgs[family]
+    stages = {key: [*scaled(values[:3]), *values[3:]] for key, values in whole.items() if key.startswith("stage")}
+    config = {**whole, **stages, "stem_chs": scaled(whole["stem_chs"])}
+    return HighPerfGpuNet(config, head_hidden_size=scaled([2048])[0], use_lab=True, **options)
+
+
 TIMM_FAMILIES: Mapping[str, Callable[..., nn.Module]] = {
     "lcnet": lambda family, width, **options: make_lcnet("lcnet_100", width, **options),
     "mobilenetv4_conv_small": lambda family, width, **options: make_mobilenet_v4(family, width, **options),
+    "starnet_s1": _starnet,
+    "hgnetv2_b0": _hgnet,
 }
 
 

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
+import torch
 from torch import nn
 
 from gemnet.classics import mobilenetv2
 from gemnet.errors import GemnetError
-from gemnet.sources import GenomeSource, Images, Network, count_macs, describe
+from gemnet.sources import GenomeSource, Images, Network, Source, count_macs, describe
 from gemnet.sources import build as build_network
 from gemnet.strict import ConfigError
 from nas.studies.comparison.config import read_comparison
 from nas.studies.comparison.networks import networks_compared
 from nas.studies.comparison.peers import (
+    TIMM_FAMILIES,
     Target,
     block_network,
     fitted,
@@ -49,11 +53,24 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return done
 
 
+def _family(family: str, target: Target) -> Source:
+    return timm_family(family, IMAGES, target)
+
+
+@pytest.mark.parametrize("family", TIMM_FAMILIES)
+def test_at_its_own_width_a_family_is_timms(family: str) -> None:
+    registered = timm.create_model({"lcnet": "lcnet_100"}.get(family, family), num_classes=IMAGES.classes)
+    whole = timm_family(family, IMAGES, Target(0), 1.0).build(IMAGES)
+    whole.load_state_dict(registered.state_dict())
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(whole.eval()(images), registered.eval()(images))
+
+
 @pytest.mark.parametrize(
     "build",
     [
-        lambda target: timm_family("lcnet", IMAGES, target),
-        lambda target: timm_family("mobilenetv4_conv_small", IMAGES, target),
+        *(partial(_family, family) for family in TIMM_FAMILIES),
         lambda target: resnet_network(IMAGES, target),
         lambda target: repvgg_network(IMAGES, target, depths=(1, 1, 2, 1)),
     ],
