@@ -399,12 +399,13 @@ def _parser(program: str) -> argparse.ArgumentParser:
 
     convert = commands.add_parser("convert", help="make a table from a benchmark's official file", allow_abbrev=False)
     convert.add_argument(
-        "kind", choices=["nasbench201", "nasbench101", "nasbench301", "accel_nasbench", "hw_nas_bench"]
+        "kind",
+        choices=["nasbench201", "nasbench101", "nasbench301", "accel_nasbench", "hw_nas_bench", "nas_bench_macro"],
     )
     convert.add_argument(
         "source",
         help="NAS-Bench-201-v1_*.pth, NATS-Bench's folder NATS-tss-v1_0-*, nasbench_*.tfrecord, nb_301_*.zip, "
-        "anb_dataset_jsons.tar.gz, or HW-NAS-Bench-v1_0.pickle",
+        "anb_dataset_jsons.tar.gz, HW-NAS-Bench-v1_0.pickle, or nas-bench-macro_cifar10.json",
     )
     convert.add_argument("--out", required=True, help="the .parquet file to write")
     convert.set_defaults(run=_convert)

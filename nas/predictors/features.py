@@ -26,8 +26,9 @@ UNTRAINED = "untrained"
 _BLOCK = 1024  # rows whose squares are summed together: they fit into the cache
 
 
-SKIPS, NEIGHBOURS = "skips", "neighbours"
+SKIPS, NEIGHBOURS, WINDOWS = "skips", "neighbours", "windows"
 _MOST_VALUES = 8  # of a choice whose pairs with its neighbour are columns: a column for each pair of values
+_WIDTHS = (2, 3, 4)  # of windows
 
 
 REMEMBERED = "remembered"
@@ -187,6 +188,23 @@ def neighbour_table(space: SearchSpace, batch: CandidateBatch) -> FeatureTable:
     return FeatureTable(together, (NEIGHBOURS,) * together.shape[1])
 
 
+def window_table(space: SearchSpace, batch: CandidateBatch) -> FeatureTable:
+    """Of macro choices that take the same values, how many in a row of two, three and four have each value; one group.
+
+    Layers close to each other work at one resolution: it may matter little which of them is left out, and much that
+    all are.
+    """
+    columns: list[Table] = [np.zeros((len(batch), 0), np.float32)]
+    for values, places in _alike(space):
+        chosen = batch.macro[:, places, None] == np.arange(len(values))
+        for width in _WIDTHS:
+            if width < len(places):
+                windows = np.lib.stride_tricks.sliding_window_view(chosen, width, axis=1)
+                columns.append(windows.sum(axis=-1).reshape(len(batch), -1).astype(np.float32))
+    together = np.concatenate(columns, axis=1)
+    return FeatureTable(together, (WINDOWS,) * together.shape[1])
+
+
 def _alike(space: SearchSpace) -> list[tuple[tuple[Choice, ...], list[int]]]:
     """Values that several macro choices take, and the places of these, in order."""
     alike: dict[tuple[Choice, ...], list[int]] = {}
@@ -196,14 +214,14 @@ def _alike(space: SearchSpace) -> list[tuple[tuple[Choice, ...], list[int]]]:
 
 
 def macro_table(space: SearchSpace, batch: CandidateBatch) -> FeatureTable:
-    """`choice_table`, `alike_table`, `neighbour_table`, and logarithms of MACs and parameters where the space knows
-    them (group ``cost``).
+    """`choice_table`, `alike_table`, `neighbour_table`, `window_table`, and logarithms of MACs and parameters where the
+    space knows them (group ``cost``).
 
     What zero operations cut off costs nothing here: it says nothing about what the cell computes.
     """
     columns = [np.log(np.maximum(cost, 1)).astype(np.float32)[:, None] for cost in space.live_costs(batch)]
     tables = [FeatureTable(column, ("cost",)) for column in columns]
-    choices = [make(space, batch) for make in (choice_table, alike_table, neighbour_table)]
+    choices = [make(space, batch) for make in (choice_table, alike_table, neighbour_table, window_table)]
     return FeatureTable.join([*choices, *tables])
 
 

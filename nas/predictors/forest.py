@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.ensemble import ExtraTreesRegressor
 
-from nas.predictors.features import NEIGHBOURS, SKIPS, FeatureTable, macro_table, skip_names, structural_table
+from nas.predictors.features import NEIGHBOURS, SKIPS, WINDOWS, FeatureTable, macro_table, skip_names, structural_table
 from nas.predictors.pool import Pool
 from nas.predictors.targets import normal_scores
 from nas.spaces.base import SearchSpace
@@ -53,7 +53,7 @@ def _features(pool: Pool) -> NDArray[np.float32]:
     ]
     table = FeatureTable.join(tables)
     # Many columns of which next to nothing is expected: a process has a prior for that, trees have none.
-    seen = np.array([group not in (NEIGHBOURS, SKIPS) for group in table.groups])
+    seen = np.array([group not in (NEIGHBOURS, SKIPS, WINDOWS) for group in table.groups])
     if SKIPS in table.groups:
         seen[np.array(table.groups) == SKIPS] = np.isin(skip_names(space), _names_of_identities(space))
     return table.values[:, seen]

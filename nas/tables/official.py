@@ -29,6 +29,7 @@ from nas.spaces.nasbench101 import VOCABULARY as VOCABULARY_101
 from nas.spaces.nasbench101 import cell_from_spec
 from nas.tables.accel_nasbench import accel_nasbench_records
 from nas.tables.hw_nas_bench import hw_nas_bench_records
+from nas.tables.nas_bench_macro import nas_bench_macro_records
 from nas.tables.nasbench301 import nasbench301_records
 from nas.tables.plain_pickle import read_pickle, scalar_of_numpy
 from nas.tables.table import TableError
@@ -59,10 +60,10 @@ def convert(kind: str, source: str | Path, out: str | Path) -> int:
     The file appears under its name only when it is complete.
 
     Args:
-        kind: "nasbench201", "nasbench101", "nasbench301", "accel_nasbench" or "hw_nas_bench".
+        kind: "nasbench201", "nasbench101", "nasbench301", "accel_nasbench", "hw_nas_bench" or "nas_bench_macro".
         source: ``NAS-Bench-201-v1_*.pth``, a folder ``NATS-tss-v1_0-*``, a NAS-Bench-101 ``.tfrecord``, NAS-Bench-301's
-            ``nb_301_*.zip`` or the folder in it, Accel-NASBench's ``anb_dataset_jsons.tar.gz`` or the folder in it, or
-            ``HW-NAS-Bench-v1_0.pickle``.
+            ``nb_301_*.zip`` or the folder in it, Accel-NASBench's ``anb_dataset_jsons.tar.gz`` or the folder in it,
+            ``HW-NAS-Bench-v1_0.pickle``, or ``nas-bench-macro_cifar10.json``.
         out: the ``.parquet`` file to write; it may not exist.
 
     Raises:
@@ -75,6 +76,7 @@ def convert(kind: str, source: str | Path, out: str | Path) -> int:
         "nasbench301": nasbench301_records,
         "accel_nasbench": accel_nasbench_records,
         "hw_nas_bench": hw_nas_bench_records,
+        "nas_bench_macro": nas_bench_macro_records,
     }
     if kind not in readers:
         raise TableError(f"Official tables of {', '.join(readers)} can be converted, not of {kind!r}.")

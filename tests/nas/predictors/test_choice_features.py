@@ -8,7 +8,14 @@ from scipy.stats import kendalltau
 
 from nas.graphs.structure import structural_features
 from nas.predictors import features, forest
-from nas.predictors.features import FeatureTable, macro_table, neighbour_table, skip_names, structural_table
+from nas.predictors.features import (
+    FeatureTable,
+    macro_table,
+    neighbour_table,
+    skip_names,
+    structural_table,
+    window_table,
+)
 from nas.predictors.forest import StructuralForest
 from nas.predictors.pool import Pool
 from nas.predictors.scores import ScorePredictor
@@ -38,6 +45,22 @@ def test_choices_that_differ_in_values_or_have_many_have_no_pairs() -> None:
         assert neighbour_table(space, space.all()).values.shape == (len(space.all()), 0)
 
 
+def test_windows_count_each_value_in_each_row_of_two_to_four_layers() -> None:
+    batch = LAYERS.all()
+    table = window_table(LAYERS, batch)
+    assert set(table.groups) == {"windows"}
+    codes = batch.macro[1000, :6].tolist()
+    expected = [
+        codes[start : start + width].count(value)
+        for width in (2, 3, 4)
+        for start in range(7 - width)
+        for value in range(3)
+    ]
+    assert table.values[1000].tolist() == expected
+    two = ChoiceSpace({"a": (1, 2), "b": (1, 2), "c": (1, 2, 3)})
+    assert window_table(two, two.all()).values.shape == (12, 0)  # a window of all is what is counted anyway
+
+
 def test_what_a_layer_follows_on_is_learnt_sooner_with_pairs() -> None:
     batch, rng = LAYERS.all(), np.random.default_rng(0)
     codes = batch.macro[:, :6].astype(int)
@@ -53,7 +76,24 @@ def test_what_a_layer_follows_on_is_learnt_sooner_with_pairs() -> None:
     assert taus[1] > taus[0] + 0.02
 
 
-def test_trees_rank_layers_by_their_sum_as_if_there_were_no_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_how_much_three_layers_do_together_is_learnt_sooner_with_windows() -> None:
+    batch = LAYERS.all()
+    work = np.array([0, 1, 1.3])[batch.macro[:, :6].astype(int)]
+    sums = np.stack([work[:, start : start + 3].sum(axis=1) for start in range(4)], axis=1)
+    worth = -np.square(sums - 1.5) @ np.array([1, 0.5, 1, 0.5])
+    table = macro_table(LAYERS, batch)
+    others = np.array(table.groups) != "windows"
+    taus = []
+    for columns in (others, np.ones_like(others)):
+        seen = FeatureTable(table.values[:, columns], tuple(np.array(table.groups)[columns].tolist()))
+        for seed in range(3):
+            rows = np.random.default_rng(seed).permutation(len(batch))
+            predictor = ScorePredictor(boosters=0).fit(seen.take(rows[:100]), worth[rows[:100]], pool=seen)
+            taus.append(kendalltau(predictor.predict_mean(seen.take(rows[100:])), worth[rows[100:]])[0])
+    assert np.mean(taus[3:]) > np.mean(taus[:3]) + 0.015
+
+
+def test_trees_rank_layers_by_their_sum_as_if_there_were_no_pairs_and_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     codes = LAYERS.all().macro[:, :6].astype(int)
     worth = rng.normal(size=(6, 3))[np.arange(6), codes].sum(axis=1)
@@ -64,7 +104,8 @@ def test_trees_rank_layers_by_their_sum_as_if_there_were_no_pairs(monkeypatch: p
         return StructuralForest(30, 0).fit(pool.take(rows), worth[rows]).predict(pool)[0]
 
     as_it_is = predicted()
-    monkeypatch.setattr(features, "neighbour_table", lambda space, batch: FeatureTable(batch.macro[:, :0], ()))
+    for name in ("neighbour_table", "window_table"):
+        monkeypatch.setattr(features, name, lambda space, batch: FeatureTable(batch.macro[:, :0], ()))
     np.testing.assert_array_equal(as_it_is, predicted())
 
 

@@ -184,6 +184,44 @@ def test_files_that_are_not_accel_nasbench_are_refused_by_name(tmp_path: Path, c
         convert("accel_nasbench", tmp_path / "broken.tar.gz", tmp_path / "a.parquet")
 
 
+def macro_network(**changes: Any) -> dict[str, Any]:
+    values = {"test_acc": [90.0, 91.0, 92.0], "mean_acc": 91.0, "std": 0.8, "params": 890666, "flops": 47327744}
+    return {**values, **changes}
+
+
+def test_nas_bench_macro_becomes_a_table_of_layers(tmp_path: Path) -> None:
+    networks = {"02012100": macro_network(), "11111221": macro_network(test_acc=[80.0, 82.0, 81.0], params=5)}
+    (tmp_path / "macro.json").write_text(json.dumps(networks))
+    assert convert("nas_bench_macro", tmp_path / "macro.json", tmp_path / "m.parquet") == 2
+    table = read_table(tmp_path / "m.parquet")
+    names = ["identity", "mb3_k3", "mb6_k5"]
+    for row, network in enumerate(networks):
+        chosen = dict(table.space.unpack(table.batch, row).macro)
+        assert chosen == {f"layer{k + 1}": names[int(digit)] for k, digit in enumerate(network)}
+    assert table.metric("test_accuracy").tolist() == [90, 80]
+    assert table.metric("test_accuracy_mean").tolist() == [91, 81]
+    assert table.space.params(table.batch).tolist() == [890666, 5]
+    assert table.space.macs(table.batch).tolist() == [47327744, 47327744]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"0312": macro_network()}, "'0312'"),
+        ({"0212": {"params": 3}}, "'test_acc' is missing"),
+        ({"0212": macro_network(test_acc=[])}, "list index"),
+        ([macro_network()], "no attribute"),
+    ],
+)
+def test_files_that_are_not_nas_bench_macro_are_refused(tmp_path: Path, content: Any, said: str) -> None:
+    (tmp_path / "macro.json").write_text(json.dumps(content))
+    with pytest.raises(TableError, match=rf"nas-bench-macro_cifar10\.json of .*{said}"):
+        convert("nas_bench_macro", tmp_path / "macro.json", tmp_path / "m.parquet")
+    (tmp_path / "macro.json").write_text("no JSON")
+    with pytest.raises(TableError, match="not JSON"):
+        convert("nas_bench_macro", tmp_path / "macro.json", tmp_path / "m.parquet")
+
+
 def test_genotypes_are_cells_of_the_darts_space(tmp_path: Path) -> None:
     space = DARTS()
     drawn = space.sample(20, np.random.default_rng(0))
