@@ -45,7 +45,9 @@ def write_detector(source: Path, name: str, description: str = "", precision: st
     checkpoint = load_checkpoint(source)
     about = metadata_of(checkpoint, source)
     config = _for_inference(detector.config)
+    epoch = (checkpoint.get("meta") or {}).get("epoch")
     notes = {
+        **({"epochs": str(epoch)} if isinstance(epoch, int) else {}),
         "config": "".join(f"{key} = {value!r}\n" for key, value in config.items()),
         "precision": precision,
         "name": name,

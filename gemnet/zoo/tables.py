@@ -156,7 +156,7 @@ def _machine(speed: Speed) -> str:
 
 
 def _detectors(rows: Sequence[Result], repository: Path) -> str:
-    head = ["detector", "backbone", "data", "box AP", "AP50", "AP50 of person", "trainings"]
+    head = ["detector", "backbone", "data", "box AP", "AP50", "AP50 of person", "trainings", "epochs"]
     head += ["backbone M MACs", "backbone k params", "CPU s", "config", "log", "weights"]
     lines = []
     for row in rows:
@@ -170,9 +170,10 @@ def _detectors(rows: Sequence[Result], repository: Path) -> str:
             row.text(),
             *more,
             str(len(row.values)),
+            str(row.epochs or ""),
         ]
         lines.append([*about, *_costs(row), *seconds, *_sources(row), _stored(row)])
-    text = _table(head, lines, left=(0, 1, 2, 10, 11, 12))
+    text = _table(head, lines, left=(0, 1, 2, 11, 12, 13))
     if any(row.weights for row in rows):
         text += "\nWeights: the file, and its box AP as stored. `gemnet-detect NAME photo.jpg` draws what it finds.\n"
     return text

@@ -105,6 +105,7 @@ def _publish(options: argparse.Namespace) -> int:
 
 
 def _publish_detector(options: argparse.Namespace, row: Result) -> int:
+    from gemnet.metadata import read_metadata
     from gemnet.weights.detectors import withdraw_detector
     from gemnet.zoo.detectors import write_detector
     from gemnet.zoo.results import ZooError, save_result
@@ -114,7 +115,8 @@ def _publish_detector(options: argparse.Namespace, row: Result) -> int:
             "--mean and --std are of classifiers; a detector's checkpoint says how its images were normalised."
         )
     path = write_detector(Path(options.weights), options.name, options.description or "", options.precision)
-    row = replace(row, weights=path.name, precision=options.precision)
+    epochs = int(read_metadata(path).notes.get("epochs", 0))
+    row = replace(row, weights=path.name, precision=options.precision, epochs=row.epochs or epochs)
     try:
         value = _measured(row, options.zoo)
     except BaseException:

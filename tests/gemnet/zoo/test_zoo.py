@@ -143,7 +143,7 @@ def test_tables_metafile_and_card_are_made_from_the_logs(repository: Repository,
     readme = (repository.zoo / "README.md").read_text()
     assert f"[`{NAME}`]({NAME}.md) | 51.50 ± 1.00 | 3 | 7 |  | 6 | 50 |" in readme
     assert "mobilenetv2, *measured here* | 48.25 | 1 | 7 |  | 7 | 60 |" in readme
-    assert "| RetinaNet | `gemnet_a` | Boxes, 64 px | 12.30 | 30 |  | 1 |" in readme
+    assert "| RetinaNet | `gemnet_a` | Boxes, 64 px | 12.30 | 30 |  | 1 |  |" in readme
     assert "../docs/search.md" in readme
     meta = yaml.safe_load((repository.zoo / "metafile.yml").read_text())
     assert [model["Name"] for model in meta["Models"]] == [NAME, "RetinaNet gemnet_a.boxes"]
@@ -171,7 +171,7 @@ def test_a_detectors_row_is_that_of_its_method_in_the_table_of_a_comparison(repo
     log = ("--log", "model_zoo/logs/coco.csv", "--config", "configs/tints.py")
     assert repository.run("record", "gemnet_a.boxes_retinanet", *about, *log) == 0
     text = (repository.zoo / "README.md").read_text()
-    assert "| RetinaNet | `gemnet_a` | Boxes, 64 px | 15.00 ± 7.07 | 25 | 45 | 2 | 100 | 500 | 0.1 |" in text
+    assert "| RetinaNet | `gemnet_a` | Boxes, 64 px | 15.00 ± 7.07 | 25 | 45 | 2 | 9 | 100 | 500 | 0.1 |" in text
     assert repository.run("check") == 0
 
 

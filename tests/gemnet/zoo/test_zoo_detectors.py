@@ -100,6 +100,7 @@ def test_row_card_and_figure_are_those_of_the_file(repository: Repository, proje
     assert publish(repository, project / "run/epoch_1.pth") == 0
     (result,) = load_results(repository.zoo)
     assert result.values == (12.3,)
+    assert result.epochs == 1
     assert result.weights == published_detectors()[NAME].name
     assert result.weights_value is not None
     assert {value.dtype for value in load_checkpoint(published_detectors()[NAME])["state_dict"].values()} >= {
