@@ -22,10 +22,10 @@ import gemnet.detection  # noqa: F401  (stands in for MMCV's compiled operators)
 from gemnet.checkpoint import aligned, describe_mismatch, load_checkpoint, plain_config, state_dict_of
 from gemnet.data.reading import read_image
 from gemnet.detection.config import complete_config
-from gemnet.errors import GemnetError
+from gemnet.errors import GemnetError, nearest
 from gemnet.metadata import DETECTOR, metadata_of
 from gemnet.trained import SEARCHED, WEIGHT_FILES, checkpoint_in
-from gemnet.weights.detectors import detector_file, find_detector_file
+from gemnet.weights.detectors import detector_file, published_detectors
 
 
 class TrainedDetectorError(GemnetError):
@@ -128,7 +128,11 @@ def find_detector(source: str | Path, config: Config | None = None, device: str 
     """
     path = Path(detector_file(source)).expanduser()
     if not path.exists() and path.suffix not in WEIGHT_FILES:
-        find_detector_file(str(source))  # says which there are
+        known = published_detectors()
+        raise TrainedDetectorError(
+            f"There is neither a folder nor a file {path}. Give the work folder of a training, a checkpoint (.pth, "
+            f".safetensors), or a published detector.{nearest(str(source), known) if known else ''}"
+        )
     if path.is_dir():
         if (path / f"{SEARCHED}.json").is_file():
             raise _classifier(path)

@@ -31,8 +31,9 @@ def find_detector_file(name: str) -> Path:
     """
     known = published_detectors()
     if name not in known:
-        listed = f"{nearest(name, known)} There are: {', '.join(known)}." if known else " None is published yet."
-        raise GemnetError(f"There is no published detector {name!r}.{listed}")
+        raise GemnetError(
+            f"There is no published detector {name!r}.{nearest(name, known) if known else ' None is published yet.'}"
+        )
     verify(known[name])
     return known[name]
 

@@ -142,8 +142,11 @@ def test_what_is_wrong_is_said(
     repository: Repository, project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert publish(repository, project / "run/epoch_1.pth") == 0
-    with pytest.raises(GemnetError, match=f"Did you mean '{NAME}'"):
-        find_detector("gemnet_a.shapes_retinane")
+    for find in (find_detector, find_detector_file):
+        with pytest.raises(GemnetError, match=f"Did you mean '{NAME}'"):
+            find("gemnet_a.shapes_retinane")
+    with pytest.raises(TrainedDetectorError, match="neither a folder nor a file"):
+        find_detector("work_dirs/none")
     with pytest.raises(TrainedDetectorError, match="classifier"):
         find_detector(_classifier(tmp_path))
     path = published_detectors()[NAME]
