@@ -14,12 +14,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from gemnet import network
 from gemnet.checkpoint import CheckpointError, describe_mismatch, load_checkpoint, state_dict_of
+from gemnet.detector_weights import detector_file
 from gemnet.errors import GemnetError
 from gemnet.genome import Genome
 from gemnet.models import GenomeSource, genome_for
 from gemnet.registry import MODELS
 from gemnet.weights import find_weights, packaged_weights, verify_weights
-from gemnet.weights.detectors import detector_file
 
 
 class BackboneError(GemnetError):

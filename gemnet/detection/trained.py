@@ -22,10 +22,10 @@ import gemnet.detection  # noqa: F401  (stands in for MMCV's compiled operators)
 from gemnet.checkpoint import aligned, describe_mismatch, load_checkpoint, plain_config, state_dict_of
 from gemnet.data.reading import read_image
 from gemnet.detection.config import complete_config
+from gemnet.detector_weights import detector_file, published_detectors
 from gemnet.errors import GemnetError, nearest
 from gemnet.metadata import DETECTOR, metadata_of
 from gemnet.trained import SEARCHED, WEIGHT_FILES, checkpoint_in
-from gemnet.weights.detectors import detector_file, published_detectors
 
 
 class TrainedDetectorError(GemnetError):

@@ -17,12 +17,12 @@ from mmengine.config import Config, ConfigDict
 from mmengine.runner import Runner, find_latest_checkpoint
 
 from gemnet.checkpoint import guard_mmengine, load_checkpoint
+from gemnet.detector_weights import detector_file
 from gemnet.errors import GemnetError, nearest
 from gemnet.private_mmengine import loop_of, set_loop, train_loader_of
 from gemnet.training.completion import fill_in
 from gemnet.training.hooks import CheckpointCheck, Describe, EpochSeeds, FiniteLoss
 from gemnet.training.runner_config import RunnerError
-from gemnet.weights.detectors import detector_file
 
 LAUNCHERS = ("none", "pytorch", "slurm")
 

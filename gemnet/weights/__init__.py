@@ -15,11 +15,11 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from gemnet.detector_weights import detector_file
 from gemnet.errors import GemnetError, nearest
 from gemnet.genome import Genome
 from gemnet.metadata import Metadata, read_metadata
 from gemnet.strict_json import parse_json
-from gemnet.weights.detectors import detector_file
 
 FOLDER = Path(__file__).parent
 

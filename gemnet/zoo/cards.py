@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gemnet.detector_weights import find_detector_file
 from gemnet.metadata import read_metadata
 from gemnet.quoting import markdown_link, markdown_text
 from gemnet.weights import PackagedWeights, find_weights
-from gemnet.weights.detectors import find_detector_file
 from gemnet.zoo.results import Result
 
 CARD = """\

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import gemnet.weights
+from gemnet.detector_weights import published_detectors, verify
 from gemnet.errors import GemnetError
 from gemnet.models import genome_for
 from gemnet.weights import packaged_weights, verify_weights
-from gemnet.weights.detectors import published_detectors, verify
 from gemnet.zoo.picture import PICTURE, is_current
 from gemnet.zoo.results import CLASSIFICATION, DETECTION, Result, load_results, read_figures
 from gemnet.zoo.tables import generated

@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from gemnet import detector_weights
 from gemnet.checkpoint import load_checkpoint
 from gemnet.detection.backbone import resolve_genome
 from gemnet.detection.trained import find_detector
 from gemnet.files import write_named
 from gemnet.metadata import DETECTOR, metadata_of, save_weights
 from gemnet.training.run import measure_checkpoint
-from gemnet.weights import detectors
 from gemnet.zoo.publish import stored
 from gemnet.zoo.results import ZooError
 
@@ -59,9 +59,9 @@ def write_detector(source: Path, name: str, description: str = "", precision: st
         notes={DETECTOR: about.notes.get(DETECTOR, str(config["model"]["type"])), **notes},
     )
     weights = stored(detector.model.state_dict(), precision, source)
-    detectors.FOLDER.mkdir(exist_ok=True)
-    path, _ = write_named(detectors.FOLDER, name, lambda draft: save_weights(draft, weights, said))
-    detectors.withdraw_detector(name, but=path)
+    detector_weights.FOLDER.mkdir(exist_ok=True)
+    path, _ = write_named(detector_weights.FOLDER, name, lambda draft: save_weights(draft, weights, said))
+    detector_weights.withdraw_detector(name, but=path)
     return path
 
 

@@ -60,9 +60,9 @@ def main(program: str, arguments: list[str]) -> int:
 
 
 def _list(options: argparse.Namespace) -> int:
+    from gemnet.detector_weights import published_detectors
     from gemnet.metadata import read_metadata
     from gemnet.weights import packaged_weights
-    from gemnet.weights.detectors import published_detectors
 
     for name, weights in sorted(packaged_weights().items()):
         print(f"{name}  {weights.num_classes} classes, {weights.input_size}x{weights.input_size}  {weights.file}")
@@ -105,8 +105,8 @@ def _publish(options: argparse.Namespace) -> int:
 
 
 def _publish_detector(options: argparse.Namespace, row: Result) -> int:
+    from gemnet.detector_weights import withdraw_detector
     from gemnet.metadata import read_metadata
-    from gemnet.weights.detectors import withdraw_detector
     from gemnet.zoo.detectors import write_detector
     from gemnet.zoo.results import ZooError, save_result
 
@@ -184,7 +184,7 @@ def _wanted_rows(items: Sequence[str] | None) -> dict[str, str] | None:
 
 
 def _withdraw(options: argparse.Namespace) -> int:
-    from gemnet.weights.detectors import published_detectors, withdraw_detector
+    from gemnet.detector_weights import published_detectors, withdraw_detector
     from gemnet.zoo.publish import withdraw_weights
     from gemnet.zoo.results import load_results
 

@@ -11,7 +11,9 @@ import torch
 from zoo_doubles import Repository, make_repository
 
 import gemnet.detection  # stands in for what MMCV would have to compile
-import gemnet.weights.detectors
+import gemnet.detector_weights
+import gemnet.weights
+import gemnet.zoo.check
 
 pytest.importorskip("mmdet", reason="MMDetection is not installed: pip install '.[detection]'")
 
@@ -20,11 +22,11 @@ from drawn_shapes import draw_shapes
 from gemnet.checkpoint import load_checkpoint
 from gemnet.detection.backbone import GEMNet
 from gemnet.detection.trained import TrainedDetectorError, find_detector
+from gemnet.detector_weights import find_detector_file, published_detectors
 from gemnet.errors import GemnetError
 from gemnet.metadata import metadata_of, read_metadata
 from gemnet.trained import TrainedError, find_trained
 from gemnet.weights import image_statistics
-from gemnet.weights.detectors import find_detector_file, published_detectors
 from gemnet.zoo.check import problems
 from gemnet.zoo.results import load_results
 from nas.commands import detect, train
@@ -61,9 +63,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, project: Path) -> Repository:
     """A zoo with a log of a detector; the package's detectors are out of reach."""
     (tmp_path / "detectors").mkdir()
-    monkeypatch.setattr(gemnet.weights.detectors, "FOLDER", tmp_path / "detectors")
-    monkeypatch.setattr("gemnet.zoo.check.packaged_weights", dict)
-    monkeypatch.setattr("gemnet.weights.FOLDER", tmp_path / "none")
+    monkeypatch.setattr(gemnet.detector_weights, "FOLDER", tmp_path / "detectors")
+    monkeypatch.setattr(gemnet.zoo.check, "packaged_weights", dict)
+    monkeypatch.setattr(gemnet.weights, "FOLDER", tmp_path / "none")
     made = make_repository(tmp_path / "repository")
     shutil.copy(project / "shapes.py", made.root / "configs/shapes.py")
     return made

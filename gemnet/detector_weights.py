@@ -1,7 +1,7 @@
 """Published detectors: safetensors inside the package that say all that is to be known of them.
 
-``gemnet_a.coco320_retinanet`` stands for the file ``gemnet_a.coco320_retinanet-1a2b3c4d.safetensors`` beside this one,
-whose name ends in the beginning of its sha256. Its metadata hold the detector's config as plain data, the
+``gemnet_a.coco320_retinanet`` stands for ``weights/detectors/gemnet_a.coco320_retinanet-1a2b3c4d.safetensors``, whose
+name ends in the beginning of its sha256. Its metadata hold the detector's config as plain data, the
 names of its classes and how its images were normalised, so that nothing else is needed to build and use it.
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from gemnet.errors import GemnetError, nearest
 
-FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).parent / "weights/detectors"
 DIGITS = 8
 """Hex digits of the sha256 in a file's name."""
 
