@@ -128,10 +128,10 @@ def find_detector(source: str | Path, config: Config | None = None, device: str 
     """
     path = Path(detector_file(source)).expanduser()
     if not path.exists() and path.suffix not in WEIGHT_FILES:
-        known = published_detectors()
+        published = published_detectors()
         raise TrainedDetectorError(
             f"There is neither a folder nor a file {path}. Give the work folder of a training, a checkpoint (.pth, "
-            f".safetensors), or a published detector.{nearest(str(source), known) if known else ''}"
+            f".safetensors), or a published detector.{nearest(str(source), published) if published else ''}"
         )
     if path.is_dir():
         if (path / f"{SEARCHED}.json").is_file():
