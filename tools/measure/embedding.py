@@ -3,9 +3,11 @@
     python tools/measure/embedding.py nasbench201 [--metric c100_valid_200ep_1seed] [--sizes 50 200] [--sets 8]
     python tools/measure/embedding.py nasbench101 [--first 8] [--sets 16]
     python tools/measure/embedding.py gemnet [--table docs/results/gemnet_a_ledger.csv]
+    python tools/measure/embedding.py large --sizes 50 100 [--table docs/results/large_cells.csv]
 
 ``gemnet`` takes the candidates in a table of evaluations (tools/export.py WORK --ledger FILE) that were trained at the
-search's fidelity; the others are tables of benchmarks. The predictor is the one of a search, its Gaussian process alone
+search's fidelity, ``large`` the cells of 24 to 30 nodes of `tools/measure/large_cells.py`, mean of their seeds; the
+others are tables of benchmarks. The predictor is the one of a search, its Gaussian process alone
 (``--boosters 3`` is the benchmark's). Printed: Kendall's tau without embedding on at most 5,000 unseen cells, and what
 is gained with each kind of embedding, mean and 95 % interval over the training sets.
 """
@@ -18,6 +20,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from large_cells import TABLE as LARGE
+from large_cells import large_config, read_cells
 from numpy.typing import NDArray
 from scipy.stats import kendalltau
 from zero_cost import read_ledger
@@ -29,6 +33,7 @@ from nas.predictors.features import FeatureTable, embedding_table, untrained_tab
 from nas.predictors.nasgem_features import Parts, embedded_space, encoder_of, features
 from nas.predictors.pool import Pool
 from nas.predictors.scores import ScorePredictor
+from nas.search.parts import build_parts
 from nas.studies.statistics import mean_interval
 from nas.studies.tabular.predictors import UNSEEN
 from nas.studies.tabular.sources import DEFAULT_METRICS, open_table
@@ -77,17 +82,21 @@ def taus_of(
 def main(argv: Sequence[str] | None = None) -> int:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("where", choices=["nasbench201", "nasbench101", "gemnet"])
+    parser.add_argument("where", choices=["nasbench201", "nasbench101", "gemnet", "large"])
     parser.add_argument("--metric", help="a column of the table (default: the usual one)")
-    parser.add_argument("--table", type=Path, default=Path("docs/results/gemnet_a_ledger.csv"))
+    parser.add_argument("--table", type=Path, help="of gemnet and large (default: the one in docs/results)")
     parser.add_argument("--sizes", type=int, nargs="+", default=[50, 200])
     parser.add_argument("--first", type=int, default=0, help="number of the first training set (default: 0)")
     parser.add_argument("--sets", type=int, default=8, help="training sets (default: 8)")
     parser.add_argument("--boosters", type=int, default=0, help="boosted forests (default: 0)")
     options = parser.parse_args(argv)
     if options.where == "gemnet":
-        space, known, _ = read_ledger(options.table)
+        space, known, _ = read_ledger(options.table or Path("docs/results/gemnet_a_ledger.csv"))
         pool, values = Pool(space, space.pack(list(known))), np.array(list(known.values()))
+    elif options.where == "large":
+        cells, accuracies = read_cells(options.table or LARGE)
+        space, _ = build_parts(large_config())
+        pool, values = Pool(space, space.pack(cells)), accuracies.mean(axis=1)
     else:
         table = open_table(options.where, None)
         pool = Pool(table.space, table.batch)
