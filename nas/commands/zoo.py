@@ -14,7 +14,7 @@ from nas.commands.entry import command
 from nas.commands.options import check_output, command_parser
 
 if TYPE_CHECKING:
-    from gemnet.zoo.results import Result
+    from gemnet.zoo.results import Result, Speed
 
 DESCRIPTION = """\
 Manages the model zoo. Figures are read from logs in the repository, and tables and cards are made from them."""
@@ -93,7 +93,9 @@ def _publish(options: argparse.Namespace) -> int:
     )
     try:
         value = measure_accuracy(options.name, weights, options.source, options.zoo / OPENINGS)
-        (speed,) = measure_speeds([(build(options.name, weights), weights.input_size, 3)])
+        speed = _known_speed(row, options.zoo)
+        if speed is None:
+            (speed,) = measure_speeds([(build(options.name, weights), weights.input_size, 3)])
     except BaseException:
         discard_weights(weights)
         raise
@@ -141,15 +143,22 @@ def _measured(row: Result, zoo: Path) -> float:
 
 
 def _record(options: argparse.Namespace) -> int:
-    from gemnet.zoo.results import load_results, save_result
+    from gemnet.zoo.results import save_result
 
     row = _row(options)
     (options.zoo / "results").mkdir(parents=True, exist_ok=True)
-    before = next((each for each in load_results(options.zoo) if each.name == row.name), None)
-    if before is not None and (before.macs, before.params) == (row.macs, row.params):
-        row = replace(row, speed=before.speed)  # another training of the same network takes no other time
+    row = replace(row, speed=_known_speed(row, options.zoo))
     print(f"Wrote {save_result(row, options.zoo)}: {row.metric} {row.text()}.")
     return _tables(options)
+
+
+def _known_speed(row: Result, zoo: Path) -> Speed | None:
+    """The times that a row of this name has: another training of the same network takes no other time."""
+    from gemnet.zoo.results import load_results
+
+    there = load_results(zoo) if (zoo / "results").is_dir() else ()
+    before = next((each for each in there if each.name == row.name), None)
+    return before.speed if before is not None and (before.macs, before.params) == (row.macs, row.params) else None
 
 
 def _row(options: argparse.Namespace) -> Result:

@@ -109,7 +109,10 @@ def test_half_precision_keeps_norms_exact_and_is_what_is_measured(repository: Re
 def test_publishing_again_replaces_the_file(repository: Repository, weights: Path) -> None:
     assert repository.publish(weights) == 0
     first = packaged_weights()[NAME].path
+    (before,) = load_results(repository.zoo)
     assert repository.publish(weights, "--precision", "float32") == 0
+    (after,) = load_results(repository.zoo)
+    assert after.speed == before.speed  # the network is the same, and times are of one run
     assert packaged_weights()[NAME].path.is_file()
     assert not first.exists()
     assert repository.run("check") == 0
