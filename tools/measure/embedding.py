@@ -95,8 +95,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         pool, values = Pool(space, space.pack(list(known))), np.array(list(known.values()))
     elif options.where == "large":
         cells, accuracies = read_cells(options.table or LARGE)
-        space, _ = build_parts(large_config())
-        pool, values = Pool(space, space.pack(cells)), accuracies.mean(axis=1)
+        large, _ = build_parts(large_config())
+        pool, values = Pool(large, large.pack(cells)), accuracies.mean(axis=1)
     else:
         table = open_table(options.where, None)
         pool = Pool(table.space, table.batch)
