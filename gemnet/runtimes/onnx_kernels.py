@@ -1,9 +1,10 @@
 """What onnxruntime makes of a deployed network: which sums go into convolutions, and what leaves its blocked layout.
 
-On a CPU onnxruntime (1.32) keeps images in blocks of sixteen channels, in which its convolutions run. A sum goes into
-the convolution that writes one of its values, if nobody else reads that; some activations likewise. Pools and joins
-stay in blocks only where their channels fill them, the product of a squeeze-excitation never; where a value is read in
-the other form its memory is reordered. So what a network takes can be counted without one being built.
+On a CPU onnxruntime (1.32) keeps images in blocks of sixteen channels (eight without AVX-512), in which its
+convolutions run. A sum goes into the convolution that writes one of its values, if nobody else reads that; some
+activations likewise. Pools and joins stay in blocks only where their channels fill them, the product of a
+squeeze-excitation never; where a value is read in the other form its memory is reordered. So what a network takes can
+be counted without one being built.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from gemnet.cell import lay_out, shrunk
@@ -24,8 +26,8 @@ from gemnet.layers import ACTIVATIONS, Layer
 from gemnet.operations import parse_operation
 from gemnet.program import INPUT, Instruction
 
-BLOCK = 16
-"""Channels that are kept together."""
+BLOCK = 8 if torch.backends.cpu.get_cpu_capability() == "AVX2" else 16
+"""Channels that are kept together: as many as fill a vector register of this processor."""
 ALIGNED = 4
 """Convolutions of channels that are no multiple of it don't run in blocks."""
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +78,11 @@ def measure_detector(name: str, config: Path, log: Path) -> float:
     Raises:
         GemnetError: there is no such detector, or its images are not there.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        figures = measure_checkpoint(str(config), name, folder, final=True)
+    # A process of its own: mmengine's logger keeps writing into the folder.
+    alone = ProcessPoolExecutor(1, get_context("spawn"))
+    with tempfile.TemporaryDirectory() as folder, alone as process:
+        file = str(detector_weights.find_detector_file(name))
+        figures = process.submit(measure_checkpoint, str(config), file, folder, final=True).result()
         log.parent.mkdir(parents=True, exist_ok=True)
         with open(log, "a", encoding="utf-8") as target:
             for openings in Path(folder).glob("*openings.jsonl"):
