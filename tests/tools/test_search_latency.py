@@ -10,6 +10,7 @@ import pytest
 from toy_search import TINY, contents, run
 
 from gemnet.macs import cost
+from gemnet.runtimes import onnx_kernels
 from nas.evaluation import latency as latency_module
 from nas.evaluation.latency import fit_to_space
 from nas.evaluation.ledger import Ledger
@@ -34,6 +35,7 @@ def milliseconds(monkeypatch):
 
     for module in (latency_module, confirm_module, rivals_module):
         monkeypatch.setattr(module, "measure", measured)
+    monkeypatch.setattr(onnx_kernels, "BLOCK", 16)
     return factor
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ from gemnet.detector_weights import find_detector_file, published_detectors
 from gemnet.errors import GemnetError
 from gemnet.metadata import metadata_of, read_metadata
 from gemnet.trained import TrainedError, find_trained
-from gemnet.weights import image_statistics
+from gemnet.weights import image_statistics, packaged_weights
 from gemnet.zoo.check import problems
 from gemnet.zoo.results import load_results
 from nas.commands import detect, train
@@ -60,15 +61,20 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, project: Path) -> Repository:
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, project: Path) -> Iterator[Repository]:
     """A zoo with a log of a detector; the package's detectors are out of reach."""
     (tmp_path / "detectors").mkdir()
     monkeypatch.setattr(gemnet.detector_weights, "FOLDER", tmp_path / "detectors")
     monkeypatch.setattr(gemnet.zoo.check, "packaged_weights", dict)
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none/index.json").write_text("{}")
     monkeypatch.setattr(gemnet.weights, "FOLDER", tmp_path / "none")
+    packaged_weights.cache_clear()
     made = make_repository(tmp_path / "repository")
     shutil.copy(project / "shapes.py", made.root / "configs/shapes.py")
-    return made
+    yield made
+    monkeypatch.undo()
+    packaged_weights.cache_clear()
 
 
 ROW = ("--detector", "RetinaNet", "--data", "Shapes", "--source", "shapes", "--resolution", "64")
