@@ -16,6 +16,8 @@ EXTRAS = {
     "optuna": "rivals",
     "botorch": "rivals",
     "gpytorch": "rivals",
+    "smac": "rivals",
+    "ConfigSpace": "rivals",
 }
 """Package: the extra that brings it."""
 

@@ -26,7 +26,7 @@ examples
   seven strategies, 200 queries, 10 seeds each, on NAS-Bench-201's three data sets:
     {program} search --space nasbench201 --seeds 10
   nasgem beside what other libraries search with (pip install 'gemnet[rivals]'):
-    {program} search --space nasbench201 --strategies nasgem tpe botorch --seeds 10
+    {program} search --space nasbench201 --strategies nasgem tpe botorch smac --seeds 10
   two strategies on one metric, with an option changed:
     {program} search --space nasbench201 --strategies nasgem evolution --metric c10_valid_200ep_1seed \\
       --options evolution.population=50
@@ -274,7 +274,7 @@ def _parser(program: str) -> argparse.ArgumentParser:
         "--strategies",
         metavar="S",
         nargs="+",
-        help="default: random, local_search, evolution, bananas, wl_gp, structural, nasgem; others: tpe, botorch",
+        help="default: random, local_search, evolution, bananas, wl_gp, structural, nasgem; others: tpe, botorch, smac",
     )
     _add_metric(search, "columns to maximise (default: the space's usual ones)", nargs="+")
     search.add_argument(

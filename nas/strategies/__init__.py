@@ -29,6 +29,7 @@ STRATEGIES = {
 OF_LIBRARIES = {
     "tpe": "nas.strategies.tpe.OptunaTPE",
     "botorch": "nas.strategies.botorch.BoTorchMixed",
+    "smac": "nas.strategies.smac.SMAC",
 }
 """What other libraries search with (extra ``rivals``), in spaces that can be written as choices."""
 

@@ -16,8 +16,8 @@ from nas.spaces.choices import ChoiceSpace
 from nas.strategies import OF_LIBRARIES, HistoryStrategy, make_strategy
 from nas.tables.space import TableSpace
 
-PACKAGES = {"tpe": "optuna", "botorch": "botorch"}
-QUICK: dict[str, dict[str, object]] = {"botorch": {"pool_size": 400}}
+PACKAGES = {"tpe": "optuna", "botorch": "botorch", "smac": "smac"}
+QUICK: dict[str, dict[str, object]] = {"botorch": {"pool_size": 400}, "smac": {"pool_size": 400}}
 FIDELITY = Fidelity(epochs=1)
 OPS = ("identity", "mb3", "mb6")
 LISTED = ChoiceSpace({**{f"layer{k}": OPS for k in range(5)}, "width": (8, 16, 32)})
@@ -26,7 +26,7 @@ PART = TableSpace("part", LISTED.all().take(np.arange(0, len(LISTED.all()), 2)),
 SPACES: dict[str, SearchSpace] = {"listed": LISTED, "part of a space": PART, "endless": ENDLESS}
 
 
-SLOW = {"botorch": [pytest.mark.slow, pytest.mark.contract]}  # a minute of fitting processes in all
+SLOW = {each: [pytest.mark.slow, pytest.mark.contract] for each in ("botorch", "smac")}  # a minute of fitting each
 
 
 @pytest.fixture(params=[pytest.param(each, marks=SLOW.get(each, [])) for each in sorted(OF_LIBRARIES)])
