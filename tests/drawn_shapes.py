@@ -1,4 +1,4 @@
-"""A small COCO-style data set, drawn on the spot."""
+"""A small COCO-style data set, drawn on the spot, and a detector's config for it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from typing import Any
 
 import cv2
 import numpy as np
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+SMALL = [f"{part}_dataloader.dataset.pipeline.{n}.scale=(96,96)" for part, n in (("train", 2), ("val", 1))]
+"""The drawn pictures stay as small as they are."""
 
 
 def draw_shapes(folder: Path, images: int = 6, side: int = 96, seed: int = 0) -> Path:
@@ -52,3 +56,23 @@ def draw_shapes(folder: Path, images: int = 6, side: int = 96, seed: int = 0) ->
         json.dumps({"images": infos, "annotations": boxes, "categories": categories})
     )
     return folder
+
+
+def write_config(folder: Path, base: str = "retinanet_gemnet_coco320", classes: str = "('square', 'disc')") -> Path:
+    """A config for own data: the classes, the annotation file and the folder, thrice."""
+    (folder / "own.py").write_text(
+        f"_base_ = ['{CONFIGS}/{base}.py']\n"
+        f"own = dict(data_root='', part=None, metainfo=dict(classes={classes}),\n"
+        f"    ann_file='{folder}/shapes/instances.json', data_prefix=dict(img='{folder}/shapes/'))\n"
+        "train_dataloader = dict(batch_size=4, num_workers=0, persistent_workers=False, dataset=own)\n"
+        "val_dataloader = dict(num_workers=0, persistent_workers=False, dataset=own)\n"
+        "test_dataloader = val_dataloader\n"
+        f"val_evaluator = dict(ann_file='{folder}/shapes/instances.json', part=None, report_classes=('disc',))\n"
+        "test_evaluator = val_evaluator\n"
+        "model = dict(bbox_head=dict(num_classes=2))\n"
+        "train_cfg = dict(max_epochs=1, val_interval=1)\n"
+        "default_hooks = dict(logger=dict(interval=1))\n"
+        "vis_backends = [dict(type='LocalVisBackend')]\n"
+        "visualizer = dict(vis_backends=vis_backends)\n"
+    )
+    return folder / "own.py"

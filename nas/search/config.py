@@ -133,7 +133,7 @@ class SearchConfig:
     Args:
         space: the search space.
         strategy: the search strategy.
-        evaluator: what measures candidates: ``training`` or ``tabular``.
+        evaluator: what measures candidates: ``training``, ``detector`` or ``tabular``, or a class of your own.
         fidelity: how thoroughly candidates are measured: epochs, resolution, share of the images.
         data: the images, as `gemnet.data.datasets.DataSpec` (``training`` only).
         recipe: how candidates are trained (``training`` only).

@@ -76,7 +76,7 @@ def print_ending(console: Console, config: SearchConfig, result: SearchResult, i
         f"This run took {duration(seconds['total'])}; bookkeeping (strategy, encoder, ledger, pictures) "
         f"{seconds['total'] * bookkeeping_share(seconds):.1f} s or {100 * bookkeeping_share(seconds):.1f} %."
     )
-    if config.evaluator.type == "training" and result.evaluated:
+    if config.evaluator.type in ("training", "detector") and result.evaluated:
         say(
             f"{evaluations_per_hour(result):.0f} evaluations an hour; each took a worker "
             f"{evaluated / len(result.evaluations):.1f} s."

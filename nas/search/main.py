@@ -176,9 +176,8 @@ def _keep(
     config, candidate = ready.config, chosen.found.proposal.candidate
     genome = None
     if isinstance(ready.space, GEMNetSpace):
-        source = config.data.get("source", "digits")
         origin = (
-            f"{config.strategy.type} search on {source}: best of {len(evaluations)} candidates, "
+            f"{config.strategy.type} search on {_judged_on(config)}: best of {len(evaluations)} candidates, "
             f"seed {config.search.seed}"
         )
         genome = ready.space.genome(candidate, name="best", origin=origin)
@@ -188,6 +187,13 @@ def _keep(
             _draw(ready, folder, candidate)
         draw_search(evaluations, config.score, folder.search_picture, chosen.found, config.limits)
     return genome
+
+
+def _judged_on(config: SearchConfig) -> object:
+    """What candidates were judged on: the images, the detector, or the name of the evaluator."""
+    if config.evaluator.type == "training":
+        return config.data.get("source", "digits")
+    return config.evaluator.options.get("config", config.evaluator.type)
 
 
 def _draw(ready: ReadySearch, folder: WorkFolder, candidate: Candidate) -> None:

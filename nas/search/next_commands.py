@@ -38,6 +38,10 @@ def next_commands(config: SearchConfig, result: SearchResult, installed: bool) -
         last = [("search on your own images:", f"{search} configs/search/photos.py --data path/to/images")]
     elif result.rows:
         last = [("say what is in other images:", f"{program('predict', installed)} {folder} path/to/images")]
+    elif config.evaluator.type == "detector":
+        backbone = f"model.backbone.arch=None model.backbone.genome={shlex.quote(str(result.folder / 'best.json'))}"
+        train = f"{program('train', installed)} {shlex.quote(str(config.evaluator.options['config']))}"
+        last = [("train the detector on it:", f"{train} --cfg-options {backbone}")]
     else:
         last = []
     return [

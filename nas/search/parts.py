@@ -32,7 +32,7 @@ from nas.executors.monitor import Monitor
 from nas.executors.options import make_workers, workers_of
 from nas.predictors.nasgem_features import embedded_space
 from nas.search.config import SearchConfig, read_config
-from nas.spaces import is_base, is_own, space_class
+from nas.spaces import is_base, space_class
 from nas.spaces.base import SearchSpace
 from nas.spaces.gemnet import GEMNetSpace
 from nas.spaces.limits import check_limits
@@ -42,6 +42,10 @@ from nas.tables.read import find_table, read_table
 
 OWN_TABLE = "table"
 """What ``space.type`` is for a search among the cells of a table of one's own."""
+
+DETECTOR = "detector"
+EVALUATORS = {"training": "", "tabular": "", DETECTOR: "nas.evaluation.detector.DetectorEvaluator"}
+"""Evaluators by name; those without a class here are built in ways of their own."""
 
 LARGE = 96
 """Side in pixels from which images get networks of form ``imagenet``, where a config does not say which form."""
@@ -58,7 +62,7 @@ def build_parts(config: SearchConfig) -> tuple[SearchSpace, Evaluator]:
     kind = config.evaluator.type
     if kind == "training":
         return _training_parts(config)
-    own = None if kind == "tabular" else find_class(kind, {"training": "", "tabular": ""}, object, "evaluator.type")
+    own = None if kind == "tabular" else find_class(kind, EVALUATORS, object, "evaluator.type")
     for key in ("data", "recipe"):
         if getattr(config, key):
             raise ConfigError(f"{key} is given, but evaluator {kind!r} trains nothing of ours. Remove it.")
@@ -125,7 +129,7 @@ def _table(
 
 
 def _own_parts(config: SearchConfig, kind: type) -> tuple[SearchSpace, Evaluator]:
-    """A user's own evaluator, made with the space and the options that the config gives it."""
+    """An evaluator that is made with the space and the options that the config gives it, such as a user's own."""
     for name in ("evaluate", "fingerprint"):
         if not hasattr(kind, name):
             raise ConfigError(f"evaluator.type is {config.evaluator.type!r}, whose class has no {name!r}.")
@@ -152,8 +156,13 @@ def check_config(config: SearchConfig) -> None:
         if block not in BLOCKS:
             raise ConfigError(f"comparison.blocks names {block!r}.{nearest(block, BLOCKS)}")
     kind = config.evaluator.type
-    if (kind == "tabular" or is_own(kind)) and config.final is not None:
+    if kind != "training" and config.final is not None:
         raise ConfigError(f"final is given, but evaluator {kind!r} trains no networks of ours. Set final=None.")
+    if kind == DETECTOR and config.fidelity != Fidelity(config.fidelity.epochs):
+        raise ConfigError(
+            "evaluator 'detector' takes images as its config says. Leave out fidelity.resolution and fidelity.subset, "
+            "and make images smaller or fewer there."
+        )
     if kind == "tabular" and config.strategy.options.get("cheap_epochs") is not None:
         raise ConfigError(
             "strategy.cheap_epochs is given, but evaluator 'tabular' has one column and thus one fidelity. Set "

@@ -6,7 +6,6 @@ Lindauer et al., "SMAC3: A Versatile Bayesian Optimization Package for Hyperpara
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from gemnet.runtimes.packages import require
 from nas.predictors.pool import Pool
-from nas.spaces.as_choices import AsChoices, Codes
+from nas.spaces.as_choices import AsChoices
 from nas.spaces.base import SearchSpace
 from nas.strategies.batch import best_first
 from nas.strategies.model import Lesson, ModelStrategy, Prediction
@@ -41,7 +40,8 @@ class SMAC(ModelStrategy):
         spaces = require("ConfigSpace")
         self._choices = AsChoices.of(space, None if self.pool is None else self.pool.batch)
         described = zip(self._choices.names, self._choices.sizes.tolist(), self._choices.ordinal.tolist(), strict=True)
-        self._configs = spaces.ConfigurationSpace(
+        self._listed: list[Any] = []
+        self._written = spaces.ConfigurationSpace(
             {
                 name: spaces.UniformIntegerHyperparameter(name, 0, size - 1)
                 if ordinal and size > 1
@@ -57,22 +57,22 @@ class SMAC(ModelStrategy):
         model, told = self._fitted(lesson, facade, scenario)
         gain = facade.get_acquisition_function(scenario)
         gain.update(model=model, eta=float(model.predict_marginalized(told)[0].min()))
-        return best_first(gain(self._written(self._codes(pool)))[:, 0], free, rng)
+        return best_first(gain(self._configs(pool))[:, 0], free, rng)
 
     def predict(self, lesson: Lesson, pool: Pool, rng: np.random.Generator) -> Prediction:
         model, told = self._fitted(lesson, *self._facade(rng))
-        table = np.stack([config.get_array() for config in self._written(self._codes(pool))])
+        table = np.stack([config.get_array() for config in self._configs(pool)])
         mean, variance = (part[:, 0] for part in model.predict_marginalized(table))
         return Prediction(-mean, np.sqrt(variance), -float(model.predict_marginalized(told)[0].min()))
 
     def _facade(self, rng: np.random.Generator) -> tuple[Any, Any]:
-        scenario = self._smac.Scenario(self._configs, deterministic=True, seed=int(rng.integers(2**31)))
+        scenario = self._smac.Scenario(self._written, deterministic=True, seed=int(rng.integers(2**31)))
         return self._smac.HyperparameterOptimizationFacade, scenario
 
     def _fitted(self, lesson: Lesson, facade: Any, scenario: Any) -> tuple[Any, NDArray[np.float64]]:
         """The forest, and what it learnt from as an array (n, choices)."""
         history = require("smac.runhistory").RunHistory()
-        for config, score in zip(self._written(self._codes(lesson.pool)), lesson.scores.tolist(), strict=True):
+        for config, score in zip(self._configs(lesson.pool), lesson.scores.tolist(), strict=True):
             history.add(config, cost=-score, seed=0)
         encoder = facade.get_runhistory_encoder(scenario)
         encoder.runhistory = history
@@ -81,11 +81,13 @@ class SMAC(ModelStrategy):
         model.train(told, costs)
         return model, told
 
-    def _codes(self, pool: Pool) -> Codes:
-        return pool.view("choices", self._choices.codes)
-
-    def _written(self, codes: Iterable[Codes]) -> list[Any]:
-        config = require("ConfigSpace").Configuration
-        return [
-            config(self._configs, values=dict(zip(self._choices.names, row.tolist(), strict=True))) for row in codes
-        ]
+    def _configs(self, pool: Pool) -> list[Any]:
+        """The pool's candidates as SMAC3 writes them; those of a space that can be listed are kept."""
+        if pool is self.pool and self._listed:
+            return self._listed
+        config, names = require("ConfigSpace").Configuration, self._choices.names
+        codes = pool.view("choices", self._choices.codes).tolist()
+        found = [config(self._written, values=dict(zip(names, row, strict=True))) for row in codes]
+        if pool is self.pool:
+            self._listed = found
+        return found

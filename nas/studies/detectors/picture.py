@@ -11,8 +11,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from gemnet.quoting import picture_text
+from gemnet.training.child import curves
 from nas.studies.detectors.report import figure_title
-from nas.studies.detectors.run import DetectorComparison, DetectorEntry, curves
+from nas.studies.detectors.run import DetectorComparison, DetectorEntry
 
 COLOURS = ("#c0392b", "#2c3e50", "#2980b9", "#16a085", "#8e44ad", "#7f8c8d", "#d35400")
 
@@ -42,7 +43,7 @@ def _draw(comparison: DetectorComparison, entries: Sequence[DetectorEntry], left
         colour = COLOURS[number % len(COLOURS)]
         label = picture_text(backbone.title)
         for entry in (entry for entry in entries if entry.job.backbone == backbone):
-            steps = list(curves(entry.job))
+            steps = list(curves(entry.job.folder))
             losses = np.array([(step, figures["loss"]) for step, figures in steps if "loss" in figures])
             found = np.array([(step, 100 * figures[metric]) for step, figures in steps if metric in figures])
             if len(losses):

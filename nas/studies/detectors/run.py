@@ -1,6 +1,6 @@
 """The comparison itself: each detector on each backbone with each seed, trained, then measured.
 
-A training is a process of its own (`nas.studies.detectors.child`) in a folder of its own, and goes on from its last
+A training is a process of its own (`gemnet.training.child`) in a folder of its own, and goes on from its last
 checkpoint after an interruption. What is finished is a JSON file of figures, and is not done again.
 """
 
@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -23,9 +20,10 @@ from gemnet.data.openings import code_version
 from gemnet.detection.backbone import GEMNet
 from gemnet.files import write_json
 from gemnet.genome import Genome
-from gemnet.stopping import Stopped, stop_file
+from gemnet.stopping import stop_file
 from gemnet.strict import first_difference
 from gemnet.strict_json import parse_json
+from gemnet.training.child import last_measured, run_apart
 from gemnet.training.runner import latest_checkpoint
 from gemnet.training.runner_config import find_runner_config, load_runner_config
 from nas.executors import Call, Executor
@@ -34,7 +32,6 @@ from nas.executors.monitor import Monitor
 from nas.executors.options import make_workers
 from nas.studies.comparison.run import ComparisonFolder
 from nas.studies.comparison.trainings import ComparisonError
-from nas.studies.detectors.child import STOPPED
 from nas.studies.detectors.config import Backbone, DetectorComparisonConfig, weights_of
 from nas.studies.detectors.costs import Costs, measure_costs
 
@@ -261,12 +258,12 @@ class DetectorTrainer:
         """Trains to the end. The figures are those after the last epoch, of all alike, and not the best on the way."""
         going_on = latest_checkpoint(job.folder) is not None
         _call("train", job, work_dir=str(job.folder), resume=going_on, stop=str(self.stop))
-        measured = [(step, figures) for step, figures in curves(job) if "loss" not in figures]
-        if not measured:
+        measured = last_measured(job.folder)
+        if measured is None:
             raise ComparisonError(
                 f"{job.file}: the training measured nothing. Give it a val_dataloader and val_evaluator."
             )
-        epoch, figures = measured[-1]
+        epoch, figures = measured
         if epoch < job.epochs:  # killed between its last checkpoint and its last validation: a resumed one ends at once
             figures = _measure(job, job.folder / "measured")  # not where the curves are read from
         self._keep(job, DEV, figures)
@@ -282,23 +279,8 @@ class DetectorTrainer:
 
 
 def _call(command: str, job: DetectorJob, **arguments: Any) -> None:
-    """``train`` or ``test`` of a config in a process of its own; its output goes to the job's folder.
-
-    Raises:
-        Stopped: it was asked to stop.
-        ComparisonError: it failed; with its last error.
-    """
-    log = job.folder / f"{command}.log"
-    given = json.dumps({"name": str(job.config), **arguments})
-    line = [sys.executable, "-m", "nas.studies.detectors.child", command, given]
-    with open(log, "ab") as output:
-        child = subprocess.Popen(line, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT)
-        code = child.wait()
-    if code == STOPPED:
-        raise Stopped(f"{job.title} stopped.")
-    if code:
-        reason = _last_error(log) if code > 0 else f"the process died of {signal.Signals(-code).name}"
-        raise ComparisonError(f"{reason} ({log})")
+    """``train`` or ``test`` of a job; its output goes to the job's folder."""
+    run_apart(command, job.folder / f"{command}.log", name=str(job.config), **arguments)
 
 
 def _measure(job: DetectorJob, folder: Path, final: bool = False) -> Mapping[str, float]:
@@ -331,16 +313,6 @@ def _costs(jobs: Sequence[DetectorJob], folder: ComparisonFolder, monitor: Monit
     return found
 
 
-def curves(job: DetectorJob) -> Iterator[tuple[int, Mapping[str, float]]]:
-    """What a training wrote down on its way: (step, figures), losses and development figures alike, in order."""
-    seen: dict[tuple[int, bool], Mapping[str, float]] = {}
-    for file in sorted(job.folder.glob("*/vis_data/scalars.json")):  # one a start of the training
-        for line in file.read_text(encoding="utf-8").splitlines():
-            figures = parse_json(line)
-            seen[int(figures["step"]), "loss" in figures] = figures
-    yield from ((step, figures) for (step, _), figures in sorted(seen.items(), key=lambda item: item[0]))
-
-
 def _read(path: Path) -> Mapping[str, float]:
     return parse_json(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
@@ -349,9 +321,3 @@ def _summary(figures: Mapping[str, float]) -> str:
     return ", ".join(
         f"{key.partition('/')[2]} {figures[key]:.3f}" for key in figures if key.endswith(("mAP", "mAP_50"))
     )
-
-
-def _last_error(log: Path) -> str:
-    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    told = [line for line in lines if "error:" in line.lower()]
-    return (told or lines or ["no output"])[-1]

@@ -13,10 +13,10 @@ import gemnet.detection  # stands in for what MMCV would have to compile
 
 pytest.importorskip("mmdet", reason="MMDetection is not installed: pip install '.[detection]'")
 
-from drawn_shapes import draw_shapes
+from drawn_shapes import draw_shapes, write_config
 from PIL import Image
 from safetensors.torch import save_file
-from test_detector_training import train, write_config
+from test_detector_training import train
 
 from gemnet.checkpoint import load_checkpoint, plain_config
 from gemnet.metadata import Metadata, read_metadata, save_weights

@@ -21,8 +21,7 @@ import gemnet.detection  # noqa: F401  # stands in for what MMCV would have to c
 
 pytest.importorskip("mmdet", reason="MMDetection is not installed: pip install '.[detection]'")
 
-from drawn_shapes import draw_shapes
-from test_detector_training import SMALL, write_config
+from drawn_shapes import SMALL, draw_shapes, write_config
 
 from gemnet.detection.backbone import GEMNet as DetectorBackbone
 from gemnet.errors import GemnetError
@@ -31,12 +30,13 @@ from gemnet.models import genome_for
 from gemnet.network import GEMNet
 from gemnet.strict import ConfigError
 from gemnet.trained import find_trained
+from gemnet.training.child import curves
 from gemnet.training.runner_config import load_runner_config
 from nas.commands import compare as command
 from nas.studies.detectors.config import Backbone, read_detector_comparison, weights_of
 from nas.studies.detectors.costs import Costs
 from nas.studies.detectors.report import figure_title, lines, markdown
-from nas.studies.detectors.run import DetectorComparison, DetectorEntry, DetectorJob, curves, plan
+from nas.studies.detectors.run import DetectorComparison, DetectorEntry, DetectorJob, plan
 
 METRIC = "coco/bbox_mAP_50"
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -245,7 +245,7 @@ def test_a_failed_training_says_why(folder: Path, tmp_path: Path, capsys: pytest
 @pytest.mark.contract
 def test_a_training_ends_with_whoever_started_it() -> None:
     child = subprocess.Popen(
-        [sys.executable, "-m", "nas.studies.detectors.child", "train", '{"name": "no_such_config"}'],
+        [sys.executable, "-m", "gemnet.training.child", "train", '{"name": "no_such_config"}'],
         stdin=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     )
@@ -258,7 +258,7 @@ def test_a_training_ends_with_whoever_started_it() -> None:
 @pytest.mark.contract
 def test_curves_are_the_trainings_own(done: Path, folder: Path) -> None:
     job = plan(read_detector_comparison(settings(folder)), done)[0]
-    found = list(curves(job))
+    found = list(curves(job.folder))
     assert [step for step, figures in found if "loss" in figures] == [1, 2]  # eight images, four a step
     assert [step for step, figures in found if METRIC in figures] == [1]
 

@@ -13,15 +13,11 @@ import gemnet.detection  # noqa: F401  # stands in for what MMCV would have to c
 
 pytest.importorskip("mmdet", reason="MMDetection is not installed: pip install '.[detection]'")
 
-from drawn_shapes import draw_shapes
+from drawn_shapes import SMALL, draw_shapes, write_config
 
 from gemnet.checkpoint import load_checkpoint
 from nas.commands import test as test_command
 from nas.commands import train as train_command
-
-CONFIGS = Path(__file__).parents[3] / "configs"
-SMALL = [f"{part}_dataloader.dataset.pipeline.{n}.scale=(96,96)" for part, n in (("train", 2), ("val", 1))]
-"""The drawn pictures stay as small as they are."""
 
 
 @pytest.fixture(scope="module")
@@ -35,26 +31,6 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert train(folder, folder / "run") == 0
     torch.set_num_threads(threads)
     return folder
-
-
-def write_config(folder: Path, base: str = "retinanet_gemnet_coco320", classes: str = "('square', 'disc')") -> Path:
-    """A config for own data: the classes, the annotation file and the folder, thrice."""
-    (folder / "own.py").write_text(
-        f"_base_ = ['{CONFIGS}/{base}.py']\n"
-        f"own = dict(data_root='', part=None, metainfo=dict(classes={classes}),\n"
-        f"    ann_file='{folder}/shapes/instances.json', data_prefix=dict(img='{folder}/shapes/'))\n"
-        "train_dataloader = dict(batch_size=4, num_workers=0, persistent_workers=False, dataset=own)\n"
-        "val_dataloader = dict(num_workers=0, persistent_workers=False, dataset=own)\n"
-        "test_dataloader = val_dataloader\n"
-        f"val_evaluator = dict(ann_file='{folder}/shapes/instances.json', part=None, report_classes=('disc',))\n"
-        "test_evaluator = val_evaluator\n"
-        "model = dict(bbox_head=dict(num_classes=2))\n"
-        "train_cfg = dict(max_epochs=1, val_interval=1)\n"
-        "default_hooks = dict(logger=dict(interval=1))\n"
-        "vis_backends = [dict(type='LocalVisBackend')]\n"
-        "visualizer = dict(vis_backends=vis_backends)\n"
-    )
-    return folder / "own.py"
 
 
 def train(folder: Path, work_dir: Path, *options: str, flags: tuple[str, ...] = ()) -> int:

@@ -18,7 +18,7 @@ import gemnet.zoo.check
 
 pytest.importorskip("mmdet", reason="MMDetection is not installed: pip install '.[detection]'")
 
-from drawn_shapes import draw_shapes
+from drawn_shapes import draw_shapes, write_config
 
 from gemnet.checkpoint import load_checkpoint
 from gemnet.detection.backbone import GEMNet
@@ -32,7 +32,6 @@ from gemnet.zoo.check import problems
 from gemnet.zoo.results import load_results
 from nas.commands import detect, train
 
-CONFIGS = Path(__file__).parents[3] / "configs"
 NAME = "gemnet_a.shapes_retinanet"
 
 
@@ -41,18 +40,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Drawn shapes, a config for them, and a detector trained on them for an epoch, in ``run``."""
     folder = tmp_path_factory.mktemp("project")
     draw_shapes(folder / "shapes", images=9, side=64)
-    (folder / "shapes.py").write_text(
-        f"_base_ = ['{CONFIGS}/retinanet_gemnet_coco320.py']\n"
-        "own = dict(data_root='', part=None, metainfo=dict(classes=('square', 'disc')),\n"
-        f"    ann_file='{folder}/shapes/instances.json', data_prefix=dict(img='{folder}/shapes/'))\n"
-        "train_dataloader = dict(batch_size=4, num_workers=0, persistent_workers=False, dataset=own)\n"
-        "val_dataloader = dict(num_workers=0, persistent_workers=False, dataset=own)\n"
-        "test_dataloader = val_dataloader\n"
-        f"val_evaluator = dict(ann_file='{folder}/shapes/instances.json', part=None, report_classes=('disc',))\n"
-        "test_evaluator = val_evaluator\n"
-        "model = dict(bbox_head=dict(num_classes=2), test_cfg=dict(score_thr=0.0, max_per_img=20))\n"
-        "train_cfg = dict(max_epochs=1, val_interval=1)\n"
-    )
+    text = write_config(folder).read_text(encoding="utf-8")
+    boxes = "num_classes=2), test_cfg=dict(score_thr=0.0, max_per_img=20)"
+    (folder / "shapes.py").write_text(text.replace("num_classes=2)", boxes))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     assert train.main([str(folder / "shapes.py"), "--work-dir", str(folder / "run")]) == 0
