@@ -118,7 +118,7 @@ def detector_card(result: Result, results: Sequence[Result]) -> str:
         use=DETECTOR_USE.format(name=result.name, config=result.config),
         what=f"A {markdown_text(result.method)} of MMDetection on `{result.network}`, a backbone of "
         f"{result.macs / 1e6:.4g} M multiply-adds and {result.params / 1e3:.4g} k parameters.",
-        saw=f"Training images of {data}, shorter side {result.resolution} pixels{epochs}, {len(about.classes)} "
+        saw=f"Training images of {data} at {result.resolution} pixels{epochs}, {len(about.classes)} "
         f"classes. {markdown_text(about.notes.get('description', ''))}".rstrip(),
         well=_well_detected(result, results),
         limits=f"It was measured on the test images of {data} only: measure it on yours before you rely on it. Few "

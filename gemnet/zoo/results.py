@@ -79,7 +79,7 @@ class Result:
         task: ``classification`` or ``detection``.
         data: the data set's name for people, such as ``CIFAR-10``.
         source: the data set as `gemnet.data.datasets` knows it.
-        resolution: side of the images in pixels; of a detector's, the shorter one.
+        resolution: side of the images in pixels; of a detector's, the one that its config scales them to.
         values: one figure a training on the official test images, in percent.
         figures: where they stand.
         macs: multiply-adds for one image.
