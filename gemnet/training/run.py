@@ -96,7 +96,7 @@ def measure_checkpoint(
     file = find_runner_config(name)
     config = load_runner_config(file, options)
     folder = Path(work_dir or config.get("work_dir") or Path("work_dirs") / file.stem)
-    opened = select_images(config, folder, f"{file.stem}, {checkpoint}" if final else None)
+    opened = select_images(config, folder, f"{file.stem}, {_shown(checkpoint)}" if final else None)
     if show_dir:
         draw_detections(config, show_dir, final)
     with taken_back(folder):
@@ -106,3 +106,9 @@ def measure_checkpoint(
         for found in confusions(runner):
             on_classes(found)
     return figures
+
+
+def _shown(file: str) -> str:
+    """A path as it is seen from the current folder, where it lies below it: logs are passed on."""
+    path, here = Path(file), Path.cwd()
+    return str(path.relative_to(here)) if path.is_absolute() and path.is_relative_to(here) else file

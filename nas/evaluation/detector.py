@@ -11,13 +11,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import torch
 
 from gemnet.errors import nearest
 from gemnet.strict import ConfigError
 from gemnet.training.child import ChildError, last_measured, run_apart
 from gemnet.training.runner_config import find_runner_config, load_runner_config
-from nas.evaluation.records import Evaluation, Proposal
+from nas.evaluation.records import Evaluation, Fidelity, Proposal
 from nas.spaces.base import SearchSpace
 from nas.spaces.gemnet import GEMNetSpace
 
@@ -37,11 +38,14 @@ class DetectorEvaluator:
             ``max_epochs`` that its schedule follows; a fidelity's epochs are put there.
         metric: figure of its ``val_evaluator`` between 0 and 1 to be maximised. An evaluation's ``accuracy`` is it in
             percent, and ``metrics`` hold the others, in percent as well.
-        options: ``{'optim_wrapper.optimizer.lr': 0.002}``: values put over the config's.
+        options: ``{'optim_wrapper.optimizer.lr': 0.002}``: values put over the config's. Lists of numbers become
+            tuples, as MMDetection wants its sizes.
+
+    MMDetection is imported when one is made.
 
     Raises:
         ConfigError: another space, or a config that can't be used.
-        GemnetError: the config can't be read.
+        GemnetError: the config or its data can't be read, or its neck and heads don't fit networks of this space.
     """
 
     def __init__(
@@ -60,8 +64,9 @@ class DetectorEvaluator:
         self.space = space
         self.file = find_runner_config(config)
         self.metric = metric
-        self.options = dict(options or {})
+        self.options = {key: _as_sizes(value) for key, value in (options or {}).items()}
         self._check(load_runner_config(self.file, self.options))
+        self._try()
 
     @cached_property
     def fingerprint(self) -> str:
@@ -70,7 +75,7 @@ class DetectorEvaluator:
         Raises:
             DataError: an annotation file can't be read.
         """
-        from gemnet.detection.coco import read_coco  # MMDetection takes seconds to import
+        from gemnet.detection.coco import read_coco
         from gemnet.detection.config import annotation_file, data_sets
 
         config = load_runner_config(self.file, self.options)
@@ -101,16 +106,17 @@ class DetectorEvaluator:
         Raises:
             ConfigError: the detector does not measure the metric: that is no candidate's fault.
         """
-        options = self._options(proposal)
+        config = load_runner_config(self.file, self._options(proposal))
         batch = self.space.pack([proposal.candidate])
         macs, params = (float(self.space.cost(name, batch)[0]) for name in ("macs", "params"))
         started = time.perf_counter()
         with TemporaryDirectory(prefix="gemnet_detector_") as name:
             folder = Path(name)
             try:
-                run_apart("train", folder / "log", name=str(self.file), work_dir=str(folder / "work"), options=options)
+                config.dump(folder / self.file.name)
+                run_apart("train", folder / "log", name=str(folder / self.file.name), work_dir=str(folder / "work"))
             except ChildError as error:
-                reason = " ".join(str(error).removesuffix(f" ({folder / 'log'})").split())[:400]
+                reason = str(error).removesuffix(f" ({folder / 'log'})").removeprefix("error: ")[:400]
                 return Evaluation(proposal, "failed", None, macs, params, time.perf_counter() - started, reason)
             measured = last_measured(folder / "work")
         figures = {} if measured is None else measured[1]
@@ -141,6 +147,13 @@ class DetectorEvaluator:
         if not config.get("val_dataloader") or not config.get("val_evaluator"):
             raise ConfigError(f"evaluator.config: {self.file} measures nothing: it has no val_dataloader.")
 
+    def _try(self) -> None:
+        """Puts a random candidate in: what doesn't fit of one, such as strides, fits of none."""
+        from gemnet.detection.config import complete_config
+
+        candidate = self.space.unpack(self.space.sample(1, np.random.default_rng(0)), 0)
+        complete_config(load_runner_config(self.file, self._options(Proposal(0, candidate, Fidelity(1)))))
+
     def _options(self, proposal: Proposal) -> dict[str, Any]:
         fidelity, genome = proposal.fidelity, self.space.genome(proposal.candidate)
         return {
@@ -152,3 +165,10 @@ class DetectorEvaluator:
             "model.backbone.init_cfg": None,
             "randomness.seed": proposal.training_seed,
         }
+
+
+def _as_sizes(value: Any) -> Any:
+    """Lists of numbers as the tuples that they were: a search's config travels as JSON, which has none."""
+    if isinstance(value, list | tuple) and all(isinstance(each, int | float) for each in value):
+        return tuple(value)
+    return value

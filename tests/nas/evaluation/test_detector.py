@@ -14,12 +14,14 @@ pytest.importorskip("mmdet", reason="MMDetection is not installed: pip install '
 import numpy as np
 from drawn_shapes import SMALL, draw_shapes, write_config
 
+from gemnet.detection.channels import DetectorConfigError
 from gemnet.strict import ConfigError
 from nas.commands import search as search_command
 from nas.evaluation.detector import DetectorEvaluator
 from nas.evaluation.ledger import Ledger
 from nas.evaluation.records import Fidelity, Proposal
 from nas.search.config import SearchConfig, read_config
+from nas.search.folder import LEDGER
 from nas.search.parts import build_parts, check_config
 from nas.spaces import make_space
 from nas.spaces.gemnet import GEMNetSpace
@@ -32,7 +34,7 @@ SPACE = {
     "max_nodes": 3,
     "stage_depths": [1, 1, 1, 1],
     "stage_widths": [8, 8, 16, 16],
-    "stage_strides": [1, 2, 2, 2],
+    "stage_strides": [2, 2, 2, 2],
 }
 OPTIONS = {option.partition("=")[0]: (96, 96) for option in SMALL}
 
@@ -46,8 +48,8 @@ def detector(tmp_path: Path) -> Path:
     return file
 
 
-def narrow() -> GEMNetSpace:
-    return make_space(SPACE["type"], **{key: value for key, value in SPACE.items() if key != "type"})
+def narrow(**changes: object) -> GEMNetSpace:
+    return make_space("gemnet", **{key: value for key, value in {**SPACE, **changes}.items() if key != "type"})
 
 
 def evaluator(file: Path, metric: str = METRIC) -> DetectorEvaluator:
@@ -75,7 +77,7 @@ def test_a_search_trains_a_detector_on_each_candidate(
     file = tmp_path / "search.py"
     file.write_text("".join(f"{key} = {value!r}\n" for key, value in settings(detector).items()))
     assert search_command.main([str(file), "--work-dir", str(tmp_path / "work")]) == 0
-    with Ledger(f"sqlite:///{tmp_path / 'work' / 'ledger.sqlite'}") as ledger:
+    with Ledger(f"sqlite:///{tmp_path / 'work' / LEDGER}") as ledger:
         found = list(ledger.evaluations())
     assert [evaluation.status for evaluation in found] == ["ok", "ok"]
     for evaluation in found:
@@ -125,6 +127,8 @@ def test_results_depend_on_the_boxes_and_not_on_where_the_data_lie(detector: Pat
 def test_detectors_that_cannot_be_searched_are_refused(detector: Path) -> None:
     with pytest.raises(ConfigError, match="three channels"):
         DetectorEvaluator(make_space("nasbench201"), config=str(detector))
+    with pytest.raises(DetectorConfigError, match="levels have strides 2, 4, 8, 16"):
+        DetectorEvaluator(narrow(stage_strides=[1, 2, 2, 2]), config=str(detector), options=OPTIONS)
     text = detector.read_text(encoding="utf-8")
     detector.write_text(text + "train_cfg = dict(max_epochs=1)\n")
     with pytest.raises(ConfigError, match="max_epochs that its schedule follows"):
