@@ -32,7 +32,7 @@ from nas.executors.monitor import Monitor
 from nas.executors.options import make_workers, workers_of
 from nas.predictors.nasgem_features import embedded_space
 from nas.search.config import SearchConfig, read_config
-from nas.spaces import is_base, space_class
+from nas.spaces import is_base, is_own, space_class
 from nas.spaces.base import SearchSpace
 from nas.spaces.gemnet import GEMNetSpace
 from nas.spaces.limits import check_limits
@@ -156,7 +156,7 @@ def check_config(config: SearchConfig) -> None:
         if block not in BLOCKS:
             raise ConfigError(f"comparison.blocks names {block!r}.{nearest(block, BLOCKS)}")
     kind = config.evaluator.type
-    if kind != "training" and config.final is not None:
+    if (kind in ("tabular", DETECTOR) or is_own(kind)) and config.final is not None:
         raise ConfigError(f"final is given, but evaluator {kind!r} trains no networks of ours. Set final=None.")
     if kind == DETECTOR and config.fidelity != Fidelity(config.fidelity.epochs):
         raise ConfigError(

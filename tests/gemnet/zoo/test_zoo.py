@@ -16,6 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from zoo_doubles import ARCH, CLASSES, NAME, Repository, draw_weights, make_repository
 
+import gemnet.detector_weights
 import gemnet.weights
 import gemnet.zoo.measure
 import nas.commands.zoo as zoo_command
@@ -39,6 +40,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights/index.json").write_text("{}")
     monkeypatch.setattr(gemnet.weights, "FOLDER", tmp_path / "weights")
+    monkeypatch.setattr(gemnet.detector_weights, "FOLDER", tmp_path / "weights/detectors")
     packaged_weights.cache_clear()
     yield make_repository(tmp_path / "repository")
     torch.set_num_threads(threads)

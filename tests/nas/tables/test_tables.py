@@ -345,6 +345,14 @@ def test_a_table_that_unpacks_to_more_than_memory_holds_is_refused_unread(
         read_table(path)
 
 
+@pytest.mark.parametrize("content", [b"q\x00", b"\x80\x02q\x00", b"no pickle", b""], ids=repr)
+def test_bytes_that_are_no_official_file_are_refused(content: bytes, tmp_path: Path) -> None:
+    source = tmp_path / "NAS-Bench-201-v1_1.pth"
+    source.write_bytes(content)
+    with pytest.raises(TableError, match="is no NAS-Bench-201 file"):
+        convert("nasbench201", source, tmp_path / "table.parquet")
+
+
 def test_no_refusal_of_an_official_file_advises_to_load_it_without_restrictions(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "NATS-tss-v1_0-3ffb9-simple.tar", "w") as archive:
         archive.addfile(tarfile.TarInfo("NATS-tss-v1_0-3ffb9-simple/meta.pickle.pbz2"))
