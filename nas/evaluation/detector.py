@@ -108,7 +108,8 @@ class DetectorEvaluator:
         """
         config = load_runner_config(self.file, self._options(proposal))
         batch = self.space.pack([proposal.candidate])
-        macs, params = (float(self.space.cost(name, batch)[0]) for name in ("macs", "params"))
+        costs = (self.space.cost(name, batch) for name in ("macs", "params"))
+        macs, params = (None if values is None else float(values[0]) for values in costs)
         started = time.perf_counter()
         with TemporaryDirectory(prefix="gemnet_detector_") as name:
             folder = Path(name)
