@@ -2,14 +2,14 @@
 
     python tools/search.py configs/search/detector_coco320.py --work-dir work_dirs/detector
 
-For GPUs: a candidate takes some minutes of one, and an hour of a CPU core. For images of your own copy
+For GPUs: a candidate takes more than an hour of a CPU core. For images of your own copy
 configs/retinanet_gemnet_coco320.py, put your data and classes there (docs/detection.md), and name it in evaluator.config.
 """
 
 space = dict(type='gemnet', form='imagenet', size='a', input_size=224)
 strategy = dict(type='nasgem', initial=16)
 evaluator = dict(type='detector', config='retinanet_gemnet_coco320', metric='coco/person_mAP_50')
-# From random weights a detector finds next to nothing in fewer epochs.
+# Each starts from random weights. How many epochs rank candidates well has not been measured.
 fidelity = dict(epochs=12)
 
 score = dict(target_macs=100e6, weight=1.0)
