@@ -50,7 +50,7 @@ class Speed:
     """How long one image takes, in seconds of CPU time of one thread.
 
     Args:
-        seconds: in PyTorch.
+        seconds: in PyTorch; of a detector from the image's pixels to its boxes.
         batch_size: images at a time, in PyTorch.
         processor: of the machine.
         torch: version.

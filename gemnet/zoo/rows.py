@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import timm
-import torch
-from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from gemnet.classification.arrays import ImageArrays
 from gemnet.errors import nearest
@@ -48,6 +44,7 @@ def row_from_log(
     detector: str | None = None,
     macs: int | None = None,
     params: int | None = None,
+    count: Callable[[], tuple[int, int]] | None = None,
 ) -> Result:
     """A row whose figures are read from a log.
 
@@ -66,6 +63,7 @@ def row_from_log(
         detector: a detector's method; None for a classifier.
         macs: multiply-adds; by default the log's, else counted. Of a detector: its backbone's.
         params: parameters; likewise.
+        count: gives both where neither the log nor the caller does; by default as timm builds the network.
 
     Raises:
         ZooError: the log has no such figure, or a file is not in the repository.
@@ -91,8 +89,15 @@ def row_from_log(
     if macs is None or params is None:
         if "macs" in first and "params" in first:
             counted = int(float(first["macs"])), int(float(first["params"]))
+        elif count is not None:
+            counted = count()
+        elif detector is not None:
+            raise ZooError(
+                f"Log {log} doesn't say what the backbone takes. Give --macs and --params, or publish the checkpoint, "
+                "which measures them."
+            )
         else:
-            counted = _costs(network, source, resolution, detector is not None)
+            counted = _costs(network, source, resolution)
         macs, params = macs if macs is not None else counted[0], params if params is not None else counted[1]
     return Result(
         name=name,
@@ -131,20 +136,12 @@ def images_of(source: str, resolution: int) -> Images:
     return Images(resolution, channels, len(names))
 
 
-def _costs(network: str, source: str, resolution: int, backbone: bool) -> tuple[int, int]:
-    """MACs and parameters of a network timm knows; of a backbone, without head and classifier."""
+def _costs(network: str, source: str, resolution: int) -> tuple[int, int]:
+    """MACs and parameters of a network timm knows."""
     if not timm.is_model(network):
         raise ZooError(f"Neither the log nor timm knows {network!r}. Give its --macs and --params.")
-    if not backbone:
-        found = describe(network, TimmSource(network), images_of(source, resolution))
-        return found.macs, found.params
-    model: nn.Module = timm.create_model(network, features_only=True).eval()
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model(torch.zeros(1, 3, resolution, resolution))
-    counts: dict[Any, int] = counter.get_flop_counts()["Global"]
-    aten = torch.ops.aten
-    macs = sum(int(counts.get(op, 0)) for op in (aten.convolution, aten.mm, aten.addmm)) // 2
-    return macs, sum(parameter.numel() for parameter in model.parameters())
+    found = describe(network, TimmSource(network), images_of(source, resolution))
+    return found.macs, found.params
 
 
 def _columns(path: Path) -> list[str]:

@@ -162,7 +162,8 @@ def _detectors(rows: Sequence[Result], repository: Path) -> str:
     for row in rows:
         names = (f"{row.figures.column}_50", row.figures.column.replace("/bbox_", "/person_") + "_50")
         more = [_further(row, name, row.figures.factor, repository) for name in names]
-        seconds = [_further(row, "seconds", 1.0, repository)]
+        logged = _further(row, "seconds", 1.0, repository)
+        seconds = [logged or ("" if row.speed is None else f"{row.speed.seconds:.3g}")]
         about = [
             markdown_text(row.method),
             _title(row),

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -79,9 +80,9 @@ def _publish(options: argparse.Namespace) -> int:
     from gemnet.zoo.publish import discard_weights, enter_weights, write_weights
     from gemnet.zoo.results import save_result
 
-    row = _row(options)  # before anything is written: a log that can't be read says so now
     if options.detector:
-        return _publish_detector(options, row)
+        return _publish_detector(options)
+    row = _row(options)  # before anything is written: a log that can't be read says so now
     weights = write_weights(
         Path(options.weights),
         options.name,
@@ -106,19 +107,26 @@ def _publish(options: argparse.Namespace) -> int:
     return _tables(options)
 
 
-def _publish_detector(options: argparse.Namespace, row: Result) -> int:
+def _publish_detector(options: argparse.Namespace) -> int:
+    import torch
+
     from gemnet.detector_weights import withdraw_detector
+    from gemnet.machine import processor_name
     from gemnet.metadata import read_metadata
-    from gemnet.zoo.detectors import write_detector
-    from gemnet.zoo.results import ZooError, save_result
+    from gemnet.zoo.detectors import measure_detector_costs, open_detector, write_detector
+    from gemnet.zoo.results import Speed, ZooError, save_result
 
     if options.mean or options.std:
         raise ZooError(
             "--mean and --std are of classifiers; a detector's checkpoint says how its images were normalised."
         )
+    open_detector(Path(options.weights), options.name)  # what can't be published says so at once
+    measured = cache(lambda: measure_detector_costs(Path(options.weights), options.zoo.parent / options.config))
+    row = _row(options, lambda: (round(measured().macs), measured().params))
+    speed = Speed(float(f"{measured().seconds:.3g}"), 1, processor_name(), torch.__version__)
     path = write_detector(Path(options.weights), options.name, options.description or "", options.precision)
     epochs = int(read_metadata(path).notes.get("epochs", 0))
-    row = replace(row, weights=path.name, precision=options.precision, epochs=row.epochs or epochs)
+    row = replace(row, weights=path.name, precision=options.precision, epochs=row.epochs or epochs, speed=speed)
     try:
         value = _measured(row, options.zoo)
     except BaseException:
@@ -161,7 +169,7 @@ def _known_speed(row: Result, zoo: Path) -> Speed | None:
     return before.speed if before is not None and (before.macs, before.params) == (row.macs, row.params) else None
 
 
-def _row(options: argparse.Namespace) -> Result:
+def _row(options: argparse.Namespace, count: Callable[[], tuple[int, int]] | None = None) -> Result:
     from gemnet.zoo.rows import row_from_log
 
     detector = getattr(options, "detector", None)
@@ -180,6 +188,7 @@ def _row(options: argparse.Namespace) -> Result:
         detector=detector,
         macs=options.macs,
         params=options.params,
+        count=count,
     )
 
 
@@ -361,5 +370,5 @@ def _add_row_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", required=True, metavar="FILE", help="what it was trained with")
     parser.add_argument("--search", metavar="FILE", help="what tells of the search it comes from")
     parser.add_argument("--detector", metavar="M", help="the row is a detector's of this method, such as RetinaNet")
-    parser.add_argument("--macs", type=int, help="default: the log's, or counted")
-    parser.add_argument("--params", type=int, help="default: the log's, or counted")
+    parser.add_argument("--macs", type=int, help="default: the log's, or counted; of a detector the backbone's")
+    parser.add_argument("--params", type=int, help="likewise")

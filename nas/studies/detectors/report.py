@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gemnet.detection.costs import Costs
 from nas.studies.detectors.config import Backbone
-from nas.studies.detectors.costs import Costs
 from nas.studies.detectors.run import DEV, TEST, DetectorComparison, DetectorEntry
 from nas.studies.statistics import Interval, mean_interval
 

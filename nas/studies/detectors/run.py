@@ -18,6 +18,7 @@ from typing import Any
 
 from gemnet.data.openings import code_version
 from gemnet.detection.backbone import GEMNet
+from gemnet.detection.costs import Costs, measure_costs
 from gemnet.files import write_json
 from gemnet.genome import Genome
 from gemnet.stopping import stop_file
@@ -33,7 +34,6 @@ from nas.executors.options import make_workers
 from nas.studies.comparison.run import ComparisonFolder
 from nas.studies.comparison.trainings import ComparisonError
 from nas.studies.detectors.config import Backbone, DetectorComparisonConfig, weights_of
-from nas.studies.detectors.costs import Costs, measure_costs
 
 DEV, TEST = "training", "test"
 """Phases, called as in the table of `nas.studies.comparison.trainings`: development images, official test images."""

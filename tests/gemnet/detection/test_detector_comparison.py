@@ -24,6 +24,7 @@ pytest.importorskip("mmdet", reason="MMDetection is not installed: pip install '
 from drawn_shapes import SMALL, draw_shapes, write_config
 
 from gemnet.detection.backbone import GEMNet as DetectorBackbone
+from gemnet.detection.costs import Costs
 from gemnet.errors import GemnetError
 from gemnet.genome import Genome
 from gemnet.models import genome_for
@@ -34,7 +35,6 @@ from gemnet.training.child import curves
 from gemnet.training.runner_config import load_runner_config
 from nas.commands import compare as command
 from nas.studies.detectors.config import Backbone, read_detector_comparison, weights_of
-from nas.studies.detectors.costs import Costs
 from nas.studies.detectors.report import figure_title, lines, markdown
 from nas.studies.detectors.run import DetectorComparison, DetectorEntry, DetectorJob, plan
 

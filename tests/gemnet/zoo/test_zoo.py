@@ -139,12 +139,16 @@ def test_checkpoint_of_the_training_tool_is_published_too(repository: Repository
     assert packaged_weights()[NAME].mean == tuple(timm.get_pretrained_cfg(ARCH).mean)
 
 
-def test_tables_metafile_and_card_are_made_from_the_logs(repository: Repository, weights: Path) -> None:
+def test_tables_metafile_and_card_are_made_from_the_logs(
+    repository: Repository, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert repository.publish(weights) == 0
     assert repository.run("record", "mobilenetv2.tints", "--peer", *repository.row) == 0
     detector = ("--detector", "RetinaNet", "--data", "Boxes", "--source", "boxes", "--resolution", "64")
     log = ("--log", "model_zoo/logs/detector.json", "--config", "configs/tints.py")
-    assert repository.run("record", "gemnet_a.boxes", *detector, *log) == 0
+    assert repository.run("record", "gemnet_a.boxes", *detector, *log) == 2
+    assert "Give --macs and --params" in capsys.readouterr().err
+    assert repository.run("record", "gemnet_a.boxes", *detector, *log, "--macs", "100", "--params", "50") == 0
     readme = (repository.zoo / "README.md").read_text()
     assert f"[`{NAME}`]({NAME}.md) | 51.50 ± 1.00 | 3 | 7 |  | 6 | 50 |" in readme
     assert "mobilenetv2, *measured here* | 48.25 | 1 | 7 |  | 7 | 60 |" in readme

@@ -22,11 +22,13 @@ from drawn_shapes import draw_shapes, write_config
 
 from gemnet.checkpoint import load_checkpoint
 from gemnet.detection.backbone import GEMNet
+from gemnet.detection.costs import measure_costs
 from gemnet.detection.trained import TrainedDetectorError, find_detector
 from gemnet.detector_weights import find_detector_file, published_detectors
 from gemnet.errors import GemnetError
 from gemnet.metadata import metadata_of, read_metadata
 from gemnet.trained import TrainedError, find_trained
+from gemnet.training.runner_config import load_runner_config
 from gemnet.weights import image_statistics, packaged_weights
 from gemnet.zoo.check import problems
 from gemnet.zoo.results import load_results
@@ -100,6 +102,10 @@ def test_row_card_and_figure_are_those_of_the_file(repository: Repository, proje
     assert result.values == (12.3,)
     assert result.epochs == 1
     assert result.weights == published_detectors()[NAME].name
+    costs = measure_costs(load_runner_config(project / "shapes.py"), str(project / "run/epoch_1.pth"))
+    assert (result.macs, result.params) == (round(costs.macs), costs.params)
+    assert result.speed is not None
+    assert f" {result.speed.seconds:.3g} |" in (repository.zoo / "README.md").read_text()
     assert result.weights_value is not None
     assert {value.dtype for value in load_checkpoint(published_detectors()[NAME])["state_dict"].values()} >= {
         torch.float16
