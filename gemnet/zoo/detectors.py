@@ -4,29 +4,24 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 from gemnet import detector_weights
 from gemnet.checkpoint import load_checkpoint
 from gemnet.detection.backbone import resolve_genome
-from gemnet.detection.costs import Costs, measure_costs
 from gemnet.detection.trained import TrainedDetector, find_detector
 from gemnet.files import write_named
 from gemnet.metadata import DETECTOR, metadata_of, save_weights
 from gemnet.training.run import measure_checkpoint
-from gemnet.training.runner_config import find_runner_config, load_runner_config
 from gemnet.zoo.publish import stored
 from gemnet.zoo.results import ZooError
 
 FIGURE = "coco/bbox_mAP"
 """What is measured, a share."""
-
-Arguments = ParamSpec("Arguments")
-Returned = TypeVar("Returned")
 
 
 def open_detector(source: Path, name: str) -> TrainedDetector:
@@ -93,37 +88,16 @@ def measure_detector(name: str, config: Path, log: Path) -> float:
     Raises:
         GemnetError: there is no such detector, or its images are not there.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    # A process of its own: mmengine's logger keeps writing into the folder.
+    alone = ProcessPoolExecutor(1, get_context("spawn"))
+    with tempfile.TemporaryDirectory() as folder, alone as process:
         file = str(detector_weights.find_detector_file(name))
-        figures = _alone(measure_checkpoint, str(config), file, folder, final=True)
+        figures = process.submit(measure_checkpoint, str(config), file, folder, final=True).result()
         log.parent.mkdir(parents=True, exist_ok=True)
         with open(log, "a", encoding="utf-8") as target:
             for openings in Path(folder).glob("*openings.jsonl"):
                 shutil.copyfileobj(openings.open(encoding="utf-8"), target)
     return 100 * figures[FIGURE]
-
-
-def measure_detector_costs(checkpoint: Path, config: Path) -> Costs:
-    """What a detector takes for an image of a config's development images.
-
-    Args:
-        checkpoint: of `tools/train.py`.
-        config: it was trained with.
-
-    Raises:
-        GemnetError: a file that can't be read, or the images are not there.
-    """
-    return _alone(_costs, str(checkpoint), str(config))
-
-
-def _costs(checkpoint: str, config: str) -> Costs:
-    return measure_costs(load_runner_config(find_runner_config(config)), checkpoint)
-
-
-def _alone(function: Callable[Arguments, Returned], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Returned:
-    """Calls a function in a process of its own: mmengine's logger keeps writing into the folder."""
-    with ProcessPoolExecutor(1, get_context("spawn")) as process:
-        return process.submit(function, *args, **kwargs).result()
 
 
 def _for_inference(config: Mapping[str, Any]) -> dict[str, Any]:

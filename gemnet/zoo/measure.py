@@ -83,6 +83,8 @@ def measure_speeds(
         batch_size: images at a time.
         rounds: turns of each; None for `ROUNDS`.
     """
+    if not networks:
+        return []
     deployed = all(map(is_installed, ("onnx", "onnxruntime")))
     calls: list[Call] = []
     sizes: list[int | None] = []

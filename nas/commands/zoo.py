@@ -108,25 +108,22 @@ def _publish(options: argparse.Namespace) -> int:
 
 
 def _publish_detector(options: argparse.Namespace) -> int:
-    import torch
-
     from gemnet.detector_weights import withdraw_detector
-    from gemnet.machine import processor_name
     from gemnet.metadata import read_metadata
-    from gemnet.zoo.detectors import measure_detector_costs, open_detector, write_detector
-    from gemnet.zoo.results import Speed, ZooError, save_result
+    from gemnet.zoo.detectors import open_detector, write_detector
+    from gemnet.zoo.results import ZooError, save_result
 
     if options.mean or options.std:
         raise ZooError(
             "--mean and --std are of classifiers; a detector's checkpoint says how its images were normalised."
         )
     open_detector(Path(options.weights), options.name)  # what can't be published says so at once
-    measured = cache(lambda: measure_detector_costs(Path(options.weights), options.zoo.parent / options.config))
-    row = _row(options, lambda: (round(measured().macs), measured().params))
-    speed = Speed(float(f"{measured().seconds:.3g}"), 1, processor_name(), torch.__version__)
+    measured = cache(lambda: _detector_costs(Path(options.weights), options.zoo.parent / options.config))
+    row = _row(options, lambda: measured()[:2])
     path = write_detector(Path(options.weights), options.name, options.description or "", options.precision)
     epochs = int(read_metadata(path).notes.get("epochs", 0))
-    row = replace(row, weights=path.name, precision=options.precision, epochs=row.epochs or epochs, speed=speed)
+    row = replace(row, weights=path.name, precision=options.precision, epochs=row.epochs or epochs)
+    row = replace(row, speed=measured()[2])
     try:
         value = _measured(row, options.zoo)
     except BaseException:
@@ -217,24 +214,47 @@ def _withdraw(options: argparse.Namespace) -> int:
 
 
 def _speed(options: argparse.Namespace) -> int:
+    from gemnet.detector_weights import find_detector_file
     from gemnet.errors import GemnetError, nearest
     from gemnet.zoo.measure import measure_speeds
     from gemnet.zoo.results import load_results, save_result
     from nas.studies.comparison.zoo_rows import build_row
 
-    results = load_results(options.zoo)
-    known = [result.name for result in results if result.task == "classification"]
+    results = {result.name: result for result in load_results(options.zoo)}
+    classifiers = [name for name, result in results.items() if result.task == "classification"]
+    known = [name for name, result in results.items() if name in classifiers or result.weights]
     for name in options.names:
         if name not in known:
-            raise GemnetError(f"The zoo has no classifier {name!r}.{nearest(name, known)}")
-    wanted = [result for result in results if result.name in (options.names or known)]
-    networks = [(result, *build_row(result, options.zoo.parent)) for result in wanted]
+            raise GemnetError(f"The zoo has no classifier or published detector {name!r}.{nearest(name, known)}")
+    wanted = options.names or classifiers
+    networks = [
+        (results[name], *build_row(results[name], options.zoo.parent)) for name in classifiers if name in wanted
+    ]
     speeds = measure_speeds([(model, result.resolution, channels) for result, model, channels in networks])
-    for result, speed in zip(wanted, speeds, strict=True):
+    for (result, _, _), speed in zip(networks, speeds, strict=True):
         save_result(replace(result, speed=speed), options.zoo)
         deployed = "" if speed.onnx_single is None else f"; deployed {1000 * speed.onnx_single:.3g} ms at batch 1"
         print(f"{result.name}: {1000 * speed.seconds:.3g} ms of CPU time an image{deployed}")
+    for name in wanted:
+        if name not in classifiers:
+            row = results[name]
+            macs, params, speed = _detector_costs(find_detector_file(name), options.zoo.parent / row.config)
+            save_result(replace(row, macs=macs, params=params, speed=speed), options.zoo)
+            print(f"{name}: {speed.seconds:.3g} s of CPU time an image; backbone {macs / 1e6:.4g} M MACs")
     return _tables(options)
+
+
+def _detector_costs(checkpoint: Path, config: Path) -> tuple[int, int, Speed]:
+    """MACs and parameters of a trained detector's backbone, and its CPU time."""
+    import torch
+
+    from gemnet.detection.costs import measure_costs
+    from gemnet.machine import processor_name
+    from gemnet.training.runner_config import find_runner_config, load_runner_config
+    from gemnet.zoo.results import Speed
+
+    costs = measure_costs(load_runner_config(find_runner_config(str(config))), str(checkpoint))
+    return round(costs.macs), costs.params, Speed(float(f"{costs.seconds:.3g}"), 1, processor_name(), torch.__version__)
 
 
 def _tables(options: argparse.Namespace) -> int:
@@ -325,7 +345,7 @@ def _parser(program: str) -> argparse.ArgumentParser:
     withdraw.set_defaults(run=_withdraw)
 
     speed = commands.add_parser("speed", help="measure CPU time of an image, rows in turns, and write it into them")
-    speed.add_argument("names", nargs="*", help="rows (default: all)")
+    speed.add_argument("names", nargs="*", help="rows: classifiers, published detectors (default: all classifiers)")
     speed.set_defaults(run=_speed)
 
     commands.add_parser("tables", help="write README, metafile, model-index and cards").set_defaults(run=_tables)

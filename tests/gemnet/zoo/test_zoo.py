@@ -322,7 +322,7 @@ def test_speed_command_builds_peers_of_a_comparison(repository: Repository, caps
     assert result.speed is not None
     assert f"{1000 * result.speed.seconds:.3g}" in (repository.zoo / "README.md").read_text()
     assert repository.run("speed", "no_such.row") == 2
-    assert "The zoo has no classifier 'no_such.row'." in capsys.readouterr().err
+    assert "The zoo has no classifier or published detector 'no_such.row'." in capsys.readouterr().err
     assert repository.run("check") == 0
 
 

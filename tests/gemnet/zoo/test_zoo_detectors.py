@@ -105,7 +105,7 @@ def test_row_card_and_figure_are_those_of_the_file(repository: Repository, proje
     costs = measure_costs(load_runner_config(project / "shapes.py"), str(project / "run/epoch_1.pth"))
     assert (result.macs, result.params) == (round(costs.macs), costs.params)
     assert result.speed is not None
-    assert f" {result.speed.seconds:.3g} |" in (repository.zoo / "README.md").read_text()
+    assert f" {result.speed.seconds:.3g}‡ |" in (repository.zoo / "README.md").read_text()
     assert result.weights_value is not None
     assert {value.dtype for value in load_checkpoint(published_detectors()[NAME])["state_dict"].values()} >= {
         torch.float16
@@ -116,6 +116,10 @@ def test_row_card_and_figure_are_those_of_the_file(repository: Repository, proje
     (line,) = (repository.zoo / "test_openings.jsonl").read_text().splitlines()
     assert NAME in json.loads(line)["purpose"]
     assert repository.run("check", "--accuracy", NAME) == 0
+    wrong = (repository.zoo / "results" / f"{NAME}.json").read_text().replace(f'"macs": {result.macs}', '"macs": 1')
+    (repository.zoo / "results" / f"{NAME}.json").write_text(wrong)
+    assert repository.run("speed", NAME) == 0
+    assert load_results(repository.zoo)[0].macs == result.macs
     assert repository.run("withdraw", NAME) == 0
     assert not published_detectors()
     assert not load_results(repository.zoo)
