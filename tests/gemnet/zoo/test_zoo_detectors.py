@@ -31,6 +31,7 @@ from gemnet.trained import TrainedError, find_trained
 from gemnet.training.runner_config import load_runner_config
 from gemnet.weights import image_statistics, packaged_weights
 from gemnet.zoo.check import problems
+from gemnet.zoo.detectors import write_detector
 from gemnet.zoo.results import load_results
 from nas.commands import detect, train
 
@@ -69,6 +70,12 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, project: Path) -
     packaged_weights.cache_clear()
 
 
+@pytest.fixture
+def published(repository: Repository, project: Path) -> Path:
+    """The detector in the package, without a row."""
+    return write_detector(project / "run/epoch_1.pth", NAME, precision="float32")
+
+
 ROW = ("--detector", "RetinaNet", "--data", "Shapes", "--source", "shapes", "--resolution", "64")
 LOG = ("--log", "model_zoo/logs/detector.json", "--config", "configs/shapes.py")
 
@@ -77,19 +84,18 @@ def publish(repository: Repository, source: Path, name: str = NAME, *options: st
     return repository.run("publish", source, name, *ROW, *LOG, *options)
 
 
-def test_a_published_detector_is_all_that_is_needed(repository: Repository, project: Path, tmp_path: Path) -> None:
-    assert publish(repository, project / "run/epoch_1.pth", NAME, "--precision", "float32") == 0
-    path = published_detectors()[NAME]
-    text = path.read_bytes()[:20000].decode("latin-1")
+def test_a_published_detector_is_all_that_is_needed(published: Path, project: Path, tmp_path: Path) -> None:
+    assert published_detectors() == {NAME: published}
+    text = published.read_bytes()[:20000].decode("latin-1")
     assert str(project) not in text
-    about = read_metadata(path)
+    about = read_metadata(published)
     assert about.classes == ("square", "disc")
     assert about.notes["detector"] == "RetinaNet"
     image = next((project / "shapes").glob("*.jpg"))
-    own, published = find_detector(project / "run/epoch_1.pth")(image), find_detector(NAME)(image)
+    own, named = find_detector(project / "run/epoch_1.pth")(image), find_detector(NAME)(image)
     assert len(own.scores) == 20
-    assert torch.equal(torch.tensor(own.boxes), torch.tensor(published.boxes))
-    assert torch.equal(torch.tensor(own.scores), torch.tensor(published.scores))
+    assert torch.equal(torch.tensor(own.boxes), torch.tensor(named.boxes))
+    assert torch.equal(torch.tensor(own.scores), torch.tensor(named.scores))
     assert detect.main([NAME, str(image), "--score", "0", "--out", str(tmp_path / "found")]) == 0
     assert len(json.loads((tmp_path / "found/results.json").read_text())) == 20
     with pytest.raises(TrainedError):
@@ -126,8 +132,8 @@ def test_row_card_and_figure_are_those_of_the_file(repository: Repository, proje
     assert repository.run("check") == 0
 
 
-def test_a_training_goes_on_from_it(repository: Repository, project: Path, tmp_path: Path) -> None:
-    assert publish(repository, project / "run/epoch_1.pth", NAME, "--precision", "float32") == 0
+@pytest.mark.usefixtures("published")
+def test_a_training_goes_on_from_it(project: Path, tmp_path: Path) -> None:
     options = ["--cfg-options", f"load_from={NAME}", "optim_wrapper.optimizer.lr=0.0", "experiment_name=more"]
     assert train.main([str(project / "shapes.py"), "--work-dir", str(tmp_path / "more"), *options]) == 0
     before = load_checkpoint(project / "run/epoch_1.pth")["state_dict"]
@@ -136,8 +142,8 @@ def test_a_training_goes_on_from_it(repository: Repository, project: Path, tmp_p
     assert torch.equal(before[key], after[key])
 
 
-def test_a_backbone_starts_from_it(repository: Repository, project: Path) -> None:
-    assert publish(repository, project / "run/epoch_1.pth", NAME, "--precision", "float32") == 0
+@pytest.mark.usefixtures("published")
+def test_a_backbone_starts_from_it(project: Path) -> None:
     before = load_checkpoint(project / "run/epoch_1.pth")
     backbone = GEMNet(arch="gemnet_a", init_cfg=NAME)
     backbone.init_weights()
