@@ -136,8 +136,9 @@ class DetectorEvaluator:
     def _check(self, config: Any) -> None:
         backbone = config.get("model", {}).get("backbone", {}).get("type")
         if backbone != BACKBONE:
+            held = "has no model with a backbone" if backbone is None else f"has the backbone {backbone}"
             raise ConfigError(
-                f"evaluator.config: the backbone of {self.file} is {backbone}. Candidates take the place of a "
+                f"evaluator.config: {self.file} {held}. Candidates take the place of a "
                 f"dict(type='{BACKBONE}', ...)."
             )
         if "max_epochs" not in config or config.train_cfg.get("max_epochs") != config.max_epochs:

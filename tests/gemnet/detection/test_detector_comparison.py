@@ -141,7 +141,6 @@ def test_test_images_are_opened_last_and_logged(done: Path, folder: Path, capsys
 
 
 @pytest.mark.slow
-@pytest.mark.contract
 def test_a_training_killed_before_its_last_validation_is_measured_again(
     done: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -162,7 +161,6 @@ def test_a_training_killed_before_its_last_validation_is_measured_again(
 
 
 @pytest.mark.slow
-@pytest.mark.contract
 def test_the_first_signal_ends_a_training_with_its_epoch_and_a_checkpoint(folder: Path, tmp_path: Path) -> None:
     command_line = [
         *(sys.executable, str(REPOSITORY / "tools/compare.py"), str(folder / "mine.py")),

@@ -134,7 +134,10 @@ def test_detectors_that_cannot_be_searched_are_refused(detector: Path) -> None:
     with pytest.raises(ConfigError, match="max_epochs that its schedule follows"):
         evaluator(detector)
     detector.write_text(text + "model = dict(backbone=dict(_delete_=True, type='mmdet.ResNet', depth=18))\n")
-    with pytest.raises(ConfigError, match=r"backbone of .* is mmdet\.ResNet"):
+    with pytest.raises(ConfigError, match=r"has the backbone mmdet\.ResNet\. Candidates"):
+        evaluator(detector)
+    detector.write_text("max_epochs = 1\n")
+    with pytest.raises(ConfigError, match="has no model with a backbone"):
         evaluator(detector)
 
 
