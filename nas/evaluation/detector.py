@@ -138,8 +138,7 @@ class DetectorEvaluator:
         if backbone != BACKBONE:
             held = "has no model with a backbone" if backbone is None else f"has the backbone {backbone}"
             raise ConfigError(
-                f"evaluator.config: {self.file} {held}. Candidates take the place of a "
-                f"dict(type='{BACKBONE}', ...)."
+                f"evaluator.config: {self.file} {held}. Candidates take the place of a dict(type='{BACKBONE}', ...)."
             )
         if "max_epochs" not in config or config.train_cfg.get("max_epochs") != config.max_epochs:
             raise ConfigError(
