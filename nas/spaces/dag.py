@@ -207,7 +207,8 @@ def without_detours(graphs: GraphBatch, identity: str) -> GraphBatch:
     An identity that reads one value only, however many copies of it, is that value again. The mean of copies of one
     value is that value, so a node that reads nothing but copies of an operation's result reads the result itself, as
     does a node that reads one copy among other things. Several copies among other things stay, since each adds to a
-    weight. An identity that takes the mean of different values goes where that is all its readers read.
+    weight: the node reads the value itself and its first copies, whichever it read before. An identity that takes the
+    mean of different values goes where that is all its readers read.
 
     A copy of the graph's input stays where a node that is no identity reads nothing else: a node that reads the input
     alone strides by its own operation, while an identity's reader gets the input pooled. Beside other things the input
@@ -243,23 +244,25 @@ def without_detours(graphs: GraphBatch, identity: str) -> GraphBatch:
 def _read_originals(edges: NDArray[np.bool_], passive: NDArray[np.bool_]) -> None:
     """Makes nodes read values rather than copies of them; edges (n, w, w), which nodes are identities (n, w)."""
     n, width = passive.shape
-    graph = np.arange(n)
     original = np.tile(np.arange(width), (n, 1))  # the node whose value a node repeats: itself, if it is no copy
     for node in range(1, width):
         reads, values = edges[:, :node, node], original[:, :node]
         low = np.where(reads, values, width).min(axis=1)
         same = low == np.where(reads, values, -1).max(axis=1)
-        a_copy = (reads & (np.arange(node) > 0)).argmax(axis=1)  # 0 where there is none
+        of_input = (values == 0) & (np.arange(node) > 0)
+        a_copy = np.where((reads & of_input).any(axis=1), of_input.argmax(axis=1), 0)
         alone = np.where((low == 0) & ~passive[:, node], a_copy, low)
         reads[same] = False
         reads[same, alone[same]] = True
         original[:, node] = np.where(same & passive[:, node], low, node)
         copies = reads & ~same[:, None] & (values != np.arange(node))
-        for copy in np.flatnonzero(copies.any(axis=0)):
-            only = (reads & (values == values[:, copy, None])).sum(axis=1) == 1
-            rows = np.flatnonzero(copies[:, copy] & only)
-            reads[rows, copy] = False
-            reads[graph[rows], values[rows, copy]] = True
+        rows = np.flatnonzero(copies.any(axis=1))
+        some, some_values = reads[rows], values[rows]
+        for value in np.unique(some_values[copies[rows]]):
+            repeats = some_values == value  # the value itself comes first, then its copies
+            count = (some & repeats).sum(axis=1, keepdims=True)
+            some = np.where(repeats, np.cumsum(repeats, axis=1) <= count, some)
+        reads[rows] = some
 
 
 def _read_what_a_mean_reads(edges: NDArray[np.bool_], passive: NDArray[np.bool_]) -> None:

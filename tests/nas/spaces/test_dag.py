@@ -150,3 +150,31 @@ def test_only_identities_without_effect_are_detours(
     graphs = GraphBatch.from_graphs([CellGraph(ops, frozenset(edges))], ("a", "identity"))
     assert without_detours(graphs, "identity").graph(0).ops == left
     assert without_detours(graphs, "conv").graph(0) == graphs.graph(0)
+
+
+@pytest.mark.parametrize(("width", "stride"), [(8, 1), (8, 2), (12, 2)])
+def test_weights_of_means_are_written_in_one_way(width: int, stride: int) -> None:
+    # Two parts of the input and one of its largest neighbours: a search of 2026-11-30 trained all four.
+    cells = [
+        CellGraph(ops, frozenset(edges))
+        for ops, edges in (
+            (("identity", "pool", "identity", "a"), {(0, 1), (0, 3), (0, 4), (1, 2), (2, 4), (3, 4), (4, 5)}),
+            (("identity", "pool", "a"), {(0, 1), (0, 3), (1, 2), (1, 3), (2, 3), (3, 4)}),
+            (("identity", "pool", "identity", "a"), {(0, 1), (0, 3), (1, 2), (1, 4), (2, 4), (3, 4), (4, 5)}),
+            (
+                ("identity", "pool", "identity", "identity", "a"),
+                {(0, 1), (0, 3), (0, 4), (1, 2), (2, 5), (3, 5), (4, 5), (5, 6)},
+            ),
+        )
+    ]
+    direct = without_detours(GraphBatch.from_graphs(cells, ("a", "identity", "pool")), "identity")
+    assert len({direct.graph(row).canonical_hash() for row in range(4)}) == 1
+    assert direct.graph(0).ops == ("identity", "pool", "a")
+    real = {"a": "dw3x3_bn_act", "pool": "max_pool_3x3", "identity": "identity"}
+    expected = output_of(_named(direct.graph(0), real), None, width, stride)
+    for cell in cells:
+        torch.testing.assert_close(output_of(_named(cell, real), None, width, stride), expected, rtol=0, atol=1e-5)
+
+
+def _named(graph: CellGraph, names: dict[str, str]) -> CellGraph:
+    return CellGraph(tuple(names[op] for op in graph.ops), graph.edges)

@@ -4,7 +4,8 @@
 `Nasgem.rank` was put together from parts, by ``python tests/nas/strategies/test_recorded_proposals.py``; a change that
 is meant to change proposals writes it anew and says so. Searches that see structural features were written anew when
 skips became a group of them; those in the GEMNet space, and the trees', when copies of the input were left out of cells
-and trees were given less of the skips; the one with an embedding when the packaged encoders were trained anew.
+and trees were given less of the skips; the one with an embedding when the packaged encoders were trained anew;
+those in the GEMNet space once more when weights of means came to be written in one way.
 """
 
 from __future__ import annotations
