@@ -29,7 +29,7 @@ def draw(file: Path, found: Detections, classes: Sequence[str], least: float, ta
         least: score.
         target: the picture, a JPEG.
     """
-    pixels = torch.from_numpy(np.asarray(read_image(file)).copy()).permute(2, 0, 1)
+    pixels = torch.from_numpy(np.asarray(read_image(file, found.upright)).copy()).permute(2, 0, 1)
     sure = np.flatnonzero(found.scores >= least)[::-1]  # the surest last, on top
     if len(sure):
         pixels = draw_bounding_boxes(

@@ -41,12 +41,14 @@ class Detections:
         scores: float32 (n,).
         labels: number of each one's class, int64 (n,).
         size: width and height of the image.
+        upright: whether EXIF's orientation was applied.
     """
 
     boxes: NDArray[np.float32]
     scores: NDArray[np.float32]
     labels: NDArray[np.int64]
     size: tuple[int, int]
+    upright: bool = True
 
 
 class TrainedDetector:
@@ -92,14 +94,18 @@ class TrainedDetector:
         self._pipeline = Compose(_pipeline_of(config, source))
 
     @torch.no_grad()
-    def __call__(self, file: str | Path) -> Detections:
-        """What is in an image file, turned upright.
+    def __call__(self, file: str | Path, upright: bool = True) -> Detections:
+        """What is in an image file.
+
+        Args:
+            file: the image.
+            upright: whether EXIF's orientation is applied first; boxes are those of the image as it was looked at.
 
         Raises:
             ImageFileError: the file can't be read.
         """
         pixels = np.ascontiguousarray(
-            np.asarray(read_image(file))[..., ::-1]
+            np.asarray(read_image(file, upright))[..., ::-1]
         )  # OpenCV's order, which MMDetection expects
         data = self._pipeline({"img": pixels, "img_id": 0, "img_path": str(file), "instances": []})
         result = self.model.test_step({"inputs": [data["inputs"]], "data_samples": [data["data_samples"]]})[0]
@@ -110,6 +116,7 @@ class TrainedDetector:
             found.scores[order].numpy().astype(np.float32),
             found.labels[order].numpy().astype(np.int64),
             (pixels.shape[1], pixels.shape[0]),
+            upright,
         )
 
 

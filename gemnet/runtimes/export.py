@@ -73,6 +73,8 @@ def check_request(
         )
     if not network.metadata.num_classes:
         raise ExportError(f"{network.name} has no classifier; what is exported gives a logit a class.")
+    if folder.name in ("", ".."):
+        raise ExportError(f"--out {folder} has no name. Name a folder that is not there yet, or is empty.")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ExportError(f"{folder} is there already and not empty. Choose another --out, or move it away.")
 

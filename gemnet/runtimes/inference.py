@@ -16,6 +16,7 @@ from gemnet.errors import GemnetError
 from gemnet.metadata import Metadata
 from gemnet.runtimes.images import Images, read_images
 from gemnet.runtimes.networks import open_network
+from gemnet.weights import packaged_weights
 
 BATCH, BATCH_PIXELS = 64, 64 * 96 * 96
 """Images run at once: so many, or fewer where they are large."""
@@ -91,7 +92,9 @@ def open_classifier(source: str, ema: bool = False) -> Classifier:
         return _open_onnx(Path(source).expanduser())
     network = open_network(source, ema)
     if not network.trained:
-        raise InferenceError(f"{source} has no trained weights, so that it would only guess. Train it first.")
+        tags = [name for name in packaged_weights() if name.startswith(f"{source}.")]
+        trained = f"Trained ones are {' and '.join(tags)}." if tags else "Train it first."
+        raise InferenceError(f"{source} has no trained weights, so that it would only guess. {trained}")
 
     def logits(images: Images) -> NDArray[np.floating]:
         with torch.inference_mode():
@@ -126,7 +129,8 @@ def find_images(places: Sequence[str], classes: Sequence[str]) -> Found:
         else:
             raise InferenceError(f"There is no image or folder {place}.")
     if not files:
-        raise InferenceError(f"{', '.join(places)} holds no images (of {left_out} files).")
+        held = f"none of its {left_out} files is one" if left_out else "it is empty"
+        raise InferenceError(f"{', '.join(places)} holds no images: {held}.")
     return Found(tuple(files), _labels(places, files, classes), left_out)
 
 

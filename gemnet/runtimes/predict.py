@@ -14,6 +14,8 @@ def read(name: str) -> Image.Image:
     image: Image.Image = Image.open(name)
     deep = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
     image = ImageOps.exif_transpose(image)
+    if image.mode in ("I", "F") and not deep:
+        raise OSError("of its grey levels none is known to be white; save it with 8 or 16 bits")
     if deep:
         image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
     if image.has_transparency_data:
@@ -25,8 +27,11 @@ def read(name: str) -> Image.Image:
 network = onnxruntime.InferenceSession(next(Path(__file__).parent.glob("*.onnx")))
 about = network.get_modelmeta().custom_metadata_map
 side, classes, mean, std = (json.loads(about[key]) for key in ("input_size", "classes", "mean", "std"))
-for name in sys.argv[1:]:
-    image = read(name).convert("L" if about["in_chans"] == "1" else "RGB")
+for name in sys.argv[1:] or sys.exit(__doc__):
+    try:
+        image = read(name).convert("L" if about["in_chans"] == "1" else "RGB")
+    except OSError as error:
+        sys.exit(f"{name} can't be read: {error}")
     scale = side / float(about["crop_pct"]) / min(image.size)
     size = [max(side, round(length * scale)) for length in image.size]
     left, top = ((length - side) // 2 for length in size)

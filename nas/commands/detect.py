@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,49 +49,86 @@ def main(program: str, arguments: list[str]) -> int:
     files = find_images(options.images, ()).files
     config = None if options.config is None else load_runner_config(find_runner_config(options.config))
     detector = find_detector(options.weights, config, options.device)
-    image_ids, category_ids = _ids(options.annotations, files, detector.classes)
+    listed: Sequence[Any] = [{"id": number, "file_name": file.name} for number, file in enumerate(files, 1)]
+    category_ids = list(range(1, len(detector.classes) + 1))
+    if options.annotations is not None:
+        from gemnet.detection.coco import read_coco
+
+        known = read_coco(options.annotations)
+        listed, category_ids = _listed(options.annotations, known.images, files), known.category_ids(detector.classes)
     out.mkdir(parents=True, exist_ok=True)
     results: list[dict[str, Any]] = []
     counts: dict[Path, int] = {}
     console = make_console(stderr=True)
-    for number, file in enumerate(track(files, "images", console=console, disable=not sys.stderr.isatty())):
-        found = detector(file)
-        sure = found.scores >= options.score
-        counts[file] = int(sure.sum())
-        for box, score, label in zip(found.boxes[sure], found.scores[sure], found.labels[sure], strict=True):
-            left, top, right, bottom = (float(value) for value in box)
-            results.append(
-                {
-                    "image_id": image_ids[number],
-                    "file_name": file.name,
-                    "category_id": category_ids[int(label)],
-                    "category_name": detector.classes[int(label)],
-                    "bbox": [round(value, 2) for value in (left, top, right - left, bottom - top)],
-                    "score": round(float(score), 5),
-                }
-            )
-        if not options.no_pictures:
-            from gemnet.detection.drawing import draw
+    try:
+        for number, file in enumerate(track(files, "images", console=console, disable=not sys.stderr.isatty())):
+            found = detector(file, _is_upright(file, listed[number]))
+            sure = found.scores >= options.score
+            for box, score, label in zip(found.boxes[sure], found.scores[sure], found.labels[sure], strict=True):
+                left, top, right, bottom = (float(value) for value in box)
+                results.append(
+                    {
+                        "image_id": listed[number]["id"],
+                        "file_name": listed[number]["file_name"],
+                        "category_id": category_ids[int(label)],
+                        "category_name": detector.classes[int(label)],
+                        "bbox": [round(value, 2) for value in (left, top, right - left, bottom - top)],
+                        "score": round(float(score), 5),
+                    }
+                )
+            counts[file] = int(sure.sum())
+            if not options.no_pictures:
+                from gemnet.detection.drawing import draw
 
-            draw(file, found, detector.classes, options.score, out / f"{number:04d}_{file.stem}.jpg")
-    write_text(out / "results.json", json.dumps(results, indent=1) + "\n")
+                draw(file, found, detector.classes, options.score, out / f"{number:04d}_{file.stem}.jpg")
+    finally:  # also of the images before one that can't be read, or before an interrupt
+        if counts:
+            write_text(out / "results.json", json.dumps(results, indent=1) + "\n")
     _show(counts, results, out)
     return 0
 
 
-def _ids(annotations: str | None, files: Sequence[Path], classes: Sequence[str]) -> tuple[list[Any], list[int]]:
-    """Ids of images and categories: those of an annotation file, or numbers from 1 on."""
-    if annotations is None:
-        return list(range(1, len(files) + 1)), list(range(1, len(classes) + 1))
-    from gemnet.detection.coco import read_coco
+def _is_upright(file: Path, entry: Mapping[str, Any]) -> bool:
+    """Whether an image is looked at upright: yes, unless the annotation file has its size as stored."""
+    if "width" not in entry:
+        return True
+    from gemnet.detection.dataset import fitting_orientation
+
+    return fitting_orientation(str(file), (entry["width"], entry["height"])) is not False
+
+
+def _listed(annotations: str, images: Sequence[Any], files: Sequence[Path]) -> list[Any]:
+    """The entry of an annotation file for each image: the one whose file name agrees with the path in most parts."""
     from gemnet.errors import GemnetError
 
-    known = read_coco(annotations)
-    by_name = {Path(image["file_name"]).name: image["id"] for image in known.images}
+    by_name: dict[str, list[Any]] = {}
+    for image in images:
+        by_name.setdefault(Path(image["file_name"]).name, []).append(image)
     missing = [file for file in files if file.name not in by_name]
     if missing:
         raise GemnetError(f"{annotations} lists no image {missing[0].name!r} ({len(missing)} of {len(files)} missing).")
-    return [by_name[file.name] for file in files], known.category_ids(classes)
+    found: list[Any] = []
+    owner: dict[Any, Path] = {}
+    for file in files:
+        agreeing = [_parts_in_common(file.absolute(), Path(image["file_name"])) for image in by_name[file.name]]
+        best = [image for image, parts in zip(by_name[file.name], agreeing, strict=True) if parts == max(agreeing)]
+        if len(best) > 1:
+            names = " and ".join(repr(image["file_name"]) for image in best[:2])
+            raise GemnetError(f"{file}: {annotations} lists {names}. Keep the images in the folders that it names.")
+        if best[0]["id"] in owner:
+            raise GemnetError(
+                f"{annotations} lists one image for both {owner[best[0]['id']]} and {file}: {best[0]['file_name']!r}. "
+                "Give one of the two."
+            )
+        owner[best[0]["id"]] = file
+        found += best
+    return found
+
+
+def _parts_in_common(path: Path, name: Path) -> int:
+    """How many last parts of two paths are the same."""
+    agree = [one == other for one, other in zip(reversed(path.parts), reversed(name.parts), strict=False)]
+    return [*agree, False].index(False)
 
 
 def _show(counts: dict[Path, int], results: list[dict[str, Any]], out: Path) -> None:

@@ -10,6 +10,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TypeVar, get_type_hints
 
+from filelock import FileLock
+
 from gemnet.errors import GemnetError
 
 R = TypeVar("R")
@@ -22,7 +24,8 @@ class CsvLogError(GemnetError):
 class CsvLog:
     """Rows of text in a file, each on the disk before the next is made.
 
-    A last line that a killed process left unfinished is dropped when the next row is added.
+    A last line that a killed process left unfinished is dropped when the next row is added. Several processes may add
+    to one file: rows of others stay, and come after those that were there.
 
     Args:
         path: the file; made with its folder when the first row is added.
@@ -39,33 +42,49 @@ class CsvLog:
         self.path, self.columns = path, tuple(columns)
         self.rows: list[dict[str, str]] = []
         self._end = 0  # of the last complete line, in bytes
-        if path.is_file():
-            self._read()
+        self._read()
 
     def add(self, row: Mapping[str, object]) -> dict[str, str]:
         """Adds a row, and returns it as text when it is on the disk."""
         values = {name: str(row[name]) for name in self.columns}
-        text = io.StringIO()
-        writer = csv.DictWriter(text, self.columns, lineterminator="\n")
-        if not self._end:
-            writer.writeheader()
-        writer.writerow(values)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("ab") as file:
-            file.truncate(self._end)
-            file.write(text.getvalue().encode())
-            file.flush()
-            os.fsync(file.fileno())
-            self._end = file.tell()
+        with FileLock(self.path.with_name(f".{self.path.name}.lock")):
+            self._read()  # what others have added since
+            text = io.StringIO()
+            writer = csv.DictWriter(text, self.columns, lineterminator="\n")
+            if not self._end:
+                writer.writeheader()
+            writer.writerow(values)
+            with self.path.open("ab") as file:
+                file.truncate(self._end)
+                file.write(text.getvalue().encode())
+                file.flush()
+                os.fsync(file.fileno())
+                self._end = file.tell()
         self.rows.append(values)
         return values
 
     def _read(self) -> None:
-        content = self.path.read_bytes()
-        self._end = content.rfind(b"\n") + 1
-        complete = content[: self._end].decode(errors="replace")  # what is no text is no table
+        """Reads what the file holds beyond what is known of it."""
+        if not self.path.is_file():
+            self._end = 0  # taken away: begun anew
+            return
+        with self.path.open("rb") as file:
+            header = file.readline() if self._end else b""
+            if self._end > file.seek(0, os.SEEK_END):
+                raise CsvLogError(
+                    f"{self.path} is shorter than it was: something else writes to it. The row is not added."
+                )
+            file.seek(self._end)
+            content = file.read()
+        complete = content[: content.rfind(b"\n") + 1]
+        self._end += len(complete)
+        if complete:
+            self._take((header + complete).decode(errors="replace"))  # what is no text is no table
+
+    def _take(self, complete: str) -> None:
         reader = csv.DictReader(io.StringIO(complete, newline=""))
-        if complete and tuple(reader.fieldnames or ()) != self.columns:
+        if tuple(reader.fieldnames or ()) != self.columns:
             raise CsvLogError(
                 f"{self.path} has the columns {', '.join(reader.fieldnames or ())}, but what is written here has "
                 f"{', '.join(self.columns)}. Write to another file or folder, or move this file away."

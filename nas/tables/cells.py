@@ -45,6 +45,14 @@ def from_genotypes(name: str, texts: NDArray[Any]) -> CandidateBatch:
 
 def from_adjacency_bits(name: str, sizes: NDArray[Any], bits: NDArray[Any], ops: NDArray[Any]) -> CandidateBatch:
     """Cells of NAS-Bench-101's columns ``n``, ``adj_bits`` and ``ops``, each (n,)."""
+    for column, values in (("n", sizes), ("adj_bits", bits)):
+        if values.dtype.kind not in "iu":
+            held = next((repr(value) for value in values.tolist() if type(value) is not int), values.dtype)
+            raise TableError(
+                f"Column {column!r} of table {name!r} holds {held}; beside 'ops' it has whole numbers, as in "
+                "NAS-Bench-101. Give a table of another form columns of other names."
+            )
+    ops = np.array(["" if digits is None else str(digits) for digits in ops.tolist()], dtype=object)
     for row, (size, digits) in enumerate(zip(sizes.tolist(), ops.tolist(), strict=True)):
         if not 2 <= size <= MAX_VERTICES or len(digits) != size - 2 or set(digits) - set("012"):
             raise TableError(

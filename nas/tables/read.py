@@ -19,7 +19,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,8 @@ FILES = {
 }
 MOST_VALUES = 500_000_000
 """Rows times columns of a file that is unpacked: equal values take next to no room in one, and all of it in memory."""
+MOST_CHOICES = 32_767
+"""Values of one choice: their numbers are kept in 16 bits."""
 BENCHMARKS: Mapping[str, type[SearchSpace]] = {
     "nasbench201": NASBench201,
     "nasbench101": NASBench101,
@@ -148,6 +151,11 @@ def read_table(path: str | Path, name: str | None = None, base: SearchSpace | No
     others = {key: column for key, column in columns.items() if key not in {*GRAPH_COLUMNS.get(kind or "", ()), *used}}
     metrics = _metrics(others)
     texts = {key: _first_text(column) for key, column in others.items() if key not in metrics}
+    for key in {"macs", "params"} & set(texts):
+        raise TableError(
+            f"Column {key!r} of table {name!r} is what limits and predictors go by, but {texts[key]}. Put a positive "
+            "number into each row, or give the column another name."
+        )
     if not metrics:
         found = "; ".join(f"{key}: {what}" for key, what in texts.items())
         raise TableError(
@@ -194,6 +202,7 @@ def _read_columns(path: Path) -> dict[str, NDArray[Any]]:
     try:
         if path.suffix == ".parquet":
             holds = pa.parquet.read_metadata(path)
+            _check_names(path, holds.schema.to_arrow_schema().names)
             if holds.num_rows * holds.num_columns > MOST_VALUES:
                 raise TableError(
                     f"{path} has {holds.num_rows:,} rows of {holds.num_columns} columns; at most {MOST_VALUES:,} "
@@ -210,7 +219,14 @@ def _read_columns(path: Path) -> dict[str, NDArray[Any]]:
             raise TableError(f"A table is a .parquet or .csv file, got {path}.")
     except pa.ArrowInvalid as error:
         raise TableError(f"{path} can't be read as {path.suffix[1:]}: {error}") from None
+    _check_names(path, table.column_names)
     return {key: table[key].to_numpy() for key in table.column_names}
+
+
+def _check_names(path: Path, names: Sequence[str]) -> None:
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise TableError(f"{path} has two columns {twice[0]!r}. Remove one, or give it another name.")
 
 
 def _metrics(columns: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float64]]:
@@ -244,6 +260,12 @@ def _candidates(
     cells = [EMPTY_CELL] * len(choices.rows)
     if kind is not None:
         cells = from_graphs(name, columns["graph"], choices.rows, base)
+    for choice, values in choices.values.items():
+        if len(values) > MOST_CHOICES:
+            raise TableError(
+                f"Choice {choice!r} of table {name!r} has {len(values):,} values; at most {MOST_CHOICES:,} are told "
+                "apart. Is it a metric? Name it otherwise, or round it."
+            )
     vocabulary = base.vocabulary if base is not None else sorted({op for cell in cells for op in cell.ops})
     codes = [[choices.values[choice].index(value) for choice, value in row] for row in choices.rows]
     macro = np.array(codes, dtype=np.int16).reshape(len(cells), len(choices.values))

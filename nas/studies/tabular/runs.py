@@ -46,6 +46,11 @@ class RunsFile:
             self._keep(row)
 
     @property
+    def path(self) -> Path:
+        """The file."""
+        return self._log.path
+
+    @property
     def rows(self) -> list[RunRow]:
         """All finished runs, in the order in which they ended."""
         return self._log.rows
@@ -118,6 +123,9 @@ def run_all(
     )
     for remark in table.remarks:
         console.print(f"Note: {remark}", highlight=False, markup=False)
+    kept = sum(file.find(task.key(table)) is not None for task in tasks)
+    if kept:
+        console.print(f"{kept} of {len(tasks)} runs were done before: {file.path}", highlight=False, markup=False)
     with bar:
         line = bar.add_task("runs", total=len(tasks))
         return finish(

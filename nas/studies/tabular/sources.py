@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +43,13 @@ def open_table(space: str | None, path: str | None) -> Table:
     if (path is None) == (space is None) and own is None:
         given = "neither" if path is None else f"both --space {space} and --table {path}"
         raise BenchmarkError(f"A table is named by --space or by --table, got {given}.")
-    return read_table(find_table(space or "", path), space if path is None else None, own)
+    table = read_table(find_table(space or "", path), space if path is None else None, own)
+    if own is None:
+        return table
+    # Another space, or the same after a change, is another table: runs of before are not taken for its own.
+    source = Path(inspect.getfile(type(own))).read_bytes()
+    about = f"{table.fingerprint} {type(own).__module__}.{type(own).__qualname__} ".encode() + source
+    return replace(table, fingerprint=hashlib.sha256(about).hexdigest()[:16])
 
 
 DEVICES = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,63 @@ def test_results_are_those_of_mmdetection_in_cocos_form(project: Path, tmp_path:
     from pycocotools.coco import COCO
 
     assert COCO(str(annotations)).loadRes(str(tmp_path / "out/results.json")).getAnnIds()
+
+
+def annotation_file(path: Path, *images: tuple[int, str, int, int]) -> str:
+    listed = [{"id": n, "file_name": name, "width": width, "height": height} for n, name, width, height in images]
+    categories = [{"id": 7, "name": "square"}, {"id": 9, "name": "disc"}]
+    path.write_text(json.dumps({"images": listed, "annotations": [], "categories": categories}))
+    return str(path)
+
+
+def test_images_of_one_name_are_told_apart_by_their_folders(
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = sorted((project / "shapes").glob("*.jpg"))[:2]
+    for folder, image in (("cam1", first), ("cam2", second)):
+        (tmp_path / folder).mkdir()
+        shutil.copy(image, tmp_path / folder / "0001.jpg")
+    both = annotation_file(tmp_path / "a.json", (5, "cam1/0001.jpg", 64, 64), (3, "cam2/0001.jpg", 64, 64))
+    common = [str(project / "run"), "--score", "0", "--no-pictures"]
+    photos = [str(tmp_path / folder / "0001.jpg") for folder in ("cam2", "cam1")]
+    assert detect.main([*common, *photos, "--annotations", both, "--out", str(tmp_path / "out")]) == 0
+    results = json.loads((tmp_path / "out/results.json").read_text())
+    assert {(each["image_id"], each["file_name"]) for each in results} == {(5, "cam1/0001.jpg"), (3, "cam2/0001.jpg")}
+    single = annotation_file(tmp_path / "b.json", (5, "0001.jpg", 64, 64))
+    assert detect.main([*common, *photos, "--annotations", single, "--out", str(tmp_path / "none")]) == 2
+    assert "lists one image for both" in capsys.readouterr().err
+    elsewhere = annotation_file(tmp_path / "c.json", (5, "x/0001.jpg", 64, 64), (3, "y/0001.jpg", 64, 64))
+    assert detect.main([*common, photos[0], "--annotations", elsewhere, "--out", str(tmp_path / "none")]) == 2
+    assert "lists 'x/0001.jpg' and 'y/0001.jpg'" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
+def test_boxes_are_those_of_the_image_as_its_annotations_have_it(project: Path, tmp_path: Path) -> None:
+    pixels = Image.open(next((project / "shapes").glob("*.jpg"))).crop((0, 0, 64, 40))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter
+    pixels.save(tmp_path / "turned.jpg", exif=exif, quality=95)
+    Image.open(tmp_path / "turned.jpg").convert("RGB").save(tmp_path / "stored.png", exif=Image.Exif())
+    boxes = []
+    for name, size in (("turned.jpg", (64, 40)), ("stored.png", (64, 40)), ("turned.jpg", (40, 64))):
+        listed = annotation_file(tmp_path / "a.json", (1, name, *size))
+        arguments = [str(project / "run"), str(tmp_path / name), "--annotations", listed, "--score", "0"]
+        assert detect.main([*arguments, "--out", str(tmp_path / "out")]) == 0
+        boxes.append([each["bbox"] for each in json.loads((tmp_path / "out/results.json").read_text())])
+        with Image.open(tmp_path / f"out/0000_{Path(name).stem}.jpg") as picture:
+            assert picture.size == size
+    assert boxes[0] == boxes[1] != boxes[2]
+
+
+def test_what_was_found_before_a_bad_image_is_kept(
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(next((project / "shapes").glob("*.jpg")), tmp_path / "a.jpg")
+    (tmp_path / "b.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:200])
+    files = [str(tmp_path / name) for name in ("a.jpg", "b.jpg")]
+    assert detect.main([str(project / "run"), *files, "--score", "0", "--out", str(tmp_path / "out")]) == 2
+    assert "b.jpg" in capsys.readouterr().err
+    assert {each["file_name"] for each in json.loads((tmp_path / "out/results.json").read_text())} == {"a.jpg"}
 
 
 def test_checkpoint_says_what_it_is(project: Path) -> None:

@@ -55,3 +55,22 @@ def test_what_is_no_such_file_is_refused_and_left_alone(tmp_path, content, words
     with pytest.raises(CsvLogError, match=words):
         records(CsvLog(path, columns_of(Item)), Item)
     assert path.read_text() == content
+
+
+def test_two_writers_lose_no_row_of_each_other(tmp_path):
+    path = tmp_path / "runs.csv"
+    first, second = CsvLog(path, ("run", "value")), CsvLog(path, ("run", "value"))
+    for number in range(3):
+        first.add({"run": f"a{number}", "value": number})
+    second.add({"run": "b0", "value": 0})
+    first.add({"run": "a3", "value": 3})
+    assert path.read_text() == "run,value\na0,0\na1,1\na2,2\nb0,0\na3,3\n"
+    assert [row["run"] for row in first.rows] == [row["run"] for row in CsvLog(path, ("run", "value")).rows]
+    other = CsvLog(tmp_path / "new.csv", ("run",))
+    CsvLog(tmp_path / "new.csv", ("run", "value")).add({"run": "c", "value": 1})
+    with pytest.raises(CsvLogError, match="has the columns run, value"):
+        other.add({"run": "d"})
+    path.write_text("run,value\n")
+    with pytest.raises(CsvLogError, match="shorter than it was"):
+        first.add({"run": "a4", "value": 4})
+    assert path.read_text() == "run,value\n"

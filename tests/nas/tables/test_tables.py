@@ -28,6 +28,7 @@ from nas.spaces.base import Candidate, SpaceError
 from nas.spaces.limits import Limits, LimitsError, check_limits
 from nas.spaces.nasbench101 import NASBench101, module_hash, spec_from_cell
 from nas.spaces.nasbench201 import EDGES_OF_CELL, NASBench201, arch_from_cell, cell_from_arch
+from nas.studies.tabular.sources import open_table
 from nas.tables import read
 from nas.tables.official import convert
 from nas.tables.read import FILES, find_table, read_table
@@ -145,12 +146,40 @@ def test_nasbench101_accuracies_become_percent(tmp_path: Path) -> None:
         ({"n": [3], "adj_bits": [1 << 1], "ops": ["1"], "a": [1.0]}, "Row 0 .*no path from input to output"),
         ({"n": [3], "adj_bits": [(1 << 1) | (1 << 9)], "ops": ["7"], "a": [1.0]}, "Row 0 .*digit 0, 1 or 2 for"),
         ({"n": [3], "adj_bits": [(1 << 1) | (1 << 9) | (1 << 7)], "ops": ["1"], "a": [1.0]}, "Row 0 .*runs backwards"),
+        ({"n": ["x"], "adj_bits": [1], "ops": ["1"], "a": [1.0]}, "'n' of table 't' holds 'x'; .*whole numbers"),
+        ({"n": [3], "adj_bits": ["x"], "ops": ["1"], "a": [1.0]}, "'adj_bits' of table 't' holds 'x'"),
+        ({"n": [3, None], "adj_bits": [514, 514], "ops": ["1", "1"], "a": [1.0, 2.0]}, "'n' of table 't' holds"),
+        ({"n": [3], "adj_bits": [514], "ops": pa.array([None], pa.string()), "a": [1.0]}, "got n = 3 and ops = ''"),
+        ({"arch_str": [ARCH, OTHER], "a": [1.0, 2.0], "macs": ["1", "12M"]}, "'macs' .* but row 1 holds '12M'"),
         ({"graph": pa.array([], pa.string()), "a": pa.array([], pa.float64())}, "no rows"),
     ],
 )
 def test_bad_table_is_refused_with_the_culprit(tmp_path: Path, columns: dict[str, Any], message: str) -> None:
     with pytest.raises(TableError, match=message):
         read_table(write(tmp_path / "t.parquet", **columns))
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet"])
+def test_two_columns_of_one_name_are_refused(name: str, tmp_path: Path) -> None:
+    table = pa.table([[ARCH], [1.0], [2.0]], names=["arch_str", "accuracy", "accuracy"])
+    (pa.csv.write_csv if name.endswith("csv") else pa.parquet.write_table)(table, tmp_path / name)
+    with pytest.raises(TableError, match="two columns 'accuracy'"):
+        read_table(tmp_path / name)
+
+
+def test_a_space_of_ones_own_and_each_state_of_it_is_another_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "mine.csv", arch_str=[ARCH, OTHER], accuracy=[1.0, 2.0])
+    monkeypatch.syspath_prepend(tmp_path)
+    source = "from nas.spaces.nasbench201 import NASBench201\n\nclass {}(NASBench201):\n    name = 'mine'\n"
+    prints = [open_table(None, str(path)).fingerprint]
+    (tmp_path / "mine_of_tables.py").write_text(source.format("One") + source.format("Other"))
+    prints += [open_table(f"mine_of_tables.{kind}", str(path)).fingerprint for kind in ("One", "Other", "One")]
+    (tmp_path / "mine_of_tables.py").write_text(source.format("One") + "    changed = True\n")
+    prints.append(open_table("mine_of_tables.One", str(path)).fingerprint)
+    assert prints[1] == prints[3]
+    assert len(set(prints)) == 4
 
 
 def test_gaps_in_a_metric_matter_only_where_it_is_used(tmp_path: Path) -> None:
