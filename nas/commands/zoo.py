@@ -33,7 +33,8 @@ examples
         --log model_zoo/logs/cifar10.csv --config configs/comparison/cifar10.py
   the row of a detector, from `tools/test.py --final --out`:
     {program} record gemnet_a.coco320 --detector RetinaNet --data COCO-320 --source coco320 --resolution 224 \\
-        --log model_zoo/logs/retinanet_gemnet_a.json --config configs/retinanet_gemnet_coco320.py
+        --log model_zoo/logs/retinanet_gemnet_a.json --config configs/retinanet_gemnet_coco320.py \\
+        --macs 143368820 --params 436336
   a detector into the package, from a checkpoint of tools/train.py; --config is what it was trained with:
     {program} publish work_dirs/retinanet_gemnet_coco320/epoch_9.pth gemnet_a.coco320_retinanet --detector RetinaNet \\
         --data COCO-320 --source coco320 --resolution 224 --log model_zoo/logs/retinanet_gemnet_a.json \\
