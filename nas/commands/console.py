@@ -78,15 +78,16 @@ class ConsoleMonitor(Monitor):
             self._task = self._progress.add_task(phase, total=total, completed=done, best="", left="")
             self._progress.start()
         else:  # the first step may take minutes
-            self.console.print(f"{phase}: {total - done} to do", highlight=False, markup=False)
+            self.console.print(f"{phase} {done}/{total}", highlight=False, markup=False)
 
-    def step(self, text: str, best: str = "", left: str = "") -> None:
+    def step(self, text: str, best: str = "", left: str = "", known: bool = False) -> None:
         text, best = printable(text), printable(best)
         self._done += 1
-        self._new += 1
+        self._new += not known
         self._logger.info("%s %d/%d: %s%s", self._phase, self._done, self._total, text, f"; {best}" if best else "")
         now = time.monotonic()
-        left = left or f"{duration((now - self._began) / self._new * (self._total - self._done))} left"
+        if not left and self._new:
+            left = f"{duration((now - self._began) / self._new * (self._total - self._done))} left"
         if self._progress is not None and self._task is not None:
             self._progress.update(self._task, completed=self._done, best=best, left=left)
         elif now - self._printed >= LINE_EVERY or self._done == self._total:

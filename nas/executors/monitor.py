@@ -20,10 +20,11 @@ class Monitor:
     def begin(self, phase: str, total: int, done: int = 0) -> None:
         """A phase of ``total`` steps begins, ``done`` of which were done before (in a resumed search)."""
 
-    def step(self, text: str, best: str = "", left: str = "") -> None:
+    def step(self, text: str, best: str = "", left: str = "", known: bool = False) -> None:
         """A step of the phase is done: ``text`` says which, ``best`` what is the best so far.
 
-        ``left`` is the time that is left, where the caller knows better than the steps done so far tell.
+        ``left`` is the time that is left, where the caller knows better than the steps done so far tell. What was
+        ``known`` took no time, and tells nothing about it.
         """
 
     def end(self) -> None:

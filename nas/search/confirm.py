@@ -59,7 +59,8 @@ def confirm(
     ]
 
     def on_result(number: int, evaluation: Evaluation, known: bool) -> None:
-        monitor.step(f"{evaluation.proposal.candidate.cell.canonical_hash()[:8]} {figures_of(evaluation)}")
+        text = f"{evaluation.proposal.candidate.cell.canonical_hash()[:8]} {figures_of(evaluation)}"
+        monitor.step(text, known=known)
 
     monitor.begin("confirm", len(proposals))
     calls = [evaluation_call(number, each, config.time_limit) for number, each in enumerate(proposals)]

@@ -97,7 +97,7 @@ def explore(
             best = score, evaluation
         shown = "" if best is None else f"best {figures_of(best[1])} (no. {best[1].proposal.number})"
         text = f"no. {evaluation.proposal.number} {figures_of(evaluation)}"
-        monitor.step(f"{text} (from the ledger)" if known else text, shown)
+        monitor.step(f"{text} (from the ledger)" if known else text, shown, known=known)
 
     exploration = Exploration(folder.search_id, strategy, recorder, ready.config.time_limit)
     monitor.begin("search", options.evaluations)

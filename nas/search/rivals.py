@@ -149,7 +149,7 @@ def _train(
 
     def on_result(number: int, evaluation: Evaluation, known: bool) -> None:
         states[number].unlink(missing_ok=True)
-        monitor.step(f"{trainings[number].line} {figures_of(evaluation)}")
+        monitor.step(f"{trainings[number].line} {figures_of(evaluation)}", known=known)
 
     monitor.begin("train", len(trainings))
     # These are not candidates of the space, which knows no cost of them.

@@ -43,7 +43,7 @@ class Listener(Monitor):
     def note(self, text: str) -> None:
         self.heard.append(text)
 
-    def step(self, text: str, best: str = "") -> None:
+    def step(self, text: str, best: str = "", left: str = "", known: bool = False) -> None:
         self.heard.append(text)
 
 

@@ -129,6 +129,16 @@ def test_progress_goes_to_the_console_in_lines_and_to_the_log_in_full(tmp_path) 
     assert "the end" in log
 
 
+def test_what_was_known_before_tells_nothing_about_the_time_left() -> None:
+    out = io.StringIO()
+    monitor = ConsoleMonitor(Console(file=out, width=120, force_terminal=False))
+    monitor.begin("search", 2)
+    monitor.step("no. 0", known=True)
+    monitor.step("no. 1", known=True)
+    monitor.close()
+    assert out.getvalue().splitlines() == ["search 0/2", "search 2/2; no. 1"]
+
+
 def test_progress_bar_shows_done_total_best_and_time_left() -> None:
     out = io.StringIO()
     monitor = ConsoleMonitor(Console(file=out, width=120, force_terminal=True))
