@@ -82,7 +82,7 @@ def fit_width(
     if not fits(widths):
         raise BaselineError(
             f"{genome.name or 'The network'} needs {figure(price(at(widths)))} {unit} at the least, more than the "
-            f"{figure(limit)} it is to be compared at."
+            f"{figure(limit)} allowed."
         )
     low, high = 0.0, 1.0
     while fits(scaled(high)) and high < 64:
