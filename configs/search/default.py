@@ -17,7 +17,7 @@ space = dict(
 strategy = dict(type='nasgem', initial=12)
 evaluator = dict(type='training')
 data = dict(source='digit_scenes', dev_fraction=1 / 3)
-recipe = dict(batch_size=64, lr=0.12, crop=0.0, flip=False)
+recipe = dict(batch_size=64, lr=0.8, crop=0.0, flip=False)
 fidelity = dict(epochs=8)
 
 score = dict(target_macs=0.1e6, weight=0.5)

@@ -68,7 +68,7 @@ class ImageArrays(Dataset[Any]):
             index: NDArray[np.int64] = np.arange(len(images))
         else:
             images = load_train_images(spec)
-            train, dev = train_dev_split(images.labels, images.classes, dev_fraction, split_seed)
+            train, dev = train_dev_split(images.labels, images.classes, dev_fraction, split_seed, images.groups)
             train = train[: max(1, round(len(train) * subset))]
             index = {"train": train, "dev": dev, "train+dev": np.sort(np.concatenate([train, dev]))}[split]
         self.images = resize(images.images, resolution)

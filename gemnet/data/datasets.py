@@ -12,7 +12,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -135,7 +135,7 @@ def missing_test_images(spec: DataSpec) -> str:
 
 
 def train_dev_split(
-    labels: Tensor, classes: Sequence[str], dev_fraction: float, seed: int
+    labels: Tensor, classes: Sequence[str], dev_fraction: float, seed: int, groups: Tensor | None = None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Divides images into a training and a development part, each class in the same proportion.
 
@@ -144,6 +144,7 @@ def train_dev_split(
         classes: names, for messages.
         dev_fraction: share of each class that goes to the development part; at least one image, never all.
         seed: draws the division.
+        groups: see `ImageSet`; the part that goes to the development part is of whole groups.
 
     Returns:
         Indices of the training part, shuffled class by class and interleaved so that every prefix holds the classes in
@@ -162,13 +163,24 @@ def train_dev_split(
                 f"Class {name!r} has {len(members)} training image(s); a training and a development image are needed. "
                 "Add images or remove the class."
             )
-        held_out = min(max(round(len(members) * dev_fraction), 1), len(members) - 1)
-        dev.append(members[:held_out])
-        rest = members[held_out:]
+        if groups is None:
+            held_out = np.arange(len(members)) < min(max(round(len(members) * dev_fraction), 1), len(members) - 1)
+        else:
+            held_out = _of_whole_groups(groups.numpy()[members], dev_fraction)
+        dev.append(members[held_out])
+        rest = members[~held_out]
         train.append(rest)
         place.append((np.arange(len(rest)) + 0.5) / len(rest))
     order = np.argsort(np.concatenate(place), kind="stable")
     return np.concatenate(train)[order].astype(np.int64), np.sort(np.concatenate(dev)).astype(np.int64)
+
+
+def _of_whole_groups(groups: NDArray[np.int64], share: float) -> NDArray[np.bool_]:
+    """Which images are of the first groups that come to a share of all; bool (n,). At least one group, never all."""
+    names, first, counts = np.unique(groups, return_index=True, return_counts=True)
+    order = np.argsort(first)
+    taken = int(np.searchsorted(np.cumsum(counts[order]), share * len(groups), side="right"))
+    return np.isin(groups, names[order][: min(max(taken, 1), len(names) - 1)])
 
 
 def _load(spec: DataSpec, split: str) -> ImageSet:
@@ -177,7 +189,9 @@ def _load(spec: DataSpec, split: str) -> ImageSet:
         pixels = resize(images.images, spec.resolution)
         if pixels is images.images:
             return images
-        return ImageSet(pixels, images.labels, images.classes, content_digest(pixels, images.labels, images.classes))
+        return replace(
+            images, images=pixels, digest=content_digest(pixels, images.labels, images.classes, images.groups)
+        )
     if spec.source == "cifar10" and named_folder(spec.source, spec.root) is None:
         return _torchvision_cifar10(spec, split)
     if spec.source.startswith(TIMM_PREFIXES):
@@ -200,7 +214,7 @@ def _digits(split: str) -> ImageSet:
 
 
 def _digit_scenes(split: str) -> ImageSet:
-    """Scenes of the digits' training part, or of its test part; each digit is in several."""
+    """Scenes of the digits' training part, or of its test part. A digit is in several: these are a group."""
     digits = _digits(split)
     count, seed, digest = SCENES[split]
     picks = np.arange(count) % len(digits)
@@ -216,7 +230,10 @@ def _digit_scenes(split: str) -> ImageSet:
             f"the digits or of the drawing than results were measured on. Delete {cache_root() / 'images' / key} and "
             "install scikit-learn and gemnet again."
         )
-    return scenes
+    if split == "val":  # is not divided
+        return scenes
+    groups = torch.from_numpy(picks)
+    return replace(scenes, groups=groups, digest=content_digest(scenes.images, scenes.labels, scenes.classes, groups))
 
 
 def _torchvision_cifar10(spec: DataSpec, split: str) -> ImageSet:

@@ -101,10 +101,12 @@ def decode_images(
     return torch.from_numpy(images)
 
 
-def content_digest(images: Tensor, labels: Tensor, classes: Sequence[str]) -> str:
+def content_digest(images: Tensor, labels: Tensor, classes: Sequence[str], groups: Tensor | None = None) -> str:
     content = hashlib.sha256(f"{tuple(images.shape)} {json.dumps(list(classes))}".encode())
     content.update(images.contiguous().numpy().data)
-    content.update(labels.numpy().astype("<i8").tobytes())
+    for numbers in (labels, groups):
+        if numbers is not None:
+            content.update(numbers.numpy().astype("<i8").tobytes())
     return content.hexdigest()[:16]
 
 

@@ -29,13 +29,17 @@ class ImageSet:
         images: uint8 (n, channels, height, width); mapped from a file where the set is cached: don't write to it.
         labels: int64 (n,), each in ``range(len(classes))``.
         classes: names, in the order of the labels.
-        digest: 16 hex digits of the sha256 of pixels, labels and names: equal for equal content on any machine.
+        digest: 16 hex digits of the sha256 of pixels, labels and names (and groups, where there are some): equal for
+            equal content on any machine.
+        groups: int64 (n,), of one label each, where images show the same things: a group is learnt from or measured
+            on, never both. None where each image stands for itself.
     """
 
     images: Tensor
     labels: Tensor
     classes: tuple[str, ...]
     digest: str
+    groups: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)

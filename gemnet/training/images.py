@@ -77,7 +77,7 @@ def load_data(spec: DataSpec) -> TrainingData:
         DataError: see `gemnet.data.datasets`.
     """
     images = load_train_images(spec)
-    train, dev = train_dev_split(images.labels, images.classes, spec.dev_fraction, spec.split_seed)
+    train, dev = train_dev_split(images.labels, images.classes, spec.dev_fraction, spec.split_seed, images.groups)
     mean, std = channel_statistics(images)
     return TrainingData(
         images.images,

@@ -374,6 +374,20 @@ def test_split_is_a_stratified_partition(counts, fraction, seed):
     assert np.array_equal(dev, again[1])
 
 
+@pytest.mark.parametrize("fraction", [0.01, 0.3, 0.99])
+def test_split_never_divides_a_group(fraction):
+    labels = torch.from_numpy(np.repeat([0, 1], 60))
+    groups = labels * 20 + torch.arange(120) % torch.where(labels == 0, 7, 2)  # of 8 or 9 images, and of 30
+    train, dev = train_dev_split(labels, "ab", fraction, 0, groups)
+    assert sorted([*train, *dev]) == list(range(120))
+    assert not set(groups[train].tolist()) & set(groups[dev].tolist())
+    assert [int((labels[dev] == label).sum()) for label in (0, 1)] == {
+        0.01: [pytest.approx(8.5, abs=0.5), 30],
+        0.3: [pytest.approx(17, abs=1), 30],
+        0.99: [pytest.approx(51.5, abs=0.5), 30],
+    }[fraction]
+
+
 def test_prefixes_of_the_training_part_hold_the_classes_in_proportion():
     labels = torch.from_numpy(np.repeat([0, 1, 2], [1000, 500, 500]))
     train, _ = train_dev_split(labels, "abc", 0.2, 0)

@@ -10,8 +10,10 @@ import torch
 
 from gemnet.data import datasets
 from gemnet.data.datasets import DataSpec, load_train_images, missing_test_images, open_test_images
+from gemnet.data.decoded import content_digest
 from gemnet.data.image_set import DataError
 from gemnet.data.scenes import SceneOptions, draw_scenes
+from gemnet.training.images import load_data
 
 SPEC = DataSpec("digit_scenes")
 BLOCK = np.full((1, 8, 8), 255, dtype=np.uint8)  # a digit that is all ink
@@ -26,7 +28,7 @@ def cache(tmp_path_factory, monkeypatch) -> None:
 def test_scenes_have_the_digest_that_results_were_measured_on(tmp_path) -> None:
     train, test = load_train_images(SPEC), open_test_images(SPEC, tmp_path / "log", "test")
     for images, (count, _, digest) in zip((train, test), datasets.SCENES.values(), strict=True):
-        assert images.digest == digest
+        assert content_digest(images.images, images.labels, images.classes) == digest
         assert images.images.shape == (count, 1, 20, 20)
         assert images.images.dtype == torch.uint8
         assert images.labels.bincount().min() > count / 12
@@ -36,6 +38,17 @@ def test_scenes_have_the_digest_that_results_were_measured_on(tmp_path) -> None:
 def test_training_and_test_scenes_show_different_digits() -> None:
     train, test = (datasets._digits(split).images.flatten(1).unique(dim=0) for split in ("train", "val"))
     assert len(torch.cat([train, test]).unique(dim=0)) == len(train) + len(test)
+
+
+@pytest.mark.parametrize("resolution", [None, 12])
+def test_development_scenes_show_digits_that_no_training_scene_shows(resolution) -> None:
+    images = load_train_images(replace(SPEC, resolution=resolution))
+    data = load_data(replace(SPEC, resolution=resolution, dev_fraction=1 / 3))
+    assert images.groups is not None
+    shown = [set(images.groups[part].tolist()) for part in (data.train, data.dev)]
+    assert not shown[0] & shown[1]
+    assert len(data.dev) / len(images) == pytest.approx(1 / 3, abs=0.01)
+    assert data.digest != content_digest(images.images, images.labels, images.classes)  # the division is told apart
 
 
 def test_other_scenes_than_the_measured_ones_are_refused(monkeypatch, tmp_path) -> None:
