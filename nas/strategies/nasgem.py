@@ -310,7 +310,9 @@ class Nasgem(ModelStrategy):
         assert self._signals is not None
         signals = self._signals
         with_signals = _once(lambda pool: FeatureTable.join([see(pool), signals.table(pool)]))
-        measured = signals.table(lesson.pool)
+        # In a long history by the signals that its settings are learnt from, so that a resumed search has the same.
+        settled = self.lesson(self.plan.settled(len(self.candidates)), self.plan.hyper) if self.is_long else lesson
+        measured = signals.table(settled.pool)
         table = FeatureTable.join([see(pool).take(rows), signals.table(pool, rows)])
         # All else is scaled by its spread in the pool as before; that of signals is known among the observed.
         seen = see(self._reference(pool))

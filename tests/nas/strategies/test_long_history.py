@@ -255,6 +255,8 @@ def test_a_resumed_long_search_proposes_what_an_uninterrupted_one_would(
     second.tell(done)
     ahead = first.ask(4)
     assert second.ask(4) == ahead
+    if isinstance(first, Nasgem) and isinstance(second, Nasgem):
+        assert repr(second._settled) == repr(first._settled)  # hyper-parameters
     later = first.ask(4, pending=ahead)
     assert not {p.candidate.key() for p in later} & {p.candidate.key() for p in ahead}
     assert second.ask(4, pending=ahead) == later
