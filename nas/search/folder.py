@@ -119,6 +119,11 @@ class WorkFolder:
         return self.path / ESTIMATES
 
     @property
+    def outside(self) -> Path:
+        """Digests of what the config names but does not hold."""
+        return self.path / "outside.json"
+
+    @property
     def finalists(self) -> Path:
         """Latencies of the best candidates as they were measured."""
         return self.path / "finalists.json"

@@ -28,6 +28,7 @@ from nas.search.estimates import Estimates
 from nas.search.explore import explore
 from nas.search.folder import WorkFolder, open_work_folder
 from nas.search.live import LivePage
+from nas.search.outside import say_what_changed
 from nas.search.parts import build_executor
 from nas.search.preflight import ReadySearch, preflight
 from nas.search.recorder import Recorder
@@ -73,6 +74,7 @@ def run_search(
         page = LivePage(folder.report, config, ready.space, stopwatch, command)
         retry = config.search.retry_failed
         recorder = Recorder(executor, ledger, ready.fingerprint, stopwatch, retry, estimates.complete)
+        say_what_changed(ready, folder.outside, monitor)
         _say_what_is_not_measured(ready, monitor)
         _say_what_a_candidate_gets(ready, monitor)
         explored = explore(ready, folder, recorder, monitor, page, callbacks)
