@@ -244,9 +244,33 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> S
         options: ``{'search.seed': 1}``: values to put over the file's.
 
     Raises:
-        ConfigError: the file is not a config, or as `read_config`.
+        ConfigError: the file is not a config, a target of the score that does nothing, or as `read_config`.
     """
-    return read_config(read_file(path, options))
+    data = read_file(path, options)
+    config = read_config(data)
+    _check_targets(config, data, options or {})
+    return config
+
+
+def _check_targets(config: SearchConfig, data: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+    """Refuses a target that the score does not use: one among the options, or beside no weight at all.
+
+    Of a base config the target may stay where the weight is set to 0.
+    """
+    score, written = config.score, data.get("score") or {}
+    given = [key for key in options if key.startswith("score.target_")]
+    if "weight" not in written:
+        given += [f"score.{key}" for key in written if key.startswith("target_")]
+    for key in given:
+        if not score.weight:
+            raise ConfigError(
+                f"{key} does nothing while score.weight is 0; set score.weight, the points of accuracy that twice the "
+                "cost must bring."
+            )
+        if key != f"score.target_{score.cost}":
+            raise ConfigError(
+                f"{key} does nothing while score.cost is {score.cost!r}; leave it out, or set score.cost."
+            )
 
 
 def read_config(data: Mapping[str, Any]) -> SearchConfig:
