@@ -57,7 +57,7 @@ def test_columns_of_choices_are_what_the_file_beside_the_table_says(tmp_path: Pa
     assert [table.space.is_ordinal(name) for name in ("size", "kernel", "group")] == [True, True, False]
     features = macro_table(table.space, table.batch)
     assert features.values[:, 0].tolist() == [0, 1, 0.5]
-    assert features.groups[:4] == ("size", "kernel", "group", "group")
+    assert features.groups[:4] == ("choice size", "choice kernel", "choice group", "choice group")
 
 
 def test_near_in_a_part_of_a_space_of_choices_is_what_differs_in_few_steps(tmp_path: Path) -> None:
