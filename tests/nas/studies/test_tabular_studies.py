@@ -418,3 +418,15 @@ def test_bad_input_ends_with_one_message_and_nothing_written(
     assert re.search(message, error)
     assert error.count("\n") == 1
     assert not (tmp_path / "work").exists()
+
+
+def test_what_is_named_twice_counts_once(own_table: Path, tmp_path: Path) -> None:
+    common = ["--table", str(own_table), "--seeds", "2", "--workers", "1", "--work-dir", str(tmp_path)]
+    twice = ["--metric", "accuracy", "accuracy", "--strategies", "random", "random"]
+    assert main(["search", *common, *twice, "--queries", "10"]) == 0
+    rows = list(csv.DictReader((tmp_path / "search_summary.csv").open()))
+    assert [row["seeds"] for row in rows] == ["2"]
+    twice = ["--train-sizes", "10", "10", "--predictors", "structural", "structural"]
+    assert main(["predictors", *common, "--metric", "accuracy", *twice]) == 0
+    rows = list(csv.DictReader((tmp_path / "predictors_summary.csv").open()))
+    assert [row["seeds"] for row in rows] == ["2"]
