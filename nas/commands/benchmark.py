@@ -40,6 +40,7 @@ examples
   accuracy and latency of a device as two objectives:
     {program} pareto --devices raspi4 edgegpu --seeds 10
     {program} pareto --space accel_nasbench --devices a100 tpuv3 zcu102 --seeds 10
+    {program} pareto --table mine.csv --metric accuracy --devices latency_ms
   12-epoch trainings as cheap queries:
     {program} cheap-queries --space nasbench201 --seeds 10
   a table of your own (docs/tables.md):
@@ -138,7 +139,7 @@ def _pareto(options: argparse.Namespace) -> None:
 
     report_pareto(
         make_console(),
-        options.space,
+        options.space if options.space or options.table else "nasbench201",
         options.table,
         options.devices,
         options.metric,
@@ -335,10 +336,13 @@ def _parser(program: str) -> argparse.ArgumentParser:
 
     pareto = commands.add_parser("pareto", help="accuracy against time on a device", allow_abbrev=False)
     pareto.add_argument(
-        "--space", choices=["nasbench201", "accel_nasbench"], default="nasbench201", help="default %(default)s"
+        "--space", choices=["nasbench201", "accel_nasbench"], help="default, where no table is given: nasbench201"
     )
     pareto.add_argument(
-        "--table", metavar="FILE", help="its table, where it is not in its usual place; HW-NAS-Bench's lies beside it"
+        "--table",
+        metavar="FILE",
+        help="a table of your own; with --space that space's, where it is not in its usual place (HW-NAS-Bench's lies "
+        "beside NAS-Bench-201's)",
     )
     pareto.add_argument(
         "--devices",

@@ -165,6 +165,26 @@ def test_pareto_compares_fronts_on_each_device_and_goes_on(tmp_path: Path, capsy
     assert "raspi4" in capsys.readouterr().err
 
 
+def test_pareto_takes_any_column_of_a_table_of_ones_own(
+    own_table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = pa.parquet.read_table(own_table).rename_columns(["graph", "accuracy", "lat ms/image"])
+    pa.parquet.write_table(table, tmp_path / "mine.parquet")
+    command = ["pareto", "--table", str(tmp_path / "mine.parquet"), "--metric", "accuracy", "--strategies", "random"]
+    command += ["--queries", "20", "--seeds", "2", "--workers", "1", "--work-dir", str(tmp_path / "out")]
+    assert main([*command, "--devices", "lat ms/image"]) == 0
+    (row,) = csv.DictReader((tmp_path / "out" / "pareto_summary.csv").open())
+    assert (row["cost"], row["seeds"]) == ("lat ms/image", "2")
+    assert main(command) == 2
+    assert "Name what is to be small with --devices: accuracy, lat ms/image" in capsys.readouterr().err
+
+
+def test_of_a_front_of_one_point_the_best_has_the_whole_share() -> None:
+    scale = FrontScale(np.array([90.0, 80.0]), np.array([1.0, 2.0]))
+    assert scale.share(np.array([90.0]), np.array([1.0])) == 1
+    assert scale.share(np.array([80.0]), np.array([2.0])) == 0
+
+
 def test_share_of_the_front_is_one_for_the_front_and_grows() -> None:
     rng = np.random.default_rng(0)
     accuracy, cost = rng.random(300), rng.random(300)
