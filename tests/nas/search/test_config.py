@@ -58,6 +58,7 @@ def test_base_files_and_options_are_merged(tmp_path) -> None:
         ({"search": 5}, "search is a dict, got 5"),
         ({"limits": {"max_macs": -1}}, "limits: max_macs is a positive number"),
         ({"score": {"weight": 1.0}}, "score: A score with weight 1.0 and cost 'macs' needs target_macs"),
+        ({"score": {"target_latency": 2.0}}, "score.target_latency does nothing while score.weight is 0; set"),
         ({"final": {}}, "final.epochs is missing"),
         ({"space": {}}, "space needs a type"),
     ],
