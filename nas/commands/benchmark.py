@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.commands.entry import command
-from nas.commands.options import check_output, command_parser, positive
+from nas.commands.options import DistinctAction, check_output, command_parser, positive
 
 DESCRIPTION = """\
 Compares search strategies and predictors on tables of known accuracies, and measures how long networks take.
@@ -40,6 +40,7 @@ examples
   accuracy and latency of a device as two objectives:
     {program} pareto --devices raspi4 edgegpu --seeds 10
     {program} pareto --space accel_nasbench --devices a100 tpuv3 zcu102 --seeds 10
+    {program} pareto --table mine.csv --metric accuracy --devices latency_ms
   12-epoch trainings as cheap queries:
     {program} cheap-queries --space nasbench201 --seeds 10
   a table of your own (docs/tables.md):
@@ -138,7 +139,7 @@ def _pareto(options: argparse.Namespace) -> None:
 
     report_pareto(
         make_console(),
-        options.space,
+        options.space if options.space or options.table else "nasbench201",
         options.table,
         options.devices,
         options.metric,
@@ -274,9 +275,10 @@ def _parser(program: str) -> argparse.ArgumentParser:
         "--strategies",
         metavar="S",
         nargs="+",
+        action=DistinctAction,
         help="default: random, local_search, evolution, bananas, wl_gp, structural, nasgem; others: tpe, botorch, smac",
     )
-    _add_metric(search, "columns to maximise (default: the space's usual ones)", nargs="+")
+    _add_metric(search, "columns to maximise (default: the space's usual ones)", nargs="+", action=DistinctAction)
     search.add_argument(
         "--queries", metavar="N", type=positive, default=200, help="evaluations of a run (default %(default)s)"
     )
@@ -307,7 +309,12 @@ def _parser(program: str) -> argparse.ArgumentParser:
     _add_common(predictors)
     _add_sizes(predictors)
     predictors.add_argument(
-        "--predictors", metavar="P", nargs="+", default=["nasgem", "structural", "wl_gp"], help="default: %(default)s"
+        "--predictors",
+        metavar="P",
+        nargs="+",
+        action=DistinctAction,
+        default=["nasgem", "structural", "wl_gp"],
+        help="default: %(default)s",
     )
     _add_memory(predictors)
     predictors.set_defaults(run=_predictors)
@@ -318,25 +325,37 @@ def _parser(program: str) -> argparse.ArgumentParser:
     ablation.add_argument(
         "--search-metric", metavar="M", help="column to search for (default: the last of the space's usual ones)"
     )
-    ablation.add_argument("--parts", metavar="P", nargs="+", help="some of them, such as 'no embedding' (default: all)")
+    ablation.add_argument(
+        "--parts",
+        metavar="P",
+        nargs="+",
+        action=DistinctAction,
+        help="some of them, such as 'no embedding' (default: all)",
+    )
     ablation.set_defaults(run=_ablation)
 
     pareto = commands.add_parser("pareto", help="accuracy against time on a device", allow_abbrev=False)
     pareto.add_argument(
-        "--space", choices=["nasbench201", "accel_nasbench"], default="nasbench201", help="default %(default)s"
+        "--space", choices=["nasbench201", "accel_nasbench"], help="default, where no table is given: nasbench201"
     )
     pareto.add_argument(
-        "--table", metavar="FILE", help="its table, where it is not in its usual place; HW-NAS-Bench's lies beside it"
+        "--table",
+        metavar="FILE",
+        help="a table of your own; with --space that space's, where it is not in its usual place (HW-NAS-Bench's lies "
+        "beside NAS-Bench-201's)",
     )
     pareto.add_argument(
         "--devices",
         metavar="D",
         nargs="+",
+        action=DistinctAction,
         help="raspi4, edgegpu, edgetpu, pixel3, eyeriss, fpga; of accel_nasbench a100, 3090, tpuv2, tpuv3, zcu102, "
         "vck190; or columns of the table that are to be small (default: the space's first device)",
     )
     _add_metric(pareto, "accuracy (default: the space's first)")
-    pareto.add_argument("--strategies", metavar="S", nargs="+", default=["nasgem", "evolution", "random"])
+    pareto.add_argument(
+        "--strategies", metavar="S", nargs="+", action=DistinctAction, default=["nasgem", "evolution", "random"]
+    )
     pareto.add_argument("--queries", metavar="N", type=positive, default=200, help="default %(default)s")
     _add_running(pareto)
     pareto.set_defaults(run=_pareto)
@@ -431,7 +450,12 @@ def _add_metric(parser: argparse.ArgumentParser, text: str, **options: Any) -> N
 
 def _add_sizes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--train-sizes", metavar="N", nargs="+", type=positive, help="training cells (default: as published)"
+        "--train-sizes",
+        metavar="N",
+        nargs="+",
+        action=DistinctAction,
+        type=positive,
+        help="training cells (default: as published)",
     )
     _add_metric(parser, "column to predict (default: the space's usual target)")
 
@@ -441,6 +465,7 @@ def _add_memory(parser: argparse.ArgumentParser) -> None:
         "--memory",
         metavar="M",
         nargs="+",
+        action=DistinctAction,
         default=[],
         help="columns that nasgem remembers as results of another task, compared with nasgem without (docs/search.md)",
     )

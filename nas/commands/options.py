@@ -28,6 +28,16 @@ def positive(text: str) -> int:
     return value
 
 
+class DistinctAction(argparse.Action):
+    """A list without what is given twice, which would count twice."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: Any = None
+    ) -> None:
+        """Reads what follows the option."""
+        setattr(namespace, self.dest, list(dict.fromkeys(values)))
+
+
 class OptionsAction(argparse.Action):
     """mmengine's reading of ``a.b=1 c=[1,2]``; an argument without ``=`` is an error of the arguments, not a crash.
 

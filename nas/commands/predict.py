@@ -86,7 +86,7 @@ def main(program: str, arguments: list[str]) -> int:
         return 0
     _show(images)
     if found.left_out:
-        print(f"{found.left_out} files are no images and were left out.")
+        print(f"Files that are no images, left out: {found.left_out}")
     if confusion is not None:
         show_confusion(confusion, matrix=True)
     return 0

@@ -66,8 +66,8 @@ def write_evaluations(
                     fidelity.subset,
                     each.status,
                     "" if each.accuracy is None else each.accuracy,
-                    "" if each.macs is None else f"{each.macs:.0f}",
-                    "" if each.params is None else f"{each.params:.0f}",
+                    _exact(each.macs),
+                    _exact(each.params),
                     f"{each.seconds:.1f}",
                     evaluator,
                     json.dumps(proposal.candidate.to_json(), separators=(",", ":")),
@@ -76,6 +76,11 @@ def write_evaluations(
                 ]
             )
     return rows
+
+
+def _exact(cost: float | None) -> str:
+    """A cost as it is read again, whole ones without a point."""
+    return "" if cost is None else f"{cost:.0f}" if float(cost).is_integer() else repr(float(cost))
 
 
 def read_evaluations(file: Path) -> list[tuple[Evaluation, str]]:

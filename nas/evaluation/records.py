@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol, SupportsFloat
 
 from gemnet.errors import GemnetError
 from gemnet.strict import at_least
@@ -13,6 +14,10 @@ from nas.spaces.base import Candidate
 
 class FidelityError(GemnetError):
     """A fidelity at which nothing can be evaluated."""
+
+
+class EvaluationError(GemnetError):
+    """What an evaluator returned is no evaluation."""
 
 
 @dataclass(frozen=True, order=True)
@@ -84,6 +89,48 @@ class Evaluation:
     def cost(self, name: str) -> float | None:
         """What the network costs: ``macs``, ``params``, or a metric such as ``latency``; None where it is not known."""
         return {"macs": self.macs, "params": self.params}.get(name, self.metrics.get(name))
+
+
+def checked(returned: Any) -> Evaluation:
+    """What an evaluator returned, as it is recorded: figures of NumPy or PyTorch become plain numbers.
+
+    Args:
+        returned: an evaluator may be somebody's own, so it may be anything.
+
+    Raises:
+        EvaluationError: no `Evaluation`, another status, a figure that is no number, or an accuracy that is not finite.
+    """
+    if not isinstance(returned, Evaluation):
+        raise EvaluationError(f"the evaluator returned {_shown(returned)}, expected a nas.Evaluation")
+    if returned.status not in ("ok", "failed"):
+        raise EvaluationError(f"the evaluator returned status {returned.status!r}, expected 'ok' or 'failed'")
+    if not isinstance(returned.metrics, Mapping):
+        raise EvaluationError(f"the evaluator returned metrics {_shown(returned.metrics)}, expected a dict of numbers")
+    accuracy = None if returned.status == "failed" else _number("accuracy", returned.accuracy)
+    if accuracy is not None and not math.isfinite(accuracy):
+        raise EvaluationError(f"the evaluator returned {accuracy}, expected an accuracy in percent")
+    return replace(
+        returned,
+        accuracy=accuracy,
+        macs=None if returned.macs is None else _number("macs", returned.macs),
+        params=None if returned.params is None else _number("params", returned.params),
+        seconds=_number("seconds", returned.seconds),
+        reason=str(returned.reason),
+        metrics={str(name): _number(f"metrics[{name!r}]", value) for name, value in returned.metrics.items()},
+    )
+
+
+def _number(name: str, value: Any) -> float:
+    if isinstance(value, SupportsFloat):
+        try:
+            return float(value)
+        except (TypeError, ValueError):  # an array of several
+            pass
+    raise EvaluationError(f"the evaluator returned {name} {_shown(value)}, expected a number")
+
+
+def _shown(value: Any) -> str:
+    return "None" if value is None else f"{str(value)[:40]!r} of class {type(value).__name__}"
 
 
 class Evaluator(Protocol):

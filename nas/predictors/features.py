@@ -144,7 +144,7 @@ def skip_names(space: SearchSpace) -> tuple[str, ...]:
 
 
 def choice_table(space: SearchSpace, batch: CandidateBatch) -> FeatureTable:
-    """Macro choices, each a group.
+    """Macro choices, each a group: ``choice`` and its name, so that no name is taken for a group of another kind.
 
     A choice whose values are in order is its place among them, from 0 to 1; any other is one column for each value.
     """
@@ -158,7 +158,7 @@ def choice_table(space: SearchSpace, batch: CandidateBatch) -> FeatureTable:
             columns.append((order[chosen] / max(len(values) - 1, 1)).astype(np.float32)[:, None])
         else:
             columns.append(np.eye(len(values), dtype=np.float32)[chosen])
-        groups += [name] * columns[-1].shape[1]
+        groups += [f"choice {name}"] * columns[-1].shape[1]
     return FeatureTable(np.concatenate(columns, axis=1), tuple(groups))
 
 

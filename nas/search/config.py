@@ -7,7 +7,7 @@ wrong one is an error that names the nearest right one, so that a typing error n
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -244,15 +244,36 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> S
         options: ``{'search.seed': 1}``: values to put over the file's.
 
     Raises:
-        ConfigError: the file is not a config, or as `read_config`.
+        ConfigError: the file is not a config, a target of the score that does nothing, or as `read_config`.
     """
-    return read_config(read_file(path, options))
+    config = read_config(read_file(path, options))
+    _check_targets(config.score, [key for key in options or {} if key.startswith("score.target_")])
+    return config
 
 
 def read_config(data: Mapping[str, Any]) -> SearchConfig:
     """A config from plain dicts.
 
     Raises:
-        ConfigError: a key that does not exist (the nearest is named), one that is missing, or a value of a wrong type.
+        ConfigError: a key that does not exist (the nearest is named), one that is missing, a value of a wrong type, or
+            a target of the score without a weight.
     """
-    return make(SearchConfig, data, "")
+    config = make(SearchConfig, data, "")
+    score = data.get("score") or {}
+    if "weight" not in score:  # where it is set to 0, a target may stay from a base config
+        _check_targets(config.score, [f"score.{key}" for key in score if key.startswith("target_")])
+    return config
+
+
+def _check_targets(score: EfficiencyScore, given: Sequence[str]) -> None:
+    """Refuses targets that the score does not use, by their keys."""
+    for key in given:
+        if not score.weight:
+            raise ConfigError(
+                f"{key} does nothing while score.weight is 0; set score.weight, the points of accuracy that twice the "
+                "cost must bring."
+            )
+        if key != f"score.target_{score.cost}":
+            raise ConfigError(
+                f"{key} does nothing while score.cost is {score.cost!r}; leave it out, or set score.cost."
+            )

@@ -53,7 +53,8 @@ def print_ending(console: Console, config: SearchConfig, result: SearchResult, i
                 say(f"  {written(candidate.cell)}")
     elif chosen.fresh:
         fresh = [each.accuracy for each in chosen.fresh if each.accuracy is not None]
-        say(f"  {chosen.found.accuracy:.2f} % in the search, {spread(fresh)} % with {len(fresh)} fresh seeds")
+        seeds = f"{len(fresh)} fresh seed{'s' * (len(fresh) != 1)}"
+        say(f"  {chosen.found.accuracy:.2f} % in the search, {spread(fresh)} % with {seeds}")
     else:
         say(f"  accuracy {chosen.found.accuracy:.2f} %")
     if result.device is not None:
@@ -102,7 +103,7 @@ def comparison_table(rows: Sequence[Row], epochs: int, cost: str = "macs") -> Ta
     unit = {"macs": "MACs", "params": "parameters", "latency": "estimated time"}[cost]
     test = any(row.test_accuracies for row in rows)
     table = Table(
-        title=f"Each trained alike ({epochs} epochs), at no more than the found network's {unit}",
+        title=f"Each trained alike ({epochs} epoch{'s' * (epochs != 1)}), at no more than the found network's {unit}",
         caption="top-1 in %, mean ± standard deviation of n trainings; dev: images set aside from the training set",
     )
     table.add_column("network", no_wrap=True)

@@ -198,8 +198,8 @@ def check_work_folder(path: Path, config: SearchConfig, evaluator: str, resume: 
     """
     if not resume and _contents(path):
         raise WorkFolderError(
-            f"The work folder {path} is not empty. Add --resume to go on with the search in it, or choose another "
-            "--work-dir."
+            f"The work folder {path} is not empty. Add --resume (resume=True in Python) to go on with the search in "
+            "it, or choose another --work-dir."
         )
     if _contents(path) and not (path / _IDENTITY).is_file():
         raise WorkFolderError(f"The work folder {path} is not empty and holds no search. Choose another --work-dir.")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from nas.evaluation.ledger import Ledger
-from nas.evaluation.records import Evaluation, Proposal
+from nas.evaluation.records import Evaluation, EvaluationError, Proposal, checked
 from nas.executors import Call, Executor, Outcome
 from nas.executors.jobs import Jobs
 from nas.executors.monitor import Stopwatch
@@ -51,16 +51,11 @@ class Recorder:
         return self.complete(known)
 
     def record(self, ended: Sequence[tuple[Proposal, Outcome]]) -> list[Evaluation]:
-        """Writes evaluations down, all at once; where the call itself failed, a failed one with the reason.
+        """Writes evaluations down, all at once; where the call failed or returned none, a failed one with the reason.
 
         They are of the proposals given, not of a worker's copies: a long search holds each candidate once.
         """
-        evaluations = [
-            Evaluation(proposal, "failed", None, seconds=outcome.seconds, reason=outcome.failure)
-            if outcome.failure
-            else replace(outcome.value, proposal=proposal)
-            for proposal, outcome in ended
-        ]
+        evaluations = [_evaluation(proposal, outcome) for proposal, outcome in ended]
         with self.stopwatch("ledger"):
             recorded = self.ledger.record_all(evaluations, self.evaluator, self.retry_failed)
             return [self.complete(each) for each in recorded]
@@ -96,6 +91,16 @@ class Recorder:
                 done[outcome.call.number] = evaluation
                 on_result(outcome.call.number, evaluation, False)
         return [done[number] for number in range(len(proposals))]
+
+
+def _evaluation(proposal: Proposal, outcome: Outcome) -> Evaluation:
+    reason = outcome.failure
+    if not reason:
+        try:
+            return replace(checked(outcome.value), proposal=proposal)
+        except EvaluationError as error:
+            reason = str(error)
+    return Evaluation(proposal, "failed", None, seconds=outcome.seconds, reason=reason)
 
 
 def evaluation_call(number: int, proposal: Proposal, time_limit: float | None) -> Call:

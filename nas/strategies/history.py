@@ -72,6 +72,7 @@ class HistoryStrategy(Strategy):
         if self.pool is not None and not len(self.pool):
             raise LimitsError(f"No candidate of space {space.name!r} is within the limits {self.limits}. Raise them.")
         self.told = 0
+        self.drawn = 0  # random candidates in place of what `propose` did not give
         self.candidates: list[Candidate] = []
         self.numbers: list[int] = []
         self._scores: list[list[float]] = []
@@ -90,7 +91,9 @@ class HistoryStrategy(Strategy):
             chosen = self.propose(n, rng, taken, [proposal.candidate for proposal in pending])
             # A strategy may run out of its own ideas (a pool without anything new); the search goes on at random.
             if len(chosen) < n:
-                chosen += self.draw(n - len(chosen), rng, taken | {self.key(candidate) for candidate in chosen})
+                others = self.draw(n - len(chosen), rng, taken | {self.key(candidate) for candidate in chosen})
+                self.drawn += len(others)
+                chosen += others
         return [Proposal(first + k, candidate, self.fidelity) for k, candidate in enumerate(chosen)]
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:

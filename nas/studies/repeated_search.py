@@ -36,8 +36,8 @@ class SeedResult:
         seed: of the search.
         found: the found network.
         random_search: the network that random search found with the same evaluations.
-        random_cells: mean of the random cells.
-        blocks: the hand-made blocks by title.
+        random_cells: mean of the random cells; NaN where none fits the limits, or all failed.
+        blocks: the hand-made blocks by title, those that fit; NaN where a training failed.
         macs: multiply-adds of the found network.
         seconds: wall-clock time of the search, comparison included; random search's is not in it.
         bookkeeping: share of that time which went into anything but training.
@@ -56,8 +56,8 @@ class SeedResult:
 
     @property
     def better_block(self) -> float:
-        """The better of the hand-made blocks."""
-        return max(self.blocks.values())
+        """The better of the hand-made blocks; NaN where there is none."""
+        return max((value for value in self.blocks.values() if not math.isnan(value)), default=math.nan)
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Lead:
     Args:
         over: what.
         ahead: seeds in which the found network was ahead.
-        interval: mean lead with its 95 % interval, paired by seed.
+        interval: mean lead with its 95 % interval, paired by seed, over the seeds that have both.
     """
 
     over: str
@@ -85,9 +85,15 @@ def repeat_search(config: SearchConfig, folder: Path, seeds: int, monitor: Monit
         monitor: hears how it goes.
 
     Raises:
-        ConfigError: the config compares nothing: no final training, no random cells or no blocks.
+        ConfigError: the evaluator trains no networks of ours, or the config compares nothing: no final training, no
+            random cells or no blocks.
         GemnetError: as `nas.search.main.run_search`.
     """
+    if config.evaluator.type != "training":
+        raise ConfigError(
+            f"--seeds repeats searches of evaluator 'training', whose networks are trained and compared at the end; "
+            f"evaluator.type is {config.evaluator.type!r}. tools/benchmark.py search compares strategies on tables."
+        )
     comparison = config.comparison
     if config.final is None or comparison is None or not comparison.random_cells or not comparison.blocks:
         raise ConfigError(
@@ -109,7 +115,7 @@ def repeat_search(config: SearchConfig, folder: Path, seeds: int, monitor: Monit
                 seed=seed,
                 found=rows.pop(FOUND),
                 random_search=_accuracy(other["comparison"][0]),
-                random_cells=rows.pop(RANDOM_CELLS),
+                random_cells=rows.pop(RANDOM_CELLS, math.nan),
                 blocks={name: value for name, value in rows.items() if not name.startswith(FOUND)},
                 macs=own["comparison"][0]["macs"],
                 seconds=own["seconds"]["total"],
@@ -122,17 +128,19 @@ def repeat_search(config: SearchConfig, folder: Path, seeds: int, monitor: Monit
 
 
 def leads(results: Sequence[SeedResult]) -> list[Lead]:
-    """The found networks' leads over the random cells, the better block and random search."""
-    found = [result.found for result in results]
+    """The found networks' leads over the random cells, the better block and random search, where there are any."""
+    found = np.array([result.found for result in results])
     others = {
-        "the mean of the random cells": [result.random_cells for result in results],
-        "the better hand-made block": [result.better_block for result in results],
-        "random search": [result.random_search for result in results],
+        "the mean of the random cells": np.array([result.random_cells for result in results]),
+        "the better hand-made block": np.array([result.better_block for result in results]),
+        "random search": np.array([result.random_search for result in results]),
     }
-    return [
-        Lead(name, int(np.sum(np.array(found) > np.array(values))), paired_difference(found, values))
-        for name, values in others.items()
-    ]
+    made = []
+    for name, values in others.items():
+        both = np.isfinite(found) & np.isfinite(values)
+        if both.any():
+            made.append(Lead(name, int(np.sum(found > values)), paired_difference(found[both], values[both])))
+    return made
 
 
 def print_seeds(console: Console, results: Sequence[SeedResult]) -> None:
@@ -140,7 +148,7 @@ def print_seeds(console: Console, results: Sequence[SeedResult]) -> None:
     console.print(seeds_table(results))
     for lead in leads(results):
         console.print(
-            f"Over {lead.over}: ahead with {lead.ahead} of {len(results)} seeds, by {lead.interval.text('+.2f')} "
+            f"Over {lead.over}: ahead with {lead.ahead} of {lead.interval.n} seeds, by {lead.interval.text('+.2f')} "
             "points (mean, 95 % interval, paired by seed)",
             highlight=False,
             markup=False,
@@ -151,18 +159,18 @@ def seeds_table(results: Sequence[SeedResult]) -> Table:
     """A table with a line for each seed."""
     measured_on = "test" if all(result.on_test for result in results) else "development"
     table = Table(title=f"top-1 on {measured_on} images in %, each network trained alike")
-    blocks = list(results[0].blocks)
+    blocks = list(dict.fromkeys(name for result in results for name in result.blocks))
     for name in ("seed", "found", "random cells", *blocks, "random search", "M MACs", "seconds", "bookkeeping"):
         table.add_column(name, justify="right")
     for each in results:
         table.add_row(
             f"{each.seed}",
             *(
-                f"{value:.2f}"
+                "" if math.isnan(value) else f"{value:.2f}"
                 for value in (
                     each.found,
                     each.random_cells,
-                    *(each.blocks[name] for name in blocks),
+                    *(each.blocks.get(name, math.nan) for name in blocks),
                     each.random_search,
                     each.macs / 1e6,
                 )

@@ -16,6 +16,7 @@ from nas.spaces.base import Choice, SearchSpace
 from nas.tables.table import TableError
 
 COLUMN = "choices"
+_NUMBER = re.compile(r"[+-]?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 
 
 @dataclass(frozen=True)
@@ -67,10 +68,10 @@ def read_choices(
     values: dict[str, tuple[Choice, ...]] = {}
     ordinal = set() if base is None else set(base.ordinal_choices)
     for choice, column in found.items():
-        for row, value in enumerate(column):
-            if value is None:
-                raise TableError(f"Row {row} of table {name!r} has no {choice!r}. Where there is none, write 'none'.")
         kind = said.get(choice, "any")
+        for row, value in enumerate(column):
+            if value in (None, ""):
+                raise TableError(f"Row {row} of table {name!r} has no {choice!r}. {_instead(kind)}")
         if isinstance(kind, str):
             found[choice], values[choice] = _of_kind(name, choice, kind, column)
             continue
@@ -85,6 +86,15 @@ def read_choices(
     rows = len(next(iter(columns.values())))
     pairs = [tuple((choice, found[choice][row]) for choice in values) for row in range(rows)]
     return Choices(values, frozenset(ordinal), pairs), used
+
+
+def _instead(kind: str | Sequence[Any]) -> str:
+    """What to write where a choice has no value."""
+    if not isinstance(kind, str):
+        return f"Write one of {', '.join(map(str, kind))}."
+    if kind == "ordinal":
+        return "Write a number, or make it \"categorical\" and write 'none'."
+    return "Where there is none, write 'none'."
 
 
 def _of_kind(name: str, choice: str, kind: str, column: Sequence[Choice]) -> tuple[list[Choice], tuple[Choice, ...]]:
@@ -144,10 +154,9 @@ def _pairs(text: Any) -> dict[str, Choice]:
 
 
 def _number(text: str) -> Choice:
-    try:
-        number = float(text)
-    except ValueError:
+    if not _NUMBER.fullmatch(text):  # Python also takes 3_6 and 007, which are names
         return text
+    number = float(text)
     return text if not np.isfinite(number) else int(number) if number.is_integer() else number
 
 

@@ -77,7 +77,11 @@ def answer(report: Report) -> list[str]:
     fresh = [each.accuracy for each in chosen.fresh if each.accuracy is not None]
     lines = [
         f"Chosen: no. {chosen.found.proposal.number} of {len(scores)}, {chosen.found.accuracy:.2f} % in the search"
-        + (f" and {np.mean(fresh):.2f} % when trained again with {len(fresh)} fresh seeds" if fresh else "")
+        + (
+            f" and {np.mean(fresh):.2f} % when trained again with {len(fresh)} fresh seed{'s' * (len(fresh) != 1)}"
+            if fresh
+            else ""
+        )
         + (f", {COSTS['macs'].text(chosen.found.macs)}" if chosen.found.macs else "")
         + (f", {chosen.latency:.3g} ms an image" if chosen.latency is not None else "")
         + "."

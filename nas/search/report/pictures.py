@@ -1,4 +1,4 @@
-"""How a search went, in one picture: best so far against evaluations, accuracy against MACs."""
+"""How a search went, in one picture: best so far against evaluations, accuracy against a cost."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Patch
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from gemnet.cell_graph import INPUT, OUTPUT, CellGraph
@@ -29,7 +30,7 @@ def draw_search(
     chosen: Evaluation | None = None,
     limits: Limits | None = None,
 ) -> None:
-    """Writes the picture of a search.
+    """Writes the picture of a search; beside its progress, accuracy against the cost that counts or else is known.
 
     Args:
         evaluations: all of it, in the order of their numbers.
@@ -38,31 +39,33 @@ def draw_search(
         chosen: the evaluation of the candidate that was chosen.
         limits: the hard limits; that on the cost is drawn where there is one.
     """
-    figure = Figure(figsize=(12, 4.6), dpi=130, layout="constrained")
-    left, right = figure.subplots(1, 2)
-    good = [each for each in evaluations if each.accuracy is not None]
-    _draw_progress(left, evaluations, score, chosen)
     limits = limits or Limits()
-    compared = compared_by(score, limits)
-    known = [each for each in good if each.cost(compared)]
-    if known:
-        _draw_costs(right, known, compared, chosen, getattr(limits, f"max_{compared}"))
-    else:
-        right.axis("off")
-        right.text(0.5, 0.5, f"no {compared} known", ha="center", va="center", transform=right.transAxes)
+    good = [each for each in evaluations if each.accuracy is not None]
+    known = {name: [each for each in good if each.cost(name)] for name in (compared_by(score, limits), *COSTS)}
+    cost = next((name for name, with_cost in known.items() if with_cost), None)
+    figure = Figure(figsize=(12 if cost else 6, 4.6), dpi=130, layout="constrained")
+    axes = figure.subplots(1, 2 if cost else 1, squeeze=False)[0]
+    _draw_progress(axes[0], evaluations, score, chosen)
+    if cost is not None:
+        _draw_costs(axes[1], known[cost], cost, chosen, getattr(limits, f"max_{cost}"))
     figure.savefig(path)
+
+
+def _legend(axes: Axes) -> None:
+    """Above the axes: inside it would lie over candidates, which look like its samples."""
+    axes.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4)
 
 
 def _draw_progress(
     axes: Axes, evaluations: Sequence[Evaluation], score: EfficiencyScore, chosen: Evaluation | None
 ) -> None:
-    numbers = np.array([each.proposal.number + 1 for each in evaluations if each.accuracy is not None])
+    numbers = np.array([each.proposal.number for each in evaluations if each.accuracy is not None])
     values = np.array([score.of(each) for each in evaluations if each.accuracy is not None])
     axes.scatter(numbers, values, s=14, color=DOT, label="candidate")
     if len(values):
         axes.step(numbers, np.maximum.accumulate(values), where="post", color=BEST, label="best so far")
         floor = float(values.min())
-        failed = [each.proposal.number + 1 for each in evaluations if each.accuracy is None]
+        failed = [each.proposal.number for each in evaluations if each.accuracy is None]
         if failed:
             axes.scatter(failed, [floor] * len(failed), marker="x", s=18, color=FAILED, label="failed")
         # Early failures to learn anything would squeeze all the rest into a line.
@@ -70,11 +73,12 @@ def _draw_progress(
         high = float(values.max())
         axes.set_ylim(low - 0.1 * (high - low + 1e-9) - 1e-6, high + 0.08 * (high - low) + 1e-6)
     if chosen is not None and chosen.accuracy is not None:
-        point = (chosen.proposal.number + 1, score.of(chosen))
+        point = (chosen.proposal.number, score.of(chosen))
         axes.scatter(*point, s=90, marker="*", color=FRONT, zorder=3, label="chosen")
-    axes.set_xlabel("evaluations")
+    axes.set_xlabel("number of the evaluation")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylabel("efficiency score" if score.weight else "accuracy on the development split (%)")
-    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    _legend(axes)
 
 
 def _draw_costs(
@@ -97,8 +101,8 @@ def _draw_costs(
     axes.set_ylim(low - 0.1 * (high - low) - 1e-6, high + 0.08 * (high - low) + 1e-6)
     axes.set_xlabel(cost.title)
     axes.set_ylabel("accuracy on the development split (%)")
-    axes.legend(frameon=False, fontsize=8, loc="lower right")
-    axes.figure.colorbar(dots, ax=axes, label="evaluation")
+    _legend(axes)
+    axes.figure.colorbar(dots, ax=axes, label="number of the evaluation", ticks=MaxNLocator(integer=True))
 
 
 def pareto_front(costs: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.intp]:

@@ -11,6 +11,7 @@ import logging
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,7 +59,8 @@ def standard_error(ratios: NDArray[np.float64]) -> float:
 class Stopwatch:
     """Times of networks as multiples of the reference's. Each network is measured once, and then known by its file.
 
-    So a comparison that goes on, on this machine or another, has the peers it began with.
+    So a comparison that goes on, on this machine or another, has the peers it began with. The file keeps the ratios of
+    other settings, such as another batch size, beside these.
 
     Args:
         reference: what all are measured against.
@@ -74,13 +76,17 @@ class Stopwatch:
         self.reference, self.images, self.options, self.file = reference, images, options, file
         self._settings = {"reference": reference.fingerprint, "images": asdict(images), **asdict(options)}
         self._ratios: dict[str, float] = {reference.fingerprint: 1.0}
+        self._others: list[dict[str, Any]] = []  # what the file keeps of other settings
         self._runtime = Runtime()
         self._calls: list[Call] | None = None
         if file is not None and file.exists():
             try:
-                known = json.loads(file.read_text(encoding="utf-8"))
-                if known["settings"] == json.loads(json.dumps(self._settings)):
-                    self._ratios |= {str(key): float(ratio) for key, ratio in known["ratios"].items()}
+                written = json.loads(file.read_text(encoding="utf-8"))
+                for known in written.get("times", [written]):  # one alone is the form of before
+                    if known["settings"] == json.loads(json.dumps(self._settings)):
+                        self._ratios |= {str(key): float(ratio) for key, ratio in known["ratios"].items()}
+                    else:
+                        self._others.append(known)
             except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
                 raise GemnetError(
                     f"{file} can't be read ({error}). It has the times of the networks of this comparison; delete it "
@@ -100,8 +106,8 @@ class Stopwatch:
         if network.fingerprint not in self._ratios:
             self._ratios[network.fingerprint] = self._measure(network)
             if self.file is not None:
-                about = {"settings": self._settings, "runtime": self._runtime.name, "ratios": self._ratios}
-                write_json(self.file, about)
+                own = {"settings": self._settings, "runtime": self._runtime.name, "ratios": self._ratios}
+                write_json(self.file, {"times": [*self._others, own]})
         return self._ratios[network.fingerprint]
 
     def _measure(self, network: Network) -> float:

@@ -189,6 +189,8 @@ class ComparisonTrainer:
             "threads": self.threads if torch.device(self.device).type == "cpu" else 0,
             "torch": torch.__version__,
         }
+        if self.data.balance is not None:
+            parts["balance"] = self.data.balance
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
     def train(self, job: Job, folder: Path | None = None, stop: Path | None = None) -> TrainingRow:

@@ -25,7 +25,7 @@ from nas.strategies import make_strategy
 from nas.studies.statistics import Interval, interval_columns, mean_interval, paired_difference
 from nas.studies.tabular.plots import plot_hypervolume
 from nas.studies.tabular.runs import BenchmarkError, RunRow, RunsFile, run_all, run_key, text_table
-from nas.studies.tabular.sources import CHECKPOINTS, DEFAULT_METRICS, DEVICES, find_time, open_hardware_table
+from nas.studies.tabular.sources import CHECKPOINTS, DEVICES, find_time, metrics_of, open_hardware_table
 from nas.tables.table import Table
 
 KEY = ("table", "fingerprint", "metric", "cost", "strategy", "queries", "initial", "batch", "seed")
@@ -62,7 +62,9 @@ class FrontScale:
     def __init__(self, accuracy: NDArray[np.float64], cost: NDArray[np.float64]) -> None:
         objectives = np.stack([-accuracy, cost], axis=1)
         front = objectives[NonDominatedSorting().do(objectives, only_non_dominated_front=True)]
-        self.best, self.worst = front.min(axis=0), front.max(axis=0)
+        self.best = front.min(axis=0)
+        span = front.max(axis=0) - self.best
+        self._span = np.where(span > 0, span, 1.0)  # of a front of one point
         self._volume = HV(ref_point=np.full(2, 1.0 + CORNER))
         self.whole = 1.0
         self.whole = self.share(-front[:, 0], front[:, 1])
@@ -70,7 +72,7 @@ class FrontScale:
     def share(self, accuracy: NDArray[np.float64], cost: NDArray[np.float64]) -> float:
         """The share that these cells reach."""
         objectives = np.stack([-accuracy, cost], axis=1)
-        return float(self._volume((objectives - self.best) / (self.worst - self.best))) / self.whole
+        return float(self._volume((objectives - self.best) / self._span)) / self.whole
 
 
 def run_pareto(table: Table, task: ParetoTask) -> dict[str, object]:
@@ -110,7 +112,7 @@ PARETO_STRATEGIES = ("nasgem", "evolution", "random")
 
 def report_pareto(
     console: Console,
-    space: str,
+    space: str | None,
     path: str | None,
     devices: Sequence[str] | None,
     metric: str | None,
@@ -124,23 +126,25 @@ def report_pareto(
 
     Args:
         console: where progress and tables go.
-        space: a key of `DEVICES`.
-        path: the table; None takes the one in its usual place.
+        space, path: see `open_hardware_table`.
         devices: of the space, or columns of the table that are to be small; None takes the space's first device.
-        metric: accuracy column; None takes the space's first.
+        metric: accuracy column; None takes the space's first, or the only one of a table of one's own.
         strategies: names; ``evolution`` is NSGA-II here.
         queries, seeds: of each run.
         workers: processes; None takes all cores.
         folder: where the files go.
 
     Raises:
-        BenchmarkError: neither a device that was measured nor a column, a strategy for one objective, or a number out
-            of range.
+        BenchmarkError: no device is named and the space has none; neither a device that was measured nor a column; a
+            strategy for one objective; or a number out of range.
         TableError: a table or metric that is not there.
     """
     table = open_hardware_table(space, path)
-    metric = metric or DEFAULT_METRICS[space][0]
-    costs = [find_time(table, space, metric, device) for device in devices or DEVICES[space][:1]]
+    metric = metrics_of(table, space, None if metric is None else [metric])[0]
+    devices = devices or DEVICES.get(space or "", ())[:1]
+    if not devices:
+        raise BenchmarkError(f"Name what is to be small with --devices: {', '.join(table.metrics)}.")
+    costs = list(dict.fromkeys(find_time(table, space, metric, device) for device in devices))
     for column in (metric, *costs):
         table.metric(column)
     for strategy in strategies:
@@ -192,7 +196,7 @@ def report_pareto(
         plot_hypervolume(
             {strategy: np.array(list(by_seed.values())) for strategy, by_seed in found.items()},
             EVERY,
-            folder / f"pareto_{cost}.png",
+            folder / f"pareto_{cost.replace('/', '_')}.png",
             f"{metric} against {cost}",
         )
     console.print(text)

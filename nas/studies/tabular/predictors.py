@@ -89,6 +89,9 @@ def run_predictor(table: Table, task: PredictorTask) -> dict[str, object]:
     ``coverage`` is the share of unseen cells whose metric lies within the predicted central 90 % interval, ``nll``
     the mean negative log-likelihood, of the metric standardised over the table (both empty for models without
     uncertainty). The prediction is normal. ``tau`` is nan where the model predicts the same of every cell.
+
+    Raises:
+        BenchmarkError: it does not predict a number of every cell.
     """
     values = table.metric(task.metric)
     pool = enumerated_pool(table.space, Limits())
@@ -98,6 +101,10 @@ def run_predictor(table: Table, task: PredictorTask) -> dict[str, object]:
     model = partial(nasgem, memory=task.memory) if task.memory else find_model(task.predictor)
     mean, deviation = model(pool.take(train), values[train], pool, test, task.seed)
     seconds = time.process_time() - started
+    if mean.shape != test.shape:
+        raise BenchmarkError(f"it predicted an array of shape {mean.shape} for {len(test)} cells")
+    if not np.isfinite(mean).all():
+        raise BenchmarkError(f"it predicted NaN or infinity of {np.sum(~np.isfinite(mean))} of {len(test)} cells")
     tau = float(kendalltau(mean, values[test]).statistic)
     coverage = nll = ""
     if deviation is not None:
@@ -110,9 +117,10 @@ def run_predictor(table: Table, task: PredictorTask) -> dict[str, object]:
 
 
 def check_predictor_tasks(table: Table, tasks: Sequence[PredictorTask]) -> None:
-    """Raises where a task can't be run: unknown metric or predictor, more training cells than there are."""
+    """Raises where a task can't be run: unknown or constant metric, unknown predictor, more cells than there are."""
     for task in tasks:
-        table.metric(task.metric)
+        if np.ptp(table.metric(task.metric)) == 0:
+            raise BenchmarkError(f"{task.metric!r} is the same in all cells: there is nothing to rank. Name another.")
         if task.predictor not in MODELS and not is_own(task.predictor):
             raise BenchmarkError(f"Unknown predictor {task.predictor!r}.{nearest(task.predictor, MODELS)}")
         find_model(task.predictor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,11 +16,14 @@ from rich.table import Table as TextTable
 from gemnet.errors import GemnetError
 from gemnet.machine import one_thread
 from nas.executors import Call, Executor, LocalExecutor, SerialExecutor
+from nas.executors.base import describe as describe_error
 from nas.executors.jobs import Jobs
 from nas.studies.csv_log import CsvLog
 from nas.tables.table import Table
 
 RunRow = dict[str, str]
+REMARK, FAILURE = "remark", "failure"
+"""Of a run's values those that are said, and not written down."""
 
 
 class BenchmarkError(GemnetError):
@@ -108,7 +112,7 @@ def run_all(
     Args:
         console: where the bar goes.
         workers: processes; None takes one a core.
-        describe: says which run was the last.
+        describe: names a run.
         file, table, tasks, run, make_table, arguments: see `finish`.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -137,6 +141,8 @@ def run_all(
             make_table,
             arguments,
             lambda task: bar.update(line, advance=1, description=describe(task)),
+            describe,
+            lambda remark: console.print(f"Note: {remark}", highlight=False, markup=False),
         )
 
 
@@ -149,6 +155,8 @@ def finish(
     make_table: Callable[..., Table],
     arguments: tuple[Any, ...],
     on_result: Callable[[T], None],
+    describe: Callable[[T], str],
+    say: Callable[[str], None],
 ) -> list[RunRow]:
     """Runs the tasks that a results file lacks, and returns the rows of all.
 
@@ -156,11 +164,17 @@ def finish(
         file: where results are looked up and added.
         table: what the runs search in or learn from.
         tasks: the runs wanted.
-        run: does one, and returns the values of the file's other columns; a module-level function.
+        run: does one, and returns the values of the file's other columns, and under `REMARK` what there is to say of
+            it; a module-level function.
         workers: processes; 1 works in this one.
         make_table: reads the table anew in each other process, with ``arguments``.
         arguments: see ``make_table``.
         on_result: called for each task that is finished, old ones first.
+        describe: names a run.
+        say: hears remarks.
+
+    Raises:
+        BenchmarkError: a run failed; the message names it, and the line at which it did.
     """
     open_ = []
     for task in tasks:
@@ -177,10 +191,14 @@ def finish(
             executor = LocalExecutor(partial(_runs, make_table, arguments, run), min(workers, len(open_)))
         with executor:
             for outcome in Jobs(executor, [Call(number, "run", (task,)) for number, task in enumerate(open_)]):
-                if outcome.failure:
-                    raise BenchmarkError(f"A run failed: {outcome.failure}. Those that are done are kept.")
-                task = open_[outcome.call.number]
-                file.add({**task.key(table), **outcome.value})
+                task, values = open_[outcome.call.number], outcome.value
+                failure = outcome.failure or values.get(FAILURE)
+                if failure:
+                    text = f"A run failed ({describe(task)}): {failure.rstrip('.')}. Those that are done are kept."
+                    raise BenchmarkError(text)
+                if values.get(REMARK):
+                    say(f"{describe(task)}: {values[REMARK]}")
+                file.add({**task.key(table), **values})
                 on_result(task)
     rows = [file.find(task.key(table)) for task in tasks]
     return [row for row in rows if row is not None]
@@ -193,8 +211,14 @@ class _Runs:
         self.table, self._run = table, run
 
     def run(self, task: Task) -> Mapping[str, object]:
-        """One run's values."""
-        return self._run(self.table, task)
+        """One run's values; what failed, and where, under `FAILURE`."""
+        try:
+            return self._run(self.table, task)
+        except GemnetError as error:  # it says all
+            return {FAILURE: str(error)}
+        except Exception as error:  # a strategy or predictor may be somebody's own
+            at = traceback.extract_tb(error.__traceback__)[-1]
+            return {FAILURE: f"{describe_error(error)} ({at.filename}:{at.lineno})"}
 
 
 def _runs(

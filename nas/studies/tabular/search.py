@@ -28,7 +28,7 @@ from nas.strategies import check_options, make_strategy
 from nas.studies.statistics import interval_columns, mean_interval, paired_difference
 from nas.studies.tabular.memories import NASGEM, check_memories, memories_of
 from nas.studies.tabular.plots import StrategySummary, plot_regret
-from nas.studies.tabular.runs import BenchmarkError, RunRow, RunsFile, run_all, text_table
+from nas.studies.tabular.runs import REMARK, BenchmarkError, RunRow, RunsFile, run_all, text_table
 from nas.studies.tabular.sources import CHECKPOINTS, DEVIATION, metrics_of, open_table
 from nas.tables.table import Table
 
@@ -79,7 +79,7 @@ class SearchTask:
 
 
 def run_task(table: Table, task: SearchTask) -> dict[str, object]:
-    """One search; returns the values of `COLUMNS`.
+    """One search; returns the values of `COLUMNS`, and a remark where the strategy left much to chance.
 
     ``found_best`` and ``found_near`` are the number of the query that found the best of all cells, or one within
     ``near`` of it; empty where none did. ``regrets`` is the step curve "query:regret;..." of the best so far. Times
@@ -114,7 +114,18 @@ def run_task(table: Table, task: SearchTask) -> dict[str, object]:
         "cpu_seconds": f"{time.process_time() - started:.2f}",
         "slowest_ask": f"{slowest:.3f}",
         "regrets": steps_to_text(regret),
+        REMARK: _remark(strategy.drawn, len(values) - len(strategy.candidates), len(values) - task.initial),
     }
+
+
+def _remark(drawn: int, known: int, asked: int) -> str:
+    """Says where a strategy is little more than chance: most candidates were drawn in its place, or some came twice."""
+    said = []
+    if 2 * drawn > asked:
+        said.append(f"{drawn} of {asked} proposals after the start were drawn at random: the strategy gave too few")
+    if known > 0:
+        said.append(f"{known} of {asked} proposals after the start were known: the strategy gave them again")
+    return "; ".join(said)
 
 
 def check_tasks(table: Table, tasks: Iterable[SearchTask]) -> None:

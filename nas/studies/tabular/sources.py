@@ -60,8 +60,10 @@ DEVICES = {
 _TIME, _RATE = "latency", "throughput"
 
 
-def open_hardware_table(space: str, path: str | None) -> Table:
-    """A key of `DEVICES` with times on each device: NAS-Bench-201 with HW-NAS-Bench's, or Accel-NASBench.
+def open_hardware_table(space: str | None, path: str | None) -> Table:
+    """A table with times on each device: NAS-Bench-201 with HW-NAS-Bench's, Accel-NASBench, or one's own.
+
+    ``space`` is a key of `DEVICES`; None takes the table at ``path`` as it is.
 
     ``<device>_latency`` holds times, whatever the names of the columns that they are read from: a column measures what
     the words of its name say (``a100_throughput``, ``throughput_a100_throughput_mean``). Where a throughput (images/s)
@@ -71,7 +73,7 @@ def open_hardware_table(space: str, path: str | None) -> Table:
     Raises:
         TableError: a table that is not there or not right.
     """
-    place = find_table(space, path)
+    place = find_table(space or "", path)
     table = read_table(place, space)
     if space == "nasbench201":
         table = table.joined(read_table(find_table("hw_nas_bench", place.parent / HW_FILE if path else None)))
@@ -94,12 +96,12 @@ def _device(column: str, measured: str) -> str | None:
     return "_".join(rest) if rest and measured in words and other not in words and "std" not in words else None
 
 
-def find_time(table: Table, space: str, metric: str, device: str) -> str:
+def find_time(table: Table, space: str | None, metric: str, device: str) -> str:
     """Column of `open_hardware_table` with times on a device; NAS-Bench-201's are of the metric's data set.
 
     Args:
         table: as `open_hardware_table` gives it.
-        space: a key of `DEVICES`.
+        space: a key of `DEVICES`, or None.
         metric: the accuracy that stands against the time.
         device: its name, or that of a column of the table. A throughput stands for the time that follows from it; any
             other column is taken as it is, and is to be small.

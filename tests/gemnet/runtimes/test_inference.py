@@ -60,7 +60,7 @@ def test_command_counts_what_was_taken_for_what(pictures: Path, capsys: pytest.C
 def test_table_names_files_left_out_and_shows_the_matrix(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([TAG, str(pictures)]) == 0
     said = capsys.readouterr().out
-    assert "1 files are no images" in said
+    assert "Files that are no images, left out: 1" in said
     assert "balanced" in said
 
 

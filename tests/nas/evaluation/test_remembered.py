@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from gemnet.errors import GemnetError
-from nas.evaluation.csv_table import write_evaluations
+from nas.evaluation.csv_table import read_evaluations, write_evaluations
 from nas.evaluation.ledger import Ledger
 from nas.evaluation.records import Evaluation, Fidelity, Proposal
 from nas.evaluation.remembered import MemorySource, RecallError, remembered
@@ -42,6 +42,14 @@ def evaluations(fidelities: tuple[int, ...] = (5,)) -> list[tuple[Evaluation, st
             done = Evaluation(proposal, "ok", 50.0 + row, metrics={"latency": 9.0 - row / 2})
             found.append((failed if row == 7 else done, "an evaluator"))
     return found
+
+
+def test_costs_are_read_as_they_were_written(tmp_path: Path) -> None:
+    proposal = Proposal(0, EVERYTHING[0], Fidelity(5))
+    costs = [(5.74, 0.19), (5e6, None), (1 / 3, 12345678.0)]
+    write_evaluations(tmp_path / "e.csv", ((Evaluation(proposal, "ok", 90.0, *each), "x") for each in costs))
+    assert [(each.macs, each.params) for each, _ in read_evaluations(tmp_path / "e.csv")] == costs
+    assert ",5000000,," in (tmp_path / "e.csv").read_text()
 
 
 def test_a_tables_column_is_a_task(table: Path) -> None:

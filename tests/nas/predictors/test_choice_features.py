@@ -93,6 +93,22 @@ def test_how_much_three_layers_do_together_is_learnt_sooner_with_windows() -> No
     assert np.mean(taus[3:]) > np.mean(taus[:3]) + 0.015
 
 
+@pytest.mark.parametrize("taken", ["skips", "windows", "neighbours", "cost", "embedding", "untrained", "remembered"])
+def test_what_is_predicted_does_not_depend_on_the_names_of_choices(taken: str) -> None:
+    def predicted(name: str) -> list[np.ndarray]:
+        space = ChoiceSpace({name: (1, 2, 3, 4, 5), "b": ("x", "y"), "c": ("x", "y"), "d": ("x", "y")})
+        pool = Pool(space, space.all())
+        worth = pool.batch.macro @ np.array([1.0, 0.3, -0.2, 0.1])
+        rows = np.arange(0, len(worth), 3)
+        seen = macro_table(space, pool.batch)
+        process = ScorePredictor(boosters=1, trees=10).fit(seen.take(rows), worth[rows], pool=seen)
+        trees = StructuralForest(30, 0).fit(pool.take(rows), worth[rows])
+        return [process.predict_mean(seen), trees.predict(pool)[0]]
+
+    for found, expected in zip(predicted(taken), predicted("a"), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
 def test_trees_rank_layers_by_their_sum_as_if_there_were_no_pairs_and_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     codes = LAYERS.all().macro[:, :6].astype(int)

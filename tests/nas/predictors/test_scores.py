@@ -185,7 +185,7 @@ def test_learns_from_an_embedding_or_macro_choices_alone(task: tuple[FeatureTabl
     space = make_space("gemnet")
     batch = space.sample(300, np.random.default_rng(1))
     macro = macro_table(space, batch)
-    assert set(macro.groups) == {*space.macro_choices, "cost"}
+    assert set(macro.groups) == {*(f"choice {name}" for name in space.macro_choices), "cost"}
     mean, _ = ScorePredictor(boosters=0).fit(macro.take(slice(0, 60)), batch.macro[:60, 0]).predict(macro)
     assert kendalltau(mean[60:], batch.macro[60:, 0])[0] > 0.8
 

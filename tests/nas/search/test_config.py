@@ -58,6 +58,7 @@ def test_base_files_and_options_are_merged(tmp_path) -> None:
         ({"search": 5}, "search is a dict, got 5"),
         ({"limits": {"max_macs": -1}}, "limits: max_macs is a positive number"),
         ({"score": {"weight": 1.0}}, "score: A score with weight 1.0 and cost 'macs' needs target_macs"),
+        ({"score": {"target_latency": 2.0}}, "score.target_latency does nothing while score.weight is 0; set"),
         ({"final": {}}, "final.epochs is missing"),
         ({"space": {}}, "space needs a type"),
     ],
@@ -66,6 +67,27 @@ def test_bad_configs_are_refused_with_the_culprit_named(change, words) -> None:
     with pytest.raises(ConfigError) as caught:
         read_config({**SMALL, **change})
     assert words in str(caught.value)
+
+
+def test_a_target_that_does_nothing_is_refused(tmp_path) -> None:
+    own = tmp_path / "own.py"
+
+    def read(score: str, **options: object) -> None:
+        own.write_text("\n".join(f"{key} = {value!r}" for key, value in SMALL.items()) + f"\nscore = dict({score})\n")
+        load_config(own, {f"score.{key}": value for key, value in options.items()})
+
+    words = r"score\.target_latency does nothing while score\.weight is 0; set score\.weight"
+    for score, options in (
+        ("", {"target_latency": 2.0, "cost": "latency"}),
+        ("weight=0.0", {"target_latency": 2.0}),
+        ("target_latency=2.0, cost='latency'", {}),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            read(score, **options)
+    with pytest.raises(ConfigError, match=r"score\.target_params does nothing while score\.cost is 'macs'"):
+        read("target_macs=1e6, weight=1.0", target_params=1e5)
+    read("target_macs=1e6, weight=1.0", weight=0.0)  # what a base config charges is left out
+    read("target_macs=1e6, weight=1.0", target_latency=2.0, cost="latency")
 
 
 def test_missing_part_is_named() -> None:

@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import search_doubles
+import torch
 from fork_server import fork_server
 from search_doubles import FIDELITY, FormulaEvaluator, ShuffledExecutor, TimedExecutor, exploration, small_space
 
 from nas.evaluation.ledger import Ledger
-from nas.evaluation.records import Proposal
+from nas.evaluation.records import Evaluation, Proposal
 from nas.executors import SerialExecutor
 from nas.search.recorder import evaluation_call
 
@@ -219,6 +220,48 @@ def test_failed_call_is_recorded_with_its_reason_and_not_tried_again(tmp_path) -
             evaluations = exploration(ledger, executor, "random").run(4, 4, 0, ignore)
             assert [each.reason for each in evaluations] == ["MemoryError: no room"] * 4
     assert Broken.calls == 4
+
+
+def _returned(tmp_path: Path, answer) -> Evaluation:
+    """What the ledger has of an evaluator's answer."""
+
+    class Answers:
+        def evaluate(self, proposal):
+            return answer(proposal)
+
+    with Ledger(tmp_path / "ledger.db") as ledger, SerialExecutor(Answers) as executor:
+        (told,) = exploration(ledger, executor, "random").run(1, 1, 0, ignore)
+        (recorded,) = ledger.evaluations()
+    assert told == recorded
+    return recorded
+
+
+def test_figures_of_other_libraries_are_recorded_as_numbers(tmp_path) -> None:
+    figures = np.float32(90.5), torch.tensor(7.0), np.int64(5), np.array(2.5)
+    found = _returned(tmp_path, lambda each: Evaluation(each, "ok", *figures, metrics={"latency": np.float32(1.5)}))
+    assert (found.accuracy, found.macs, found.params, found.seconds) == (90.5, 7.0, 5.0, 2.5)
+    assert found.metrics == {"latency": 1.5}
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (lambda each: Evaluation(each, "ok", float("nan")), "the evaluator returned nan, expected an accuracy"),
+        (lambda each: Evaluation(each, "ok", np.float32("inf")), "the evaluator returned inf, expected an accuracy"),
+        (lambda each: Evaluation(each, "ok", None), "the evaluator returned accuracy None, expected a number"),
+        (lambda each: Evaluation(each, "ok", "90"), "accuracy '90' of class str, expected a number"),
+        (lambda each: Evaluation(each, "ok", np.ones(2)), "accuracy '[1. 1.]' of class ndarray, expected a number"),
+        (lambda each: Evaluation(each, "ok", 9.0, metrics={"ms": None}), "metrics['ms'] None, expected a number"),
+        (lambda each: Evaluation(each, "ok", 9.0, metrics=[1.0]), "metrics '[1.0]' of class list, expected a dict"),
+        (lambda each: Evaluation(each, "done", 9.0), "status 'done', expected 'ok' or 'failed'"),
+        (lambda each: None, "the evaluator returned None, expected a nas.Evaluation"),
+        (lambda each: 90.0, "the evaluator returned '90.0' of class float, expected a nas.Evaluation"),
+    ],
+)
+def test_what_is_no_evaluation_is_a_failed_one_that_says_so(answer, reason, tmp_path) -> None:
+    found = _returned(tmp_path, answer)
+    assert (found.status, found.accuracy) == ("failed", None)
+    assert reason in found.reason
 
 
 def test_known_results_are_not_evaluated_again_in_confirmations(tmp_path, uninterrupted) -> None:

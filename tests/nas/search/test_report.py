@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 from rich.console import Console
 
@@ -95,6 +98,35 @@ def test_search_pictures_are_drawn_with_failures_limits_and_scores(tmp_path, n) 
     draw_search(failed, EfficiencyScore(), tmp_path / "c.png")
     for name in "abc":
         assert (tmp_path / f"{name}.png").stat().st_size > 5000
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """Figures that were written."""
+    kept: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path: kept.append(figure))
+    return kept
+
+
+def test_the_picture_shows_a_cost_that_is_known_or_progress_alone(drawn: list[Figure]) -> None:
+    bare = [replace(each, macs=None, params=None, metrics={}) for each in evaluations(9)]
+    draw_search(bare, EfficiencyScore(), Path("a.png"))
+    draw_search([replace(each, metrics={"latency": 2.0}) for each in bare], EfficiencyScore(), Path("b.png"))
+    titles = [[axes.get_xlabel() for axes in figure.axes][:2] for figure in drawn]
+    assert titles == [["number of the evaluation"], ["number of the evaluation", "milliseconds an image"]]
+
+
+def test_the_pictures_numbers_are_those_of_evaluations_and_its_legend_covers_none(drawn: list[Figure]) -> None:
+    made = evaluations(9)
+    draw_search(made, EfficiencyScore(), Path("a.png"), made[0])
+    (figure,) = drawn
+    figure.canvas.draw()
+    left = figure.axes[0]
+    assert {tick for tick in left.get_xticks() if tick % 1} == set()
+    offsets = left.collections[0].get_offsets()
+    assert offsets[:, 0].tolist() == [each.proposal.number for each in made if each.accuracy is not None]
+    for axes in figure.axes[:2]:
+        assert axes.get_legend().get_window_extent().y0 >= axes.get_window_extent().y1
 
 
 def test_table_has_a_line_each_and_shows_mean_and_spread() -> None:

@@ -19,12 +19,14 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from gemnet.data import datasets
+from gemnet.data.datasets import BALANCES, DataSpec
 from gemnet.sources import (
     TimmSource,
     describe,
 )
 from gemnet.stopping import STOP
 from gemnet.training.loop import TrainingFailed
+from gemnet.training.recipe import Recipe
 from gemnet.training.state import TrainingState
 from gemnet.training.teacher import TeacherError
 from nas.commands import compare as compare_command
@@ -40,7 +42,7 @@ from nas.studies.comparison.run import (
     make_trainer,
     short_runs,
 )
-from nas.studies.comparison.trainings import ComparisonError, Job, Trainings, make_row, row_key
+from nas.studies.comparison.trainings import ComparisonError, ComparisonTrainer, Job, Trainings, make_row, row_key
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
@@ -372,3 +374,8 @@ def test_job_key_changes_with_whatever_changes_the_result():
     keys = {row_key(one, "f") for one in (job, *others)} | {row_key(job, "g"), row_key(job, "f", "test")}
     assert len(keys) == 9
     assert row_key(replace(job, network=replace(network, name="other")), "f") == row_key(job, "f")
+
+
+def test_trainings_of_another_balance_are_other_trainings():
+    found = {ComparisonTrainer(DataSpec("digits", balance=each), Recipe()).fingerprint for each in BALANCES}
+    assert len(found) == 3

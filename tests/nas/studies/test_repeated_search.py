@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,11 +11,11 @@ import pytest
 from rich.console import Console
 
 from gemnet.files import stored_json, write_json
-from gemnet.strict import ConfigError
+from gemnet.strict import Component, ConfigError
 from nas.executors.monitor import Monitor
 from nas.search.config import SearchConfig, find_config, load_config
 from nas.studies import repeated_search
-from nas.studies.repeated_search import leads, print_seeds, repeat_search
+from nas.studies.repeated_search import SeedResult, leads, print_seeds, repeat_search
 
 
 @pytest.fixture
@@ -89,6 +90,44 @@ def test_what_was_finished_is_not_run_again(config, tmp_path, monkeypatch) -> No
     monkeypatch.setattr(repeated_search, "run_search", third)
     repeat_search(replace(config, workers=replace(config.workers, count=0)), tmp_path, 2, Monitor())
     assert third.runs == []
+
+
+def test_what_fits_no_limit_or_fails_is_a_blank_and_the_others_count() -> None:
+    blank = SeedResult(0, 80.0, 75.0, math.nan, {}, 1e6, 60.0, 0.05, True)
+    results = [
+        blank,
+        replace(blank, seed=1, found=82.0, random_cells=70.0, blocks={"MobileNetV2": 81.0}),
+        replace(blank, seed=2, found=71.0, blocks={"ResNet": math.nan, "MobileNetV2": 70.0}),
+        replace(blank, seed=3, blocks={"ResNet": math.nan}),
+    ]
+    assert [each.better_block for each in results] == pytest.approx([math.nan, 81, 70, math.nan], nan_ok=True)
+    console = Console(record=True, width=160, file=io.StringIO())
+    print_seeds(console, results)
+    printed = console.export_text()
+    assert "nan" not in printed
+    assert "Over the mean of the random cells: ahead with 1 of 1 seeds, by +12.00 points" in printed
+    assert "Over the better hand-made block: ahead with 2 of 2 seeds, by +1.00" in printed
+    print_seeds(console, [blank])
+    assert "block" not in console.export_text()
+
+
+def test_random_cells_that_fit_no_limit_are_missing(config, tmp_path, monkeypatch) -> None:
+    def search(config: SearchConfig, path: Path, resume: bool, monitor: Monitor) -> None:
+        Searches()(config, path, resume, monitor)
+        summary = stored_json(path / "summary.json")
+        summary["comparison"] = [row for row in summary["comparison"] if row["name"] == "found network"]
+        write_json(path / "summary.json", summary)
+
+    monkeypatch.setattr(repeated_search, "run_search", search)
+    (result,) = repeat_search(config, tmp_path, 1, Monitor())
+    assert math.isnan(result.random_cells)
+    assert result.blocks == {}
+
+
+def test_only_searches_that_train_are_repeated(config, tmp_path) -> None:
+    own = replace(config, evaluator=Component("mine.Worth", {}), final=None)
+    with pytest.raises(ConfigError, match=r"--seeds .* 'training'.* 'mine\.Worth'\. tools/benchmark\.py"):
+        repeat_search(own, tmp_path, 2, Monitor())
 
 
 def test_a_search_that_compares_nothing_can_not_be_repeated(config, tmp_path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from functools import lru_cache
 from pathlib import Path
 
@@ -163,6 +164,26 @@ def test_pareto_compares_fronts_on_each_device_and_goes_on(tmp_path: Path, capsy
     capsys.readouterr()
     assert main([*command, "--strategies", "evolution", "--devices", "raspi4"]) == 2
     assert "raspi4" in capsys.readouterr().err
+
+
+def test_pareto_takes_any_column_of_a_table_of_ones_own(
+    own_table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = pa.parquet.read_table(own_table).rename_columns(["graph", "accuracy", "lat ms/image"])
+    pa.parquet.write_table(table, tmp_path / "mine.parquet")
+    command = ["pareto", "--table", str(tmp_path / "mine.parquet"), "--metric", "accuracy", "--strategies", "random"]
+    command += ["--queries", "20", "--seeds", "2", "--workers", "1", "--work-dir", str(tmp_path / "out")]
+    assert main([*command, "--devices", "lat ms/image"]) == 0
+    (row,) = csv.DictReader((tmp_path / "out" / "pareto_summary.csv").open())
+    assert (row["cost"], row["seeds"]) == ("lat ms/image", "2")
+    assert main(command) == 2
+    assert "Name what is to be small with --devices: accuracy, lat ms/image" in capsys.readouterr().err
+
+
+def test_of_a_front_of_one_point_the_best_has_the_whole_share() -> None:
+    scale = FrontScale(np.array([90.0, 80.0]), np.array([1.0, 2.0]))
+    assert scale.share(np.array([90.0]), np.array([1.0])) == 1
+    assert scale.share(np.array([80.0]), np.array([2.0])) == 0
 
 
 def test_share_of_the_front_is_one_for_the_front_and_grows() -> None:
@@ -418,3 +439,87 @@ def test_bad_input_ends_with_one_message_and_nothing_written(
     assert re.search(message, error)
     assert error.count("\n") == 1
     assert not (tmp_path / "work").exists()
+
+
+def test_what_is_named_twice_counts_once(own_table: Path, tmp_path: Path) -> None:
+    common = ["--table", str(own_table), "--seeds", "2", "--workers", "1", "--work-dir", str(tmp_path)]
+    twice = ["--metric", "accuracy", "accuracy", "--strategies", "random", "random"]
+    assert main(["search", *common, *twice, "--queries", "10"]) == 0
+    rows = list(csv.DictReader((tmp_path / "search_summary.csv").open()))
+    assert [row["seeds"] for row in rows] == ["2"]
+    twice = ["--train-sizes", "10", "10", "--predictors", "structural", "structural"]
+    assert main(["predictors", *common, "--metric", "accuracy", *twice]) == 0
+    rows = list(csv.DictReader((tmp_path / "predictors_summary.csv").open()))
+    assert [row["seeds"] for row in rows] == ["2"]
+
+
+OWN = """
+import numpy as np
+from nas import HistoryStrategy
+
+class Nothing(HistoryStrategy):
+    def propose(self, n, rng, taken, pending):
+        return []
+
+class Again(HistoryStrategy):
+    def propose(self, n, rng, taken, pending):
+        return self.candidates[:n]
+
+class Broken(HistoryStrategy):
+    def propose(self, n, rng, taken, pending):
+        return 1 / 0
+
+class Unsure:
+    def fit(self, X, y):
+        return self
+
+    def predict(self, X):
+        return np.full(len(X), np.nan)
+
+class One(Unsure):
+    def predict(self, X):
+        return np.ones((1, 1))
+"""
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        ("Nothing", "seed 0: 20 of 20 proposals after the start were drawn at random: the strategy gave too few"),
+        ("Again", "seed 0: 20 of 20 proposals after the start were known: the strategy gave them again"),
+        ("Broken", "A run failed (ownparts.Broken on accuracy, seed 0): ZeroDivisionError: division by zero (LINE:15)"),
+        ("Unsure", "(ownparts.Unsure, 20 cells, seed 0): it predicted NaN or infinity of 196 of 196 cells. Those"),
+        ("One", "(ownparts.One, 20 cells, seed 0): it predicted an array of shape (1, 1) for 196 cells. Those"),
+    ],
+)
+def test_a_broken_part_of_ones_own_does_not_look_like_a_result(
+    part: str,
+    words: str,
+    own_table: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "ownparts.py").write_text(OWN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "ownparts", raising=False)
+    common = ["--table", str(own_table), "--metric", "accuracy", "--seeds", "1", "--workers", "1"]
+    common += ["--work-dir", str(tmp_path / "out")]
+    if part in ("Unsure", "One"):
+        code = main(["predictors", *common, "--train-sizes", "20", "--predictors", f"ownparts.{part}"])
+    else:
+        code = main(["search", *common, "--queries", "30", "--strategies", f"ownparts.{part}", "random"])
+    said = capsys.readouterr()
+    assert code == (0 if part in ("Nothing", "Again") else 2)
+    assert words.replace("LINE", str(tmp_path / "ownparts.py")) in " ".join((said.out + said.err).split())
+    assert "Note: random" not in said.out
+
+
+def test_a_metric_that_is_the_same_everywhere_is_refused(
+    own_table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = pa.parquet.read_table(own_table)
+    pa.parquet.write_table(table.append_column("same", pa.array([1.0] * len(table))), tmp_path / "same.parquet")
+    command = ["predictors", "--table", str(tmp_path / "same.parquet"), "--metric", "same", "--train-sizes", "20"]
+    assert main([*command, "--predictors", "structural", "--work-dir", str(tmp_path / "out")]) == 2
+    assert "'same' is the same in all cells: there is nothing to rank" in capsys.readouterr().err

@@ -152,6 +152,21 @@ def test_a_comparison_that_goes_on_has_the_peers_it_began_with(tmp_path: Path, m
     assert len(measured) == count
     networks_compared(read_comparison(settings(fit={"by": "time", "batch_sizes": [1, 8]})), IMAGES, times)
     assert len(measured) > count, "other settings are other times"
+    count = len(measured)
+    for batch_sizes in ([1], [1, 8]):
+        networks_compared(read_comparison(settings(fit={"by": "time", "batch_sizes": batch_sizes})), IMAGES, times)
+    assert len(measured) == count, "and are kept beside each other"
+
+
+def test_times_of_before_several_settings_were_kept_are_read(
+    tmp_path: Path, measured: list[str], reference: Network
+) -> None:
+    times, other = tmp_path / "times.json", describe("other", GenomeSource(mobilenetv2(0.5, 96)), IMAGES)
+    ratio = Stopwatch(reference, IMAGES, FitOptions("time"), times).of(other)
+    (alone,) = json.loads(times.read_text())["times"]
+    times.write_text(json.dumps(alone))
+    assert Stopwatch(reference, IMAGES, FitOptions("time"), times).of(other) == ratio
+    assert measured == [other.fingerprint]
 
 
 def test_a_ratio_is_of_what_peers_are_fitted_by(measured: list[str]) -> None:
@@ -183,4 +198,4 @@ def test_times_are_measured_in_onnxruntime_and_written_down(tmp_path: Path, refe
     other = describe("other", timm_family("lcnet", IMAGES, Target(0), 0.5), IMAGES)
     ratio = watch.of(other)
     assert 0 < ratio < 100
-    assert json.loads(file.read_text())["ratios"][other.fingerprint] == ratio == watch(other.source, IMAGES)
+    assert json.loads(file.read_text())["times"][0]["ratios"][other.fingerprint] == ratio == watch(other.source, IMAGES)

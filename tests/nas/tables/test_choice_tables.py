@@ -43,6 +43,18 @@ def test_a_column_of_choices_is_a_table(tmp_path: Path) -> None:
     assert len(table.space.neighbours(table.space.unpack(table.batch, 0))) == 2  # the whole space: one choice away
 
 
+def test_only_what_is_written_as_a_number_is_one(tmp_path: Path) -> None:
+    for texts, values in (
+        (("3_6", "36"), ("36", "3_6")),
+        (("007", "7"), ("007", "7")),
+        (("nan", "1"), ("1", "nan")),
+        (("-2", "0.5", "1e1"), (-2, 0.5, 10)),
+    ):
+        rows = [[f"a={text}", row] for row, text in enumerate(texts)]
+        table = read_table(write(tmp_path / "mine.csv", ["choices", "accuracy"], *rows))
+        assert table.space.macro_choices["a"] == values
+
+
 def test_columns_of_choices_are_what_the_file_beside_the_table_says(tmp_path: Path) -> None:
     rows = [["small", 3, 1, 0.5], ["large", 5, 1, 0.75], ["medium", 3, 2, 1.0]]
     table = read_table(
@@ -57,7 +69,7 @@ def test_columns_of_choices_are_what_the_file_beside_the_table_says(tmp_path: Pa
     assert [table.space.is_ordinal(name) for name in ("size", "kernel", "group")] == [True, True, False]
     features = macro_table(table.space, table.batch)
     assert features.values[:, 0].tolist() == [0, 1, 0.5]
-    assert features.groups[:4] == ("size", "kernel", "group", "group")
+    assert features.groups[:4] == ("choice size", "choice kernel", "choice group", "choice group")
 
 
 def test_near_in_a_part_of_a_space_of_choices_is_what_differs_in_few_steps(tmp_path: Path) -> None:
@@ -104,6 +116,10 @@ def test_several_cells_are_one_candidate_and_what_is_said_of_operations_holds_in
         (["choices", "accuracy"], [["a=1", 1], ["a", 2]], {}, "Row 1 .* name=value"),
         (["choices", "accuracy"], [["a=1, a=2", 1]], {}, "twice"),
         (["choices", "accuracy"], [["a=1", 1], ["a=1", 2]], {}, "Rows 0 and 1 .* same"),
+        (["a", "accuracy"], [["x", 1], ["", 2]], {"choices": {"a": "categorical"}}, "Row 1 .* no 'a'.* write 'none'"),
+        (["a", "accuracy"], [[1, 1], ["", 2]], {"choices": {"a": "categorical"}}, "Row 1 .* no 'a'.* write 'none'"),
+        (["a", "accuracy"], [[1, 1], ["", 2]], {"choices": {"a": "ordinal"}}, "no 'a'. Write a number, or make it"),
+        (["a", "accuracy"], [["x", 1], ["", 2]], {"choices": {"a": ["x", "y"]}}, "no 'a'. Write one of x, y"),
         (["k", "n", "adj_bits", "ops", "accuracy"], [[1, 2, 2, "", 3]], {"choices": {"k": "ordinal"}}, "nasbench101"),
     ],
 )
