@@ -321,6 +321,20 @@ def test_a_file_that_computes_something_else_is_not_written(network, tmp_path: P
     assert not list(tmp_path.iterdir())
 
 
+def test_a_file_of_open_size_is_compared_at_two_sizes(network, tmp_path: Path, monkeypatch) -> None:
+    class OddBySize(nn.Module):
+        def __init__(self, model: nn.Module) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return self.model(images) + images.shape[2] % 2
+
+    monkeypatch.setattr(export_module, "for_inference", lambda model: OddBySize(model))
+    with pytest.raises(ExportError, match="differ from PyTorch's"):
+        export_for_runtime(network, "onnx", tmp_path / "out", ("size",))
+
+
 def test_a_package_that_is_missing_is_named_with_its_extra(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(MissingPackageError, match=r"pip install 'gemnet\[openvino\]'"):
