@@ -31,7 +31,8 @@ def positive(text: str) -> int:
 class OptionsAction(argparse.Action):
     """``a.b=1 c=[1,2]`` as mmengine reads it, but texts keep their blanks.
 
-    An argument without ``=`` is an error of the arguments, not a crash. Where the option is given again, its keys come to those of before.
+    An argument without ``=`` is an error of the arguments, not a crash. Where the option is given again, its keys come
+    to those of before.
     """
 
     def __call__(
