@@ -22,6 +22,7 @@ from gemnet.errors import GemnetError, nearest
 from gemnet.private_mmengine import loop_of, set_loop, train_loader_of
 from gemnet.training.completion import fill_in
 from gemnet.training.hooks import CheckpointCheck, Describe, EpochSeeds, FiniteLoss
+from gemnet.training.resuming import refuse_other_schedule
 from gemnet.training.runner_config import RunnerError
 
 LAUNCHERS = ("none", "pytorch", "slurm")
@@ -80,6 +81,8 @@ def make_runner(
         config.auto_scale_lr.enable = True
     with named_errors():
         fill_in(config, trained, final)
+    if resume and trained is not None:
+        refuse_other_schedule(config, trained, source)
     _prepare_launcher(config, launcher)
     with named_errors():
         runner = Runner.from_cfg(config)
