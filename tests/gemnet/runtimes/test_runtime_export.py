@@ -271,6 +271,8 @@ def test_images_to_calibrate_with_are_not_those_that_accuracy_is_measured_on(tmp
         (round(each[0, 0, 0] * 63.75 + 127.5) % 10 == 5) == bool(label)
         for each, label in zip(found.images, found.labels, strict=True)
     } == {True}
+    few = split_labelled(tmp_path, about, None, 12)
+    assert (len(few.calibration), len(few.images)) == (7, 12)
     with pytest.raises(ImagesError, match="20 images, 20 of which"):
         split_labelled(tmp_path, about, 20, 1)
     with pytest.raises(ImagesError, match="holds cat"):
