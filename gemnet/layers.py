@@ -49,7 +49,7 @@ class EndPaddedConv2d(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:  # torch's own name
         """``batch x in_channels x h x w`` to ``batch x out_channels x ceil(h / stride) x ceil(w / stride)``."""
         missing = [
-            (-(-size // stride) - 1) * stride + (kernel - 1) * dilation + 1 - size
+            (size - 1) // stride * stride + (kernel - 1) * dilation + 1 - size  # ONNX rounds negative quotients up
             for size, kernel, stride, dilation in zip(
                 input.shape[2:], self.kernel_size, self.stride, self.dilation, strict=True
             )

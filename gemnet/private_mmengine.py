@@ -41,13 +41,6 @@ def find_bases_with(find: Callable[[str], Path | None]) -> None:
     Config._get_cfg_path = staticmethod(get_path)
 
 
-def option_value(text: str) -> Any:
-    """What MMEngine's ``--cfg-options`` make of a value; its action reads no words one by one."""
-    from mmengine.config import DictAction
-
-    return DictAction._parse_iterable(text)
-
-
 def unpickle_with(load: Callable[..., Any]) -> None:
     """Has checkpoints of every scheme (torchvision, open-mmlab, s3) read by ``load``: they would be unpickled."""
     from mmengine.runner import checkpoint

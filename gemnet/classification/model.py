@@ -77,8 +77,12 @@ class BatchAugmentation(BaseDataPreprocessor):
         self._augment: Augmentation | None = None
 
     def follow(self, statistics: tuple[Sequence[float], Sequence[float]]) -> bool:
-        """Takes over mean and std of loaded weights, unless the config sets its own; returns whether they changed."""
-        if self.fixed or (self.mean, self.std) == statistics:
+        """Takes over mean and std of loaded weights; returns whether they changed.
+
+        Not where the config sets its own, nor where the weights are for images of other channels.
+        """
+        others = self.mean is not None and len(self.mean) != len(statistics[0])
+        if self.fixed or others or (self.mean, self.std) == statistics:
             return False
         self.mean, self.std = statistics
         self._augment = None

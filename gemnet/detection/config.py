@@ -192,6 +192,16 @@ def _settle_parts(config: Any) -> None:
     if not config.get("val_dataloader"):
         return
     divided = {(os.path.abspath(annotation_file(part)), part.get("part")) for part in loaded}
+    fractions: dict[str, float] = {}
+    for part in loaded:
+        if part.get("part") is None:
+            continue
+        file, own_fraction = os.path.abspath(annotation_file(part)), part.get("dev_fraction", 0.1)
+        if fractions.setdefault(file, own_fraction) != own_fraction:
+            raise DetectorConfigError(
+                f"{file} is divided by dev_fraction={fractions[file]} and by {own_fraction}: images would be in the "
+                "training and the development part. Set dev_fraction of both loaders' data sets alike."
+            )
     for part in loaded:
         own = part.get("part")
         other = {"train": "dev", "dev": "train"}.get(str(own))

@@ -18,6 +18,7 @@ from gemnet.metadata import Metadata
 PHOTOGRAPHS = ("china.jpg", "flower.jpg")
 """Two photographs that scikit-learn brings along: real images where the user names none."""
 CROPS = 8
+CALIBRATION = 200
 
 Images = NDArray[np.float32]
 """Prepared images, n x channels x side x side."""
@@ -119,19 +120,21 @@ def labelled_files(folder: Path, classes: Sequence[str]) -> list[tuple[Path, int
     return found_files
 
 
-def split_labelled(folder: Path, about: Metadata, calibration: int, measured: int) -> Labelled:
+def split_labelled(folder: Path, about: Metadata, calibration: int | None, measured: int) -> Labelled:
     """Images of a folder, some to calibrate with and others to measure with, drawn from all classes alike.
 
     Args:
         folder: holds a folder of images for each class.
         about: how they are prepared, and what the classes are called.
-        calibration: how many to calibrate with.
+        calibration: how many to calibrate with; None for a third, `CALIBRATION` at most.
         measured: how many of the others to measure with, at most.
 
     Raises:
         ImagesError: no such folder, other classes, or too few images.
     """
     files = labelled_files(folder, about.classes)
+    if calibration is None:
+        calibration = min(CALIBRATION, -(-len(files) // 3))
     if len(files) <= calibration:
         raise ImagesError(
             f"--images {folder} holds {len(files)} images, {calibration} of which are to calibrate with: none are left "

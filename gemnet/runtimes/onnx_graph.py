@@ -14,6 +14,7 @@ import torch
 from timm.layers import SelectAdaptivePool2d, SqueezeExcite
 from torch import nn
 
+from gemnet.layers import EndPaddedConv2d
 from gemnet.network import GEMNet
 from gemnet.program import INPUT as START
 from gemnet.program import Program
@@ -104,13 +105,18 @@ class Graph:
         if isinstance(conv.padding, str):
             raise UnknownModule(f"padding={conv.padding!r}")
         reads = [x, self.constant(conv.weight)] + ([] if conv.bias is None else [self.constant(conv.bias)])
+        begin = [*map(int, conv.padding)]
+        end = begin
+        if isinstance(conv, EndPaddedConv2d):  # a whole reach at the end gives ceil(size / stride) at every size
+            reach = zip(conv.kernel_size, conv.dilation, strict=True)
+            end = [(kernel - 1) * dilation for kernel, dilation in reach]
         return self.add(
             "Conv",
             *reads,
             channels=conv.out_channels,
             kernel_shape=list(conv.kernel_size),
             strides=list(conv.stride),
-            pads=[*map(int, conv.padding), *map(int, conv.padding)],
+            pads=[*begin, *end],
             dilations=list(conv.dilation),
             group=conv.groups,
         )

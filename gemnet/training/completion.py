@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ from gemnet.models import registered_names
 from gemnet.registry import DATASETS
 from gemnet.training.runner_config import RunnerError, unknown_network
 from gemnet.weights import find_weights
+
+DIVISION = ("source", "root", "dev_fraction", "split_seed")
+"""Options of a data set that say which images are set aside."""
 
 
 def fill_in(config: Config, trained: Mapping[str, Any] | None = None, final: bool = False) -> None:
@@ -36,6 +40,7 @@ def fill_in(config: Config, trained: Mapping[str, Any] | None = None, final: boo
 
 def _fill_classifier(config: Config, model: ConfigDict) -> None:
     """Classes, channels, and the images' side where a config says ``resolution='network'``."""
+    check_division(config)
     _fill_resolution(config, model)
     data = config.get("train_dataloader") or config.get("test_dataloader") or {}
     dataset = {key: value for key, value in (data.get("dataset") or {}).items() if key != "type"}
@@ -57,6 +62,34 @@ def _fill_classifier(config: Config, model: ConfigDict) -> None:
     seed = (config.get("randomness") or {}).get("seed")
     if seed is not None and str(preprocessor.get("type", "")).endswith("BatchAugmentation"):
         preprocessor.setdefault("seed", seed)
+
+
+def check_division(config: Config) -> None:
+    """Refuses training and development images of one source that are divided differently: they would share images.
+
+    Args:
+        config: of a classifier; data sets that don't divide their images are none of ours.
+
+    Raises:
+        RunnerError: other ``dev_fraction`` or ``split_seed``.
+    """
+    found = []
+    for kind, split in (("train", "train"), ("val", "dev")):
+        dataset = (config.get(f"{kind}_dataloader") or {}).get("dataset") or {}
+        reader: Any = DATASETS.get(str(dataset.get("type", "")).split(".")[-1]) if dataset else None
+        if reader is None or dataset.get("split") != split:
+            return
+        options = inspect.signature(reader).parameters
+        found.append({key: dataset.get(key, options[key].default) for key in DIVISION if key in options})
+    train, dev = found
+    if any(train.get(key) != dev.get(key) for key in ("source", "root")):
+        return
+    for key, value in train.items():
+        if value != dev.get(key):
+            raise RunnerError(
+                f"train_dataloader.dataset.{key} is {value}, val_dataloader.dataset.{key} {dev.get(key)}: of one "
+                f"source, {train['source']!r}, images would be in both parts. Set both alike."
+            )
 
 
 def _fill_resolution(config: Config, model: ConfigDict) -> None:

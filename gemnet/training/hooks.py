@@ -21,6 +21,7 @@ from gemnet.loading import check_genome
 from gemnet.metadata import Metadata, metadata_of
 from gemnet.private_mmengine import is_resuming, loop_of
 from gemnet.stopping import Stopped
+from gemnet.training.resuming import SCHEDULE, schedule_of
 
 LOSS_CHECK_INTERVAL = 50
 
@@ -108,10 +109,11 @@ def _check_images(runner: Runner, about: Metadata) -> None:
 
 
 class Describe(Hook):
-    """Puts into each checkpoint what its weights are of, and what images they were trained with."""
+    """Puts into each checkpoint its schedule, what its weights are of, and what images they were trained with."""
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Writes it under ``meta['gemnet']``; see `gemnet.metadata`."""
+        """Writes it under ``meta['gemnet']``, see `gemnet.metadata`, and the schedule beside it."""
+        checkpoint["meta"][SCHEDULE] = schedule_of(runner.cfg)
         model: Any = getattr(runner.model, "module", runner.model)
         describe = model.metadata if hasattr(model, "metadata") else None
         if is_detector(model):

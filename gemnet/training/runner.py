@@ -22,6 +22,7 @@ from gemnet.errors import GemnetError, nearest
 from gemnet.private_mmengine import loop_of, set_loop, train_loader_of
 from gemnet.training.completion import fill_in
 from gemnet.training.hooks import CheckpointCheck, Describe, EpochSeeds, FiniteLoss
+from gemnet.training.resuming import refuse_other_schedule
 from gemnet.training.runner_config import RunnerError
 
 LAUNCHERS = ("none", "pytorch", "slurm")
@@ -80,6 +81,8 @@ def make_runner(
         config.auto_scale_lr.enable = True
     with named_errors():
         fill_in(config, trained, final)
+    if resume and trained is not None:
+        refuse_other_schedule(config, trained, source)
     _prepare_launcher(config, launcher)
     with named_errors():
         runner = Runner.from_cfg(config)
@@ -106,7 +109,7 @@ def build_for_training(runner: Runner) -> None:
         runner.scale_lr(runner.optim_wrapper, runner.auto_scale_lr)
         runner.auto_scale_lr = None  # done: once is enough
         if runner.param_schedulers is not None:
-            shorten_warmup(runner.param_schedulers, runner.max_iters)
+            shorten_warmup(runner.param_schedulers, runner.max_iters, len(runner.train_dataloader))
             runner.param_schedulers = runner.build_param_scheduler(runner.param_schedulers)
         if loop_of(runner, "val") is not None:
             set_loop(runner, "val", runner.build_val_loop(loop_of(runner, "val")))
@@ -131,17 +134,34 @@ def _train_loop(runner: Runner) -> Any:
     return runner.build_train_loop(settings)
 
 
-def shorten_warmup(schedulers: Any, iterations: int) -> None:
-    """Lets a warm-up that is given in iterations take a tenth of the training at most: a small data set has few.
+def shorten_warmup(schedulers: Any, iterations: int, epoch: int) -> None:
+    """Lets a warm-up take a tenth of the training's iterations at most, and end: a small data set has few.
+
+    One of epochs that MMEngine would convert is given in iterations afterwards.
 
     Args:
         schedulers: those of a config, changed in place; what is no list of configs is left alone.
         iterations: of the whole training.
+        epoch: iterations of an epoch.
     """
-    most = max(1, iterations // 10)
+    most = max(2, iterations // 10)  # at the end of a warm-up of one, MMEngine's LinearLR stays where it began
     for each in schedulers if isinstance(schedulers, list) else ():
-        if isinstance(each, dict) and each.get("type") == "LinearLR" and each.get("by_epoch") is False:
-            each["end"] = min(each.get("end", most), most)
+        if not _is_warmup(each):
+            continue
+        end = each.get("end", most)
+        if each.get("by_epoch", True):
+            if not each.pop("convert_to_iter_based", False):
+                continue
+            each["by_epoch"], end = False, end * epoch
+        each["end"] = max(2, min(end, most))
+
+
+def _is_warmup(scheduler: Any) -> bool:
+    """Whether it lets the learning rate rise from the training's begin on; a `LinearLR` may also let it fall."""
+    if not isinstance(scheduler, dict) or scheduler.get("type") != "LinearLR" or scheduler.get("begin", 0):
+        return False
+    rises: bool = scheduler.get("start_factor", 1 / 3) < scheduler.get("end_factor", 1.0)
+    return rises
 
 
 def latest_checkpoint(work_dir: str | os.PathLike[str]) -> str | None:

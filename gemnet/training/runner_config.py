@@ -175,4 +175,5 @@ def unknown_network(arch: str) -> str:
             "model.arch=None model.genome=FOLDER/best.json pretrained=False; to begin with its weights as well "
             "load_from=FOLDER/best.safetensors."
         )
-    return f"There is no network {arch!r}.{nearest(arch.split('.')[0], timm.list_models())}"
+    known = timm.list_pretrained() if "." in arch else timm.list_models()  # a tag is meant where one is given
+    return f"There is no network {arch!r}.{nearest(arch, known)}"

@@ -102,7 +102,7 @@ def _parser(program: str) -> argparse.ArgumentParser:
         "--images", metavar="D", help="images in a folder for each class, to measure the accuracy with and calibrate"
     )
     runtime.add_argument(
-        "--calibrate", metavar="N", type=positive, default=200, help="of them for --int8 alone (default %(default)s)"
+        "--calibrate", metavar="N", type=positive, help="of them for --int8 alone (default: a third, 200 at most)"
     )
     runtime.add_argument(
         "--measure", metavar="N", type=positive, default=1000, help="of the others measured (default %(default)s)"
@@ -191,9 +191,8 @@ def _runtime(options: argparse.Namespace) -> None:
     check_request(network, options.to, folder, dynamic, options.int8, options.images is not None)
     labelled = None
     if options.images is not None:
-        labelled = split_labelled(
-            Path(options.images), network.metadata, options.calibrate if options.int8 else 0, options.measure
-        )
+        calibration = options.calibrate if options.int8 else 0
+        labelled = split_labelled(Path(options.images), network.metadata, calibration, options.measure)
     if not network.trained:
         print(f"{network.name} comes without trained weights: what is exported is of use for measuring only.")
     print(f"Writing {network.name} as {options.to} ...", flush=True)

@@ -39,17 +39,16 @@ class DistinctAction(argparse.Action):
 
 
 class OptionsAction(argparse.Action):
-    """mmengine's reading of ``a.b=1 c=[1,2]``; an argument without ``=`` is an error of the arguments, not a crash.
+    """``a.b=1 c=[1,2]`` as mmengine reads it, but texts keep their blanks.
 
-    Where the option is given again, its keys come to those of before.
+    An argument without ``=`` is an error of the arguments, not a crash. Where the option is given again, its keys come
+    to those of before.
     """
 
     def __call__(
         self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: Any = None
     ) -> None:
         """Reads what follows the option."""
-        from gemnet.private_mmengine import option_value
-
         found = dict(getattr(namespace, self.dest) or {})
         for text in values:
             key, equals, value = text.partition("=")
@@ -59,8 +58,8 @@ class OptionsAction(argparse.Action):
                 found[key] = _container(value)
             except ValueError:
                 try:
-                    found[key] = option_value(value)
-                except (ValueError, TypeError, IndexError, AssertionError, RecursionError, MemoryError):
+                    found[key] = _loose(value)
+                except (ValueError, RecursionError):
                     parser.error(f"--cfg-options {key}: its value can't be read: {value[:80]!r}.")
         setattr(namespace, self.dest, found)
 
@@ -79,6 +78,48 @@ def _container(text: str) -> Any:
     if found is None or set(found) != {"value"}:
         raise ValueError("no plain data")
     return found["value"]
+
+
+def _loose(text: str) -> Any:
+    """A number, True, False, None, else the text; or several with commas between, in brackets or without.
+
+    Raises:
+        ValueError: brackets that don't match.
+    """
+    text = text.strip()
+    bracketed = text[:1] + text[-1:] in ("[]", "()")
+    if not bracketed and "," not in text:
+        return _scalar(text)
+    parts = _elements(text[1:-1] if bracketed else text)
+    found = [_loose(part) for part in (parts if parts[-1].strip() else parts[:-1])]  # a last comma, or nothing at all
+    return tuple(found) if text[0] == "(" and bracketed else found
+
+
+def _elements(text: str) -> list[str]:
+    """The parts between commas that are in no brackets."""
+    found, depth = [""], 0
+    for letter in text:
+        depth += (letter in "[(") - (letter in ")]")
+        if depth < 0:
+            raise ValueError("a bracket is closed that was not opened")
+        if letter == "," and depth == 0:
+            found.append("")
+        else:
+            found[-1] += letter
+    if depth:
+        raise ValueError("a bracket is not closed")
+    return found
+
+
+def _scalar(text: str) -> Any:
+    if text[:1] in ("'", '"') and text[:1] == text[-1:] and len(text) > 1:
+        return text[1:-1]
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return {"true": True, "false": False}.get(text.lower(), None if text == "None" else text)
 
 
 def check_output(file: str | Path) -> None:

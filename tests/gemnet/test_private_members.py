@@ -70,11 +70,6 @@ def test_bases_are_found_by_whom_they_are_asked_of(tmp_path: Path, monkeypatch: 
     assert dict(kind.fromfile(str(tmp_path / "other.py"))) == {"a": 1}
 
 
-def test_an_options_value_is_read_as_mmengines_command_line_does() -> None:
-    pytest.importorskip("mmengine")
-    assert private_mmengine.option_value("[1,2.5,a,(b,None)]") == [1, 2.5, "a", ("b", None)]
-
-
 def test_checkpoints_of_every_scheme_are_read_by_one_function() -> None:
     checkpoint = pytest.importorskip("mmengine.runner.checkpoint")
     assert callable(checkpoint._safe_torch_load)

@@ -254,6 +254,38 @@ def test_config_options_given_twice_all_count() -> None:
     assert given.cfg_options == {"a.b": 1, "c": [1, 2], "d": {"e": 3}}
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("/tmp/my photos", "/tmp/my photos"),
+        ("'/tmp/my photos'", "/tmp/my photos"),
+        ("/tmp/tom's (old) photos", "/tmp/tom's (old) photos"),
+        ("[my photos, other ones]", ["my photos", "other ones"]),
+        ("['my photos', 2]", ["my photos", 2]),
+        ("[1,2.5,a,(b,None)]", [1, 2.5, "a", ("b", None)]),
+        ("3,true,1e-3", [3, True, 1e-3]),
+        ("(a,)", ("a",)),
+        ("[]", []),
+        ("None", None),
+        ("False", False),
+        ("", ""),
+    ],
+)
+def test_config_options_are_read_with_their_blanks(text: str, value: object) -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--cfg-options", nargs="+", action=OptionsAction)
+    assert parser.parse_args(["--cfg-options", f"a={text}"]).cfg_options == {"a": value}
+
+
+def test_config_options_with_brackets_that_do_not_match_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--cfg-options", nargs="+", action=OptionsAction)
+    for text in ("[1,(2]", "1,2]", "(1,[2)"):
+        with pytest.raises(SystemExit):
+            parser.parse_args(["--cfg-options", f"a={text}"])
+        assert "can't be read" in capsys.readouterr().err
+
+
 def test_a_benchmarks_options_given_twice_all_count() -> None:
     given = ["search", "--options", "evolution.population=9", "--options", "nasgem.encoder=None"]
     assert benchmark._parser("probe").parse_args(given).options == [given[2], given[4]]

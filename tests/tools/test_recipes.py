@@ -18,7 +18,7 @@ from gemnet.classics import chain
 from gemnet.network import GEMNet
 from gemnet.templates import template
 from gemnet.training.measurement import select_images
-from gemnet.training.runner_config import load_runner_config
+from gemnet.training.runner_config import load_runner_config, unknown_network
 from gemnet.weights import packaged_weights
 from gemnet.zoo.publish import enter_weights, write_weights
 from nas.commands import train as command
@@ -116,6 +116,10 @@ def test_fine_tuning_keeps_a_head_that_fits_and_starts_afresh_when_told(publishe
     assert code == 0
     state = torch.load("other/epoch_1.pth", weights_only=False)["state_dict"]
     assert not torch.equal(state["network.stem.0.conv.weight"], source["stem.0.conv.weight"])
+
+
+def test_a_slip_in_a_name_with_a_tag_is_answered_by_one_that_has_weights() -> None:
+    assert unknown_network("gemnet_d.imagenette96").endswith("Did you mean 'gemnet_c.imagenette96'?")
 
 
 def test_fine_tuning_says_what_is_missing(published: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -233,6 +233,18 @@ def test_work_folder_with_a_training_needs_resume(trained, capsys):
     assert (trained / "epoch_3.pth").read_bytes() == before
 
 
+def test_resume_with_another_optimiser_or_schedule_is_refused(trained, capsys):
+    others = ["param_scheduler.1.T_max=6", "optim_wrapper.optimizer.lr=0.01", "train_cfg.val_interval=2"]
+    message = refused(
+        capsys,
+        train(trained, *others, flags=["--resume"]),
+        "param_scheduler.1.T_max was 3, is 6",
+        "optim_wrapper.optimizer.lr was 0.2, is 0.01",
+        f"load_from={trained / 'epoch_3.pth'}",
+    )
+    assert "val_interval" not in message
+
+
 @pytest.mark.slow
 @pytest.mark.contract
 def test_resume_goes_on_from_the_work_folder_whatever_the_weights_were_at_first(trained, tmp_path):

@@ -119,6 +119,12 @@ def test_a_part_is_taken_of_the_file_that_was_divided_only(said: list[str]) -> N
     assert shared.val_evaluator.part == "dev"
 
 
+def test_a_file_that_one_loader_divides_otherwise_is_refused() -> None:
+    shared = own("train", dev_fraction=0.02)
+    with pytest.raises(GemnetError, match=r"dev_fraction=0\.02 and by 0\.1"):
+        complete_config(config(train_dataloader={"dataset": shared}, val_dataloader={"dataset": own("train")}))
+
+
 def test_an_evaluator_reads_the_file_of_the_images_it_measures(said: list[str]) -> None:
     given = config()
     complete_config(given)

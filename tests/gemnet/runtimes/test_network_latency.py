@@ -12,6 +12,9 @@ import torch
 from torch import nn
 
 from gemnet.cell_graph import CellGraph
+from gemnet.deploy import deploy
+from gemnet.genome import LayerSpec
+from gemnet.network import GEMNet
 from gemnet.runtimes import onnx_form
 from gemnet.runtimes.latency import LatencyError, Runtime, in_turns
 from gemnet.runtimes.latency_report import compare_latency, write_latency
@@ -139,9 +142,6 @@ def test_the_command_prints_and_writes(genome, tmp_path: Path, capsys) -> None:
 def test_a_graph_written_by_us_computes_what_torch_does(activation: str) -> None:
     ops = ("dw3x3_bn_act", "avg_pool_3x3", "max_pool_3x3", "conv3x3_bn_act", "sep3x3_bn_act", "identity")
     graph = CellGraph(ops, frozenset({(0, 1), (0, 2), (0, 3), (1, 4), (2, 4), (3, 5), (0, 6), (4, 7), (5, 7), (6, 7)}))
-    from gemnet.deploy import deploy
-    from gemnet.network import GEMNet
-
     for output in ("mean", "concat"):
         genome = template("cifar", "a").genome(graph, width=0.25, activation=activation, se_ratio=0.25)
         cells = {key: cell.__class__(**{**vars(cell), "output": output}) for key, cell in genome.cells.items()}
@@ -162,10 +162,25 @@ def test_a_graph_written_by_us_computes_what_torch_does(activation: str) -> None
             )
 
 
-def test_what_is_not_written_by_us_goes_through_torchs_exporter() -> None:
-    from gemnet.deploy import deploy
-    from gemnet.network import GEMNet
+@pytest.mark.parametrize("pool", ["avg", "max"])  # written by us, and by torch's exporter
+@pytest.mark.parametrize("side", [30, 33])
+def test_even_windows_are_padded_at_their_end_in_onnx_too(pool: str, side: int) -> None:
+    graph = CellGraph(("conv2x2_bn_act",), frozenset({(0, 1), (1, 2)}))
+    genome = template("cifar", "a").genome(graph, width=0.5).replace(stem=(LayerSpec("conv4x4_bn_act", 8, 4),))
+    model = GEMNet(genome, global_pool=pool).eval()
+    for dynamic in ((), ("size",)):
+        proto = onnx_form.to_onnx(deploy(model), (1, 3, side, side), dynamic)
+        session = onnx_form.session(proto.SerializeToString())
+        for height in (side, side + 1, side + 2)[: 3 if dynamic else 1]:
+            images = torch.randn(1, 3, height, side)
+            with torch.no_grad():
+                expected = model(images).numpy()
+            np.testing.assert_allclose(
+                onnx_form.run(session, images.numpy()), expected, atol=1e-4 * np.abs(expected).max()
+            )
 
+
+def test_what_is_not_written_by_us_goes_through_torchs_exporter() -> None:
     model = deploy(GEMNet(template("cifar", "a").genome(DW, width=0.25), global_pool="max").eval())
     assert graph_of(model) is None
     session = onnx_form.session(onnx_form.to_onnx(model, (1, 3, 32, 32)).SerializeToString())

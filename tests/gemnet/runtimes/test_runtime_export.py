@@ -271,6 +271,8 @@ def test_images_to_calibrate_with_are_not_those_that_accuracy_is_measured_on(tmp
         (round(each[0, 0, 0] * 63.75 + 127.5) % 10 == 5) == bool(label)
         for each, label in zip(found.images, found.labels, strict=True)
     } == {True}
+    few = split_labelled(tmp_path, about, None, 12)
+    assert (len(few.calibration), len(few.images)) == (7, 12)
     with pytest.raises(ImagesError, match="20 images, 20 of which"):
         split_labelled(tmp_path, about, 20, 1)
     with pytest.raises(ImagesError, match="holds cat"):
@@ -319,6 +321,20 @@ def test_a_file_that_computes_something_else_is_not_written(network, tmp_path: P
     with pytest.raises(ExportError, match="differ from PyTorch's"):
         export_for_runtime(network, "torch-export", tmp_path / "out")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_file_of_open_size_is_compared_at_two_sizes(network, tmp_path: Path, monkeypatch) -> None:
+    class OddBySize(nn.Module):
+        def __init__(self, model: nn.Module) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return self.model(images) + images.shape[2] % 2
+
+    monkeypatch.setattr(export_module, "for_inference", lambda model: OddBySize(model))
+    with pytest.raises(ExportError, match="differ from PyTorch's"):
+        export_for_runtime(network, "onnx", tmp_path / "out", ("size",))
 
 
 def test_a_package_that_is_missing_is_named_with_its_extra(monkeypatch) -> None:
