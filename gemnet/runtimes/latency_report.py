@@ -103,7 +103,7 @@ def compare_latency(
     with TemporaryDirectory() as folder:
         prepared = []
         for number, source in enumerate(sources):
-            say(f"{source}: {number + 1} of {len(sources)} prepared")
+            say(f"preparing {source}, {number + 1} of {len(sources)}")
             prepared.append(_prepare(source, Path(folder, str(number)), runtime, batch, size, int8))
         say(f"measuring in {name}")
         timings = in_turns([each.call for each in prepared], rounds, runtime.threads)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ast
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ docs: docs/benchmarks.md"""
 SLOW = ("bananas", "structural", "wl_gp")
 
 
-@command("benchmark", "Interrupted; finished runs are kept. To go on")
+@command("benchmark", "Interrupted; runs that were finished are kept. To go on")
 def main(program: str, arguments: list[str]) -> int:
     """Runs the command; returns its exit code."""
     options = _parser(program).parse_args(arguments)
@@ -187,7 +188,7 @@ def _latency(options: argparse.Namespace) -> None:
             options.int8,
             options.rounds,
             not options.no_memory,
-            status.update,
+            status.update if console.is_terminal else partial(console.print, highlight=False, markup=False),
         )
     title = (
         f"{rows[0].runtime}, batch {options.batch}{', int8' * options.int8}, an image (± half the spread of the turns)"
