@@ -1,5 +1,7 @@
 """Networks for the zoo: 36 epochs of CIFAR-10 instead of cifar10.py's six, one training each.
 
+gemnet_c_cifar was trained with recipe.precision=float32, on a processor without bfloat16.
+
     python tools/compare.py configs/comparison/cifar10_long.py
 """
 
@@ -15,4 +17,5 @@ networks = [
     dict(type='gemnet', arch='gemnet_a_cifar_fast'),
     dict(type='gemnet', arch='gemnet_a_cifar'),
     dict(type='gemnet', arch='gemnet_b_cifar'),
+    dict(type='gemnet', arch='gemnet_c_cifar'),
 ]
