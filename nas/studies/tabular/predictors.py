@@ -30,7 +30,7 @@ from nas.studies.statistics import Interval, mean_interval, paired_difference
 from nas.studies.tabular.memories import NASGEM, check_memories, memories_of
 from nas.studies.tabular.models import MODELS, find_model, nasgem
 from nas.studies.tabular.plots import plot_tau
-from nas.studies.tabular.runs import BenchmarkError, RunRow, RunsFile, run_all
+from nas.studies.tabular.runs import BenchmarkError, RunRow, RunsFile, run_all, run_key
 from nas.studies.tabular.sources import DEFAULT_SIZES, DEFAULT_TARGET, metrics_of, open_table
 from nas.tables.table import Table
 
@@ -65,14 +65,7 @@ class PredictorTask:
 
     def key(self, table: Table) -> dict[str, object]:
         """What names this run in a results file."""
-        return {
-            "table": table.name,
-            "fingerprint": table.fingerprint,
-            "metric": self.metric,
-            "predictor": self.name,
-            "size": self.size,
-            "seed": self.seed,
-        }
+        return run_key(self, table, KEY) | {"predictor": self.name}
 
 
 def split(table: Table, size: int, seed: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

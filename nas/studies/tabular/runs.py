@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 import os
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -15,9 +17,11 @@ from rich.table import Table as TextTable
 
 from gemnet.errors import GemnetError
 from gemnet.machine import one_thread
+from gemnet.strict import find_class
 from nas.executors import Call, Executor, LocalExecutor, SerialExecutor
 from nas.executors.base import describe as describe_error
 from nas.executors.jobs import Jobs
+from nas.spaces import is_own
 from nas.studies.csv_log import CsvLog
 from nas.tables.table import Table
 
@@ -83,9 +87,26 @@ T = TypeVar("T", bound=Task)
 
 
 def run_key(task: object, table: Table, names: Sequence[str]) -> dict[str, object]:
-    """What names a run in a results file: its table, and those of its settings that are among the names."""
-    own = {name: getattr(task, name) for name in names if hasattr(task, name)}
-    return {"table": table.name, "fingerprint": table.fingerprint, **own}
+    """What names a run in a results file: its table, and those of its settings that are among the names.
+
+    The fingerprint is the table's, and where the strategy or predictor is one's own, of its source file besides.
+    """
+    settings = {name: getattr(task, name) for name in names if hasattr(task, name)}
+    fingerprint = table.fingerprint
+    for part in ("strategy", "predictor"):
+        if is_own(str(settings.get(part, ""))):
+            fingerprint = with_source(fingerprint, find_class(settings[part], {}, object, part))
+    return {"table": table.name, "fingerprint": fingerprint, **settings}
+
+
+def with_source(fingerprint: str, part: type) -> str:
+    """A fingerprint of what is one's own, too: another class, or the same after a change of its file, has another."""
+    try:
+        source = Path(inspect.getfile(part)).read_bytes()
+    except (TypeError, OSError):  # a notebook's class has no file
+        source = b""
+    about = f"{fingerprint} {part.__module__}.{part.__qualname__} ".encode() + source
+    return hashlib.sha256(about).hexdigest()[:16]
 
 
 def text_table(title: str, headings: Sequence[str]) -> TextTable:

@@ -28,7 +28,7 @@ from nas.strategies import check_options, make_strategy
 from nas.studies.statistics import interval_columns, mean_interval, paired_difference
 from nas.studies.tabular.memories import NASGEM, check_memories, memories_of
 from nas.studies.tabular.plots import StrategySummary, plot_regret
-from nas.studies.tabular.runs import REMARK, BenchmarkError, RunRow, RunsFile, run_all, text_table
+from nas.studies.tabular.runs import REMARK, BenchmarkError, RunRow, RunsFile, run_all, run_key, text_table
 from nas.studies.tabular.sources import CHECKPOINTS, DEVIATION, metrics_of, open_table
 from nas.tables.table import Table
 
@@ -64,18 +64,7 @@ class SearchTask:
 
     def key(self, table: Table) -> dict[str, object]:
         """What names this run in a results file."""
-        return {
-            "table": table.name,
-            "fingerprint": table.fingerprint,
-            "metric": self.metric,
-            "strategy": self.strategy,
-            "options": json.dumps(dict(self.options), sort_keys=True),
-            "queries": self.queries,
-            "initial": self.initial,
-            "batch": self.batch,
-            "whole": self.whole,
-            "seed": self.seed,
-        }
+        return {**run_key(self, table, KEY), "options": json.dumps(dict(self.options), sort_keys=True)}
 
 
 def run_task(table: Table, task: SearchTask) -> dict[str, object]:

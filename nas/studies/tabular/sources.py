@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nas.spaces import is_own, make_space
-from nas.studies.tabular.runs import BenchmarkError
+from nas.studies.tabular.runs import BenchmarkError, with_source
 from nas.tables.read import HW_FILE, find_table, read_table
 from nas.tables.table import Table
 
@@ -47,9 +44,7 @@ def open_table(space: str | None, path: str | None) -> Table:
     if own is None:
         return table
     # Another space, or the same after a change, is another table: runs of before are not taken for its own.
-    source = Path(inspect.getfile(type(own))).read_bytes()
-    about = f"{table.fingerprint} {type(own).__module__}.{type(own).__qualname__} ".encode() + source
-    return replace(table, fingerprint=hashlib.sha256(about).hexdigest()[:16])
+    return replace(table, fingerprint=with_source(table.fingerprint, type(own)))
 
 
 DEVICES = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import sys
 from functools import lru_cache
 from pathlib import Path
@@ -523,3 +524,34 @@ def test_a_metric_that_is_the_same_everywhere_is_refused(
     command = ["predictors", "--table", str(tmp_path / "same.parquet"), "--metric", "same", "--train-sizes", "20"]
     assert main([*command, "--predictors", "structural", "--work-dir", str(tmp_path / "out")]) == 2
     assert "'same' is the same in all cells: there is nothing to rank" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("part", ["First", "Zero"])
+def test_a_changed_part_of_ones_own_runs_anew(
+    part: str, own_table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "changing.py"
+    monkeypatch.syspath_prepend(str(tmp_path))
+    common = ["--table", str(own_table), "--metric", "accuracy", "--seeds", "2", "--workers", "1"]
+    common += ["--work-dir", str(tmp_path / "out")]
+    if part == "First":
+        command = ["search", *common, "--queries", "30", "--strategies", "changing.First", "random"]
+    else:
+        command = ["predictors", *common, "--train-sizes", "20", "--predictors", "changing.Zero", "structural"]
+
+    def known(text: str) -> int:
+        source.write_text(text)
+        monkeypatch.delitem(sys.modules, "changing", raising=False)
+        assert main(command) == 0
+        found = re.search(r"(\d) of 4 runs were done before", capsys.readouterr().out)
+        return int(found[1]) if found else 0
+
+    text = (
+        "from nas.strategies.random import RandomSearch\n\n"
+        "class First(RandomSearch):\n    pass\n\n"
+        "class Zero:\n"
+        "    def fit(self, X, y):\n        return self\n\n"
+        "    def predict(self, X):\n        return X[:, 0]\n"
+    )
+    assert [known(text), known(text)] == [0, 4]
+    assert [known(text + "\nX = 1\n"), known(text + "\nX = 1\n")] == [2, 4]  # the others' runs are kept
