@@ -78,10 +78,10 @@ def main(program: str, arguments: list[str]) -> int:
             if not isinstance(workers, Mapping):
                 raise ConfigError(f"workers is a dict, got {workers!r}.")
             data["workers"] = {**workers, "count": options.workers}
-        if options.estimate:
-            _print_estimate(data)
-            return 0
         path = Path(options.work_dir or Path("work_dirs") / f"comparison_{file.stem}")
+        if options.estimate:
+            _print_estimate(data, path, monitor)
+            return 0
         if options.report:
             print(_report(data, path))
             return 0
@@ -148,18 +148,22 @@ def _write_tables(path: Path, markdown: str, rows: str, picture: str) -> str:
     return f"{markdown}\n{path / 'table.md'}, {path / 'table.csv'}, {path / picture}"
 
 
-def _print_estimate(data: Mapping[str, Any]) -> None:
+def _print_estimate(data: Mapping[str, Any], path: Path, monitor: Monitor) -> None:
     from gemnet.errors import GemnetError
     from nas.executors.options import workers_of
     from nas.studies.comparison.config import read_comparison
-    from nas.studies.comparison.run import estimate
+    from nas.studies.comparison.run import ComparisonFolder, estimate
 
     if DETECTORS in data:
         raise GemnetError("--estimate is for classifiers. A detectors' comparison says what is left after its first.")
     config = read_comparison(data)
-    found = estimate(config)
-    workers = max(1, workers_of(config.workers)[0])
     timed = config.fit.by == "time"
+    if timed:  # what it takes minutes to measure is there when the comparison begins
+        with ComparisonFolder(path) as folder:
+            found = estimate(config, folder.times, monitor.note)
+    else:
+        found = estimate(config)
+    workers = max(1, workers_of(config.workers)[0])
     time = f"{'time':>6} " if timed else ""
     print(f"{'network':38} {time}{'M MACs':>8} {'k params':>9} {'images/s':>9} {'short runs':>11} {'trainings':>10}")
     longest: dict[str, float] = {}

@@ -59,13 +59,16 @@ class NetworkEntry:
     forms: tuple[Network, ...]
 
 
-def networks_compared(config: ComparisonConfig, images: Images, times: Path | None = None) -> tuple[NetworkEntry, ...]:
+def networks_compared(
+    config: ComparisonConfig, images: Images, times: Path | None = None, say: Callable[[str], None] = lambda _: None
+) -> tuple[NetworkEntry, ...]:
     """All entries of a comparison, the reference first.
 
     Args:
         config: the comparison.
         images: what the networks see.
         times: file of the times that were measured, of a comparison whose peers are fitted by time.
+        say: hears of each time that is measured.
 
     Raises:
         ConfigError: an unknown type or option, a name used twice, no reference.
@@ -89,7 +92,7 @@ def networks_compared(config: ComparisonConfig, images: Images, times: Path | No
             f"reference {config.reference!r} has forms; the others are fitted to the cost of a single one."
         )
     reference = _entry(config.reference, chosen[0], images, None, None)
-    clock = Stopwatch(reference.forms[0], images, config.fit, times) if config.fit.by == "time" else None
+    clock = Stopwatch(reference.forms[0], images, config.fit, times, say) if config.fit.by == "time" else None
     entries = [reference]
     for name, part in parts:
         if part is chosen[0]:
@@ -166,7 +169,9 @@ def _source(name: str, part: Component, images: Images, reference: Network | Non
     check_options(["name", "forms", key, *known], options, where)
     if not isinstance(ratio, int | float) or not 0.01 <= ratio <= 100:
         raise ConfigError(f"{where}: {key} is a factor on the reference's {unit}, got {ratio!r}.")
-    target = Target(ratio * reference.macs) if clock is None else Target(ratio, clock, "of the reference's time", True)
+    target = Target(ratio * reference.macs)
+    if clock is not None:
+        target = Target(ratio, clock.cost(name), "of the reference's time", True)
     if part.type == "block":
         options["frame"] = _reference_genome(reference, name)
     try:

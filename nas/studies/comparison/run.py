@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -140,7 +140,7 @@ def run_comparison(config: ComparisonConfig, folder: ComparisonFolder, final: bo
     monitor.log_to(folder.log)
     trainer = make_trainer(config)
     trainer.check_teacher()
-    compared = networks_compared(config, trainer.shape, folder.times)
+    compared = networks_compared(config, trainer.shape, folder.times, monitor.note)
     table = Trainings(folder.table)
     _write_down(config, compared, trainer, folder)
     with stop_file(folder.path) as stop, make_executor(config, trainer, folder) as executor:
@@ -422,14 +422,21 @@ class Estimate:
     hours: float
 
 
-def estimate(config: ComparisonConfig) -> list[Estimate]:
-    """Times a few training steps of each network, one after another, in this process; nothing is measured or kept.
+def estimate(
+    config: ComparisonConfig, times: Path | None = None, say: Callable[[str], None] = lambda _: None
+) -> list[Estimate]:
+    """Times a few training steps of each network, one after another, in this process.
 
     On a CPU it is CPU time, so that other work on the machine counts little.
+
+    Args:
+        config: what would be compared.
+        times: keeps the times of peers that are fitted by time; nothing else is kept.
+        say: hears of each of them.
     """
     trainer = make_trainer(config)
     data, shape = trainer.images, trainer.shape
-    compared = networks_compared(config, shape)
+    compared = networks_compared(config, shape, times, say)
     batch = min(config.recipe.batch_size, len(data.train))
     steps: TrainingData = replace(data, train=data.train[: batch * TIMED_STEPS], dev=data.dev[:1])
     found = []

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -67,13 +68,21 @@ class Stopwatch:
         images: what they see.
         options: how they run.
         file: where ratios are kept; None keeps them in memory only.
+        say: hears of each measurement, which takes seconds; a peer's fit takes some twenty.
 
     Raises:
         GemnetError: the file can't be read.
     """
 
-    def __init__(self, reference: Network, images: Images, options: FitOptions, file: Path | None = None) -> None:
-        self.reference, self.images, self.options, self.file = reference, images, options, file
+    def __init__(
+        self,
+        reference: Network,
+        images: Images,
+        options: FitOptions,
+        file: Path | None = None,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.reference, self.images, self.options, self.file, self.say = reference, images, options, file, say
         self._settings = {"reference": reference.fingerprint, "images": asdict(images), **asdict(options)}
         self._ratios: dict[str, float] = {reference.fingerprint: 1.0}
         self._others: list[dict[str, Any]] = []  # what the file keeps of other settings
@@ -93,9 +102,9 @@ class Stopwatch:
                     "to have them measured again."
                 ) from None
 
-    def __call__(self, source: Source, images: Images) -> float:
-        """Time of a network as a multiple of the reference's."""
-        return self.of(describe("a network", source, images))
+    def cost(self, name: str) -> Callable[[Source, Images], float]:
+        """What a network of some name costs, for `Target`: its time as a multiple of the reference's."""
+        return lambda source, images: self.of(describe(name, source, images))
 
     def of(self, network: Network) -> float:
         """Time of a described network as a multiple of the reference's.
@@ -104,7 +113,8 @@ class Stopwatch:
             GemnetError: it can't be written as ONNX, or onnxruntime is not installed.
         """
         if network.fingerprint not in self._ratios:
-            self._ratios[network.fingerprint] = self._measure(network)
+            ratio = self._ratios[network.fingerprint] = self._measure(network)
+            self.say(f"{network.title} of {network.macs / 1e6:.2f} M MACs: {ratio:.2f} of {self.reference.name}'s time")
             if self.file is not None:
                 own = {"settings": self._settings, "runtime": self._runtime.name, "ratios": self._ratios}
                 write_json(self.file, {"times": [*self._others, own]})

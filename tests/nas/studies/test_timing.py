@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import partial
 from pathlib import Path
 
@@ -142,12 +143,16 @@ def settings(**changes: object) -> dict:
 
 def test_a_comparison_that_goes_on_has_the_peers_it_began_with(tmp_path: Path, measured: list[str]) -> None:
     times = tmp_path / "times.json"
-    first = networks_compared(read_comparison(settings()), IMAGES, times)
+    said: list[str] = []
+    first = networks_compared(read_comparison(settings()), IMAGES, times, said.append)
+    assert len(said) == len(measured) > 0
+    assert all(re.fullmatch(r"\S+ of [\d.]+ M MACs: [\d.]+ of \S+'s time", line) for line in said), said
     assert [2 <= entry.forms[0].time < 2.3 for entry in first] == [False, True]
     assert first[0].forms[0].time == 1
     count = len(measured)
     assert len(set(measured)) == count
-    again = networks_compared(read_comparison(settings()), IMAGES, times)
+    again = networks_compared(read_comparison(settings()), IMAGES, times, said.append)
+    assert len(said) == count
     assert [entry.forms[0].fingerprint for entry in again] == [entry.forms[0].fingerprint for entry in first]
     assert len(measured) == count
     networks_compared(read_comparison(settings(fit={"by": "time", "batch_sizes": [1, 8]})), IMAGES, times)
@@ -198,4 +203,8 @@ def test_times_are_measured_in_onnxruntime_and_written_down(tmp_path: Path, refe
     other = describe("other", timm_family("lcnet", IMAGES, Target(0), 0.5), IMAGES)
     ratio = watch.of(other)
     assert 0 < ratio < 100
-    assert json.loads(file.read_text())["times"][0]["ratios"][other.fingerprint] == ratio == watch(other.source, IMAGES)
+    assert (
+        json.loads(file.read_text())["times"][0]["ratios"][other.fingerprint]
+        == ratio
+        == watch.cost("it")(other.source, IMAGES)
+    )
