@@ -27,6 +27,7 @@ MAX_INNER_NODES = 30
 MAX_NODES = MAX_INNER_NODES + 2  # with input and output: one row of adjacency is one 32-bit mask
 INPUT, OUTPUT = "input", "output"
 PAD_CODE, INPUT_CODE, OUTPUT_CODE, FIRST_OP_CODE = 0, 1, 2, 3
+MAX_OPERATIONS = 256 - FIRST_OP_CODE
 _PAIRS = {pair: pair for pair in itertools.combinations(range(MAX_INNER_NODES + 2), 2)}
 
 
@@ -283,8 +284,13 @@ class GraphBatch:
         """Packs graphs.
 
         Raises:
-            GraphError: a graph uses an operation outside the vocabulary.
+            GraphError: a graph uses an operation outside the vocabulary, or that has more than a byte tells apart.
         """
+        if len(vocabulary) > MAX_OPERATIONS:
+            raise GraphError(
+                f"There are {len(vocabulary)} operations; {MAX_OPERATIONS} is the most. Make what differs by a number "
+                "a choice of its own."
+            )
         items = list(graphs)
         code = {INPUT: INPUT_CODE, OUTPUT: OUTPUT_CODE} | {op: FIRST_OP_CODE + k for k, op in enumerate(vocabulary)}
         width = max((graph.size for graph in items), default=2)

@@ -13,6 +13,8 @@ lr = 0.02
 dev_fraction = 0.2  # share of the images that is set aside to measure on
 subset = 1.0  # share of the others to learn from
 flip = True  # whether mirror images are images
+mixup = 0.2  # 0 for none; so many images are learnt mixed
+cutmix = 1.0
 
 train_dataloader = dict(
     batch_size=batch_size,
@@ -57,7 +59,7 @@ model = dict(
     arch=weights,
     pretrained=pretrained,
     label_smoothing=0.1,
-    data_preprocessor=dict(type='gemnet.BatchAugmentation', crop=0.125, flip=flip))
+    data_preprocessor=dict(type='gemnet.BatchAugmentation', crop=0.125, flip=flip, mixup=mixup, cutmix=cutmix))
 
 optim_wrapper = dict(
     type='OptimWrapper',

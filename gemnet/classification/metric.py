@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gemnet.registry import METRICS
 from gemnet.training.confusion import Confusion
+from gemnet.training.hooks import REMEDY, LossError
 
 
 @METRICS.register_module()
@@ -40,6 +41,8 @@ class Accuracy(BaseMetric):
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Tensor]]) -> None:
         """Takes what `ImageClassifier` predicts for a batch."""
         for sample in data_samples:
+            if not sample["logits"].isfinite().all():
+                raise LossError(f"The network's logits are not finite: its training has diverged. {REMEDY}")
             self._classes = sample["logits"].shape[1]
             largest = min(max(self.topk), self._classes)
             best = sample["logits"].topk(largest, dim=1).indices

@@ -106,9 +106,30 @@ def split_folder(root: Path, split: str) -> Path:
 
 
 def _part(root: Path, split: str) -> Path | None:
-    """The folder of one part of a data set; ``Train`` is one, too, and no class of that name."""
+    """The folder of one part of a data set; ``Train`` is one, too, but a folder of images among others is a class."""
     folders = {path.name.lower(): path for path in _folders_in(root)}
-    return next((folders[name] for name in SPLIT_FOLDERS[split] if name in folders), None)
+    parts = [next((folders[name] for name in names if name in folders), None) for names in SPLIT_FOLDERS.values()]
+    found = parts[list(SPLIT_FOLDERS).index(split)]
+    if found is None or None not in parts:
+        return found
+    others = [path for path in _folders_in(root) if path != found and _has_images(path)]
+    if others and not _folders_in(found) and _has_images(found):
+        return None
+    if others:
+        names = ", ".join(path.name for path in others[:SHOWN])
+        logger.warning(
+            "%s is taken for the %s images, not for a class; folders beside it are left out: %s. If all are classes, "
+            "move them to %s.",
+            found,
+            "training" if split == "train" else "test",
+            names,
+            root / "train" / "<class>",
+        )
+    return found
+
+
+def _has_images(folder: Path) -> bool:
+    return any(_ending(path.name) in image_extensions() and path.is_file() for path in _paths_in(folder))
 
 
 def class_folders(folder: Path) -> list[Path]:
@@ -130,8 +151,12 @@ def class_folders(folder: Path) -> list[Path]:
 
 
 def _folders_in(folder: Path) -> list[Path]:
+    return sorted(path for path in _paths_in(folder) if path.is_dir())
+
+
+def _paths_in(folder: Path) -> list[Path]:
     try:
-        return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+        return [path for path in folder.iterdir() if not path.name.startswith(".")]
     except OSError as error:
         raise DataError(f"{folder} can't be read ({error.strerror}). Check its permissions.") from None
 

@@ -52,11 +52,14 @@ class Classifier:
 
         Raises:
             ImageFileError: a file that is no image.
+            InferenceError: logits that are not finite, as after a training that has diverged.
         """
         side = self.metadata.input_size or 1
         batch = 1 if self.one_by_one else max(1, min(BATCH, BATCH_PIXELS // side**2))
         for start in range(0, len(files), batch):
             logits = self.logits(read_images(files[start : start + batch], self.metadata)).astype(np.float64)
+            if not np.isfinite(logits).all():
+                raise InferenceError("The network's logits are not finite. Its training has diverged; train it anew.")
             shares = np.exp(logits - logits.max(axis=1, keepdims=True))
             yield from shares / shares.sum(axis=1, keepdims=True)
 

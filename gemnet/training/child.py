@@ -82,14 +82,14 @@ def main() -> int:
         else:
             out = Path(arguments.pop("out"))
             write_json(out, measure_checkpoint(**arguments))
+    except LossError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     except GemnetError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except Stopped:
         return STOPPED
-    except LossError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
     return 0
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from gemnet.checkpoint import KEY, CheckpointError, aligned, describe_mismatch, state_dict_of
 from gemnet.detection.statistics import detector_metadata, is_detector
+from gemnet.errors import GemnetError
 from gemnet.loading import check_genome
 from gemnet.metadata import Metadata, metadata_of
 from gemnet.private_mmengine import is_resuming, loop_of
@@ -24,10 +25,11 @@ from gemnet.stopping import Stopped
 from gemnet.training.resuming import SCHEDULE, schedule_of
 
 LOSS_CHECK_INTERVAL = 50
+REMEDY = "Lower the learning rate (optim_wrapper.optimizer.lr) or clip gradients (optim_wrapper.clip_grad)."
 
 
-class LossError(RuntimeError):
-    """A loss that is no longer finite."""
+class LossError(GemnetError):
+    """A training that has diverged: its loss, or what its network says, is no longer finite."""
 
 
 class CheckpointCheck(Hook):
@@ -183,18 +185,26 @@ class StopWhenAsked(Hook):
 
 
 class FiniteLoss(Hook):
-    """Ends a training whose loss is no longer finite, instead of letting it run for hours."""
+    """Ends a training whose loss is no longer finite, before such weights are measured or kept as an epoch's."""
+
+    def __init__(self) -> None:
+        self._total: Tensor | float = 0.0  # of the losses since the last look
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
-        """Looks at the loss every 50 iterations: each look makes a GPU wait."""
+        """Looks at the losses every 50 iterations, and at the end: each look makes a GPU wait."""
         loss = (outputs or {}).get("loss")
-        if loss is None or not self.every_n_train_iters(runner, LOSS_CHECK_INTERVAL):
-            return
-        value = float(torch.as_tensor(loss).detach())
+        if loss is not None:
+            self._total = self._total + torch.as_tensor(loss).detach()
+        if self.every_n_train_iters(runner, LOSS_CHECK_INTERVAL) or self.is_last_train_iter(runner):
+            self._look(runner.iter + 1)
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Looks at those since the last look."""
+        self._look(runner.iter)
+
+    def _look(self, iterations: int) -> None:
+        value, self._total = float(self._total), 0.0
         if not math.isfinite(value):
-            raise LossError(
-                f"The loss became {value} after {runner.iter + 1} iterations. Lower the learning rate "
-                "(optim_wrapper.optimizer.lr) or clip gradients (optim_wrapper.clip_grad)."
-            )
+            raise LossError(f"The loss became {value} within {iterations} iterations. {REMEDY}")

@@ -88,7 +88,7 @@ def make_runner(
         runner = Runner.from_cfg(config)
         runner.register_hook(CheckpointCheck(exact or bool(resume)), priority="VERY_HIGH")
         runner.register_hook(EpochSeeds(), priority="VERY_HIGH")
-        runner.register_hook(FiniteLoss(), priority="VERY_LOW")
+        runner.register_hook(FiniteLoss(), priority="LOW")  # before checkpoints
         runner.register_hook(Describe(), priority="VERY_LOW")
     return runner
 

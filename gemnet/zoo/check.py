@@ -8,6 +8,7 @@ from pathlib import Path
 import gemnet.weights
 from gemnet.detector_weights import published_detectors, verify
 from gemnet.errors import GemnetError
+from gemnet.metadata import read_metadata
 from gemnet.models import genome_for
 from gemnet.weights import packaged_weights, verify_weights
 from gemnet.zoo.picture import PICTURE, is_current
@@ -66,6 +67,9 @@ def _of_weights(results: tuple[Result, ...]) -> Iterator[str]:
             verify_weights(weights)
             if weights.fingerprint != genome_for(name).fingerprint:
                 yield f"{name}: its weights are of genome {weights.fingerprint}, not {genome_for(name).fingerprint}."
+            told, own = weights.metadata().to_texts(), read_metadata(weights.path).to_texts()
+            if odd := [key for key, text in told.items() if own.get(key, text) != text]:
+                yield f"{name}: the index and the file {weights.file} say different things of {', '.join(odd)}."
         except GemnetError as error:
             yield f"{name}: {error}"
         if weights.sha256[:8] not in weights.file:

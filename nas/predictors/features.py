@@ -219,7 +219,7 @@ def macro_table(space: SearchSpace, batch: CandidateBatch) -> FeatureTable:
 
     What zero operations cut off costs nothing here: it says nothing about what the cell computes.
     """
-    columns = [np.log(np.maximum(cost, 1)).astype(np.float32)[:, None] for cost in space.live_costs(batch)]
+    columns = [np.log(np.where(cost > 0, cost, 1)).astype(np.float32)[:, None] for cost in space.live_costs(batch)]
     tables = [FeatureTable(column, ("cost",)) for column in columns]
     choices = [make(space, batch) for make in (choice_table, alike_table, neighbour_table, window_table)]
     return FeatureTable.join([*choices, *tables])

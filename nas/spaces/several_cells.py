@@ -12,10 +12,13 @@ from gemnet.cell_graph import MAX_INNER_NODES, CellGraph
 from gemnet.errors import GraphError
 
 MARK = "/"
+PASS = "identity"
 
 
 def join_cells(cells: Mapping[str, CellGraph]) -> CellGraph:
     """The graph of several cells, in the order of their names; together they have at most 30 inner nodes.
+
+    An edge from a cell's input to its output would be nobody's: it goes through a node ``<cell>/identity``.
 
     Raises:
         GraphError: no cells, too many nodes, or a ``/`` in a name.
@@ -23,6 +26,7 @@ def join_cells(cells: Mapping[str, CellGraph]) -> CellGraph:
     names = sorted(cells)
     if not names:
         raise GraphError("Several cells are a mapping of names to cells; got none.")
+    cells = {name: _own_edges(cells[name]) for name in names}
     total = sum(len(cell.ops) for cell in cells.values())
     if total > MAX_INNER_NODES:
         raise GraphError(f"Cells {', '.join(names)} have {total} inner nodes; {MAX_INNER_NODES} is the most together.")
@@ -40,8 +44,16 @@ def join_cells(cells: Mapping[str, CellGraph]) -> CellGraph:
     return CellGraph(tuple(ops), frozenset(edges))
 
 
+def _own_edges(cell: CellGraph) -> CellGraph:
+    last = len(cell.ops) + 1
+    if (0, last) not in cell.edges:
+        return cell
+    edges = {(i, j + (j == last)) for i, j in cell.edges if (i, j) != (0, last)}
+    return CellGraph((*cell.ops, PASS), frozenset({*edges, (0, last), (last, last + 1)}))
+
+
 def split_cells(graph: CellGraph) -> dict[str, CellGraph]:
-    """What `join_cells` joined; a cell without operations is missing, and an edge past all operations is left out."""
+    """What `join_cells` joined; a cell without operations is missing."""
     found: dict[str, list[int]] = {}
     for node, label in enumerate(graph.ops, start=1):
         found.setdefault(label.partition(MARK)[0], []).append(node)

@@ -70,6 +70,7 @@ class RegularizedEvolution(HistoryStrategy):
         """Rows that may have children, and what decides a tournament, for each row."""
         scores = self.scores()
         alive = np.flatnonzero(~self.failed())
+        alive = alive[np.argsort(np.array(self.numbers)[alive], kind="stable")]  # whatever the order they were told in
         if self.cost is None or not len(alive):
             return alive[-self.population :].tolist(), scores
         objectives = np.stack([-scores, self.costs(self.cost)], axis=1)[alive]

@@ -76,11 +76,14 @@ def read_choices(
             found[choice], values[choice] = _of_kind(name, choice, kind, column)
             continue
         values[choice] = tuple(kind)
-        listed = {str(value): value for value in kind}
+        listed = {_same(value): value for value in kind}
+        if len(listed) < len(kind):
+            raise TableError(f"Choice {choice!r} of table {name!r} lists a value twice: {', '.join(map(str, kind))}.")
         for row, value in enumerate(column):
-            if str(value) not in listed:
-                raise TableError(f"Row {row} of table {name!r}: {choice!r} is {value!r}.{nearest(str(value), listed)}")
-        found[choice] = [listed[str(value)] for value in column]
+            if _same(value) not in listed:
+                known = nearest(str(value), map(str, kind))
+                raise TableError(f"Row {row} of table {name!r}: {choice!r} is {value!r}.{known}")
+        found[choice] = [listed[_same(value)] for value in column]
         if base is None:
             ordinal.add(choice)
     rows = len(next(iter(columns.values())))
@@ -158,6 +161,19 @@ def _number(text: str) -> Choice:
         return text
     number = float(text)
     return text if not np.isfinite(number) else int(number) if number.is_integer() else number
+
+
+def _same(value: Any) -> str:
+    """A text that is equal for values that are the same however they are written: 1 and 1.0, 1e3 and 1000."""
+    text = str(_number(value) if isinstance(value, str) else _plain(value))
+    return text.lower() if text.lower() in ("true", "false") else text
+
+
+def column_of_texts(texts: Sequence[str | None]) -> NDArray[Any]:
+    """A column of choices as a CSV has it: a number where it is written as one; (n,)."""
+    values: NDArray[Any] = np.empty(len(texts), dtype=object)
+    values[:] = [None if text is None else _number(text.strip()) for text in texts]
+    return values
 
 
 def _plain(value: Any) -> Choice:

@@ -20,7 +20,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ from nas.spaces.darts import DARTS
 from nas.spaces.nasbench101 import NASBench101
 from nas.spaces.nasbench201 import NASBench201
 from nas.tables.cells import from_adjacency_bits, from_arch_strings, from_genotypes, from_graphs
-from nas.tables.choices import Choices, read_choices
+from nas.tables.choices import Choices, column_of_texts, read_choices
 from nas.tables.description import description_file, read_description
 from nas.tables.space import TableSpace
 from nas.tables.table import Table, TableError, check_distinct
@@ -121,9 +121,9 @@ def read_table(path: str | Path, name: str | None = None, base: SearchSpace | No
             twice.
     """
     path = Path(path).expanduser()
-    columns = _read_columns(path)
     name = name or path.stem
     described, content = read_description(path)
+    columns = _read_columns(path, described.choices if base is None else base.macro_choices)
     beside = description_file(path)
     if not columns or not len(next(iter(columns.values()))):
         raise TableError(f"Table {path} has no rows.")
@@ -196,7 +196,7 @@ def read_table(path: str | Path, name: str | None = None, base: SearchSpace | No
     return Table(name, space, batch, metrics, digest, texts, remarks)
 
 
-def _read_columns(path: Path) -> dict[str, NDArray[Any]]:
+def _read_columns(path: Path, choices: Iterable[str]) -> dict[str, NDArray[Any]]:
     if not path.is_file():
         raise TableError(f"There is no table at {path}.")
     try:
@@ -210,17 +210,19 @@ def _read_columns(path: Path) -> dict[str, NDArray[Any]]:
                 )
             table = pa.parquet.read_table(path)
         elif path.suffix == ".csv":
-            # Digit strings such as NB101's ops "02001" must not turn into numbers.
-            options = pa.csv.ConvertOptions(
-                column_types=dict.fromkeys(("ops", "graph", "arch_str", "genotype", "choices"), pa.string())
-            )
+            # Digit strings such as NB101's ops "02001", or a choice's name 007, must not turn into numbers.
+            texts = ("ops", "graph", "arch_str", "genotype", "choices", *choices)
+            options = pa.csv.ConvertOptions(column_types=dict.fromkeys(texts, pa.string()))
             table = pa.csv.read_csv(path, convert_options=options)
         else:
             raise TableError(f"A table is a .parquet or .csv file, got {path}.")
     except pa.ArrowInvalid as error:
         raise TableError(f"{path} can't be read as {path.suffix[1:]}: {error}") from None
     _check_names(path, table.column_names)
-    return {key: table[key].to_numpy() for key in table.column_names}
+    columns = {key: table[key].to_numpy() for key in table.column_names}
+    if path.suffix == ".csv":
+        columns |= {key: column_of_texts(columns[key]) for key in choices if key in columns}
+    return columns
 
 
 def _check_names(path: Path, names: Sequence[str]) -> None:

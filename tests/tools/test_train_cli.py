@@ -13,9 +13,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from gemnet.classification.metric import Accuracy
 from gemnet.errors import GemnetError
 from gemnet.training import runner_config as runner_config_module
-from gemnet.training.hooks import FiniteLoss
+from gemnet.training.hooks import FiniteLoss, LossError
 from gemnet.training.runner import latest_checkpoint
 from gemnet.training.runner_config import find_runner_config, load_runner_config
 from nas.commands import test as test_command
@@ -93,6 +94,18 @@ def test_training_learns_and_leaves_checkpoints_and_curves(trained):
     assert list(trained.glob("*/vis_data/events.out.tfevents*")), "no TensorBoard file"
 
 
+def test_a_training_that_diverges_ends_before_anything_of_it_is_measured_or_kept(tmp_path, capsys):
+    assert train(tmp_path / "run", "optim_wrapper.optimizer.lr=1e12", "param_scheduler.0.start_factor=1.0") == 1
+    assert re.search(r"The loss became \S+ within 10 iterations\. Lower the learning rate", capsys.readouterr().err)
+    assert not list((tmp_path / "run").glob("*.pth"))
+
+
+def test_logits_that_are_not_finite_are_no_accuracy():
+    metric = Accuracy()
+    with pytest.raises(LossError, match="logits are not finite"):
+        metric.process(None, [{"logits": torch.tensor([[0.0, torch.nan]]), "labels": torch.tensor([0])}])
+
+
 def test_resumed_training_equals_uninterrupted_one(trained, tmp_path, capsys, monkeypatch):
     def interrupt(hook, runner, **_):
         if runner.iter == 20:  # in the third epoch of ten iterations
@@ -140,7 +153,7 @@ def test_the_first_interrupt_ends_a_training_with_its_epoch_and_a_checkpoint(tra
 
 KILLED = """
 import os, signal, sys
-from gemnet.training.hooks import FiniteLoss
+from gemnet.training.hooks import FiniteLoss, LossError
 from nas.commands import train
 
 def kill(hook, runner, **_):

@@ -77,7 +77,9 @@ def open_hardware_table(space: str | None, path: str | None) -> Table:
         for name, values in table.metrics.items():
             device = _device(name, measured)
             if device is not None and (values > 0).any():
-                times.setdefault(f"{device}_{_TIME}", values if measured == _TIME else 1000 / values)
+                times.setdefault(
+                    f"{device}_{_TIME}", values if measured == _TIME else 1000 / np.where(values > 0, values, np.nan)
+                )
     slowest = {name: float(np.nanmax(values)) for name, values in times.items()}
     times = {name: np.where(values > 0, values, slowest[name]) for name, values in times.items()}
     return replace(table, metrics={**table.metrics, **times})

@@ -101,6 +101,26 @@ def test_parts_are_known_however_their_names_are_written(tmp_path, folder):
     assert len(open_test_images(DataSpec(str(folder)), tmp_path / "log", "a test")) == 12
 
 
+@pytest.mark.parametrize("name", ["train", "Test", "val"])
+def test_a_class_may_be_called_like_a_part(tmp_path, name, caplog):
+    for label, other in enumerate(("bus", "car", name)):
+        (tmp_path / "vehicles" / other).mkdir(parents=True)
+        for k in range(3):
+            Image.fromarray(pixels(10 * label + k)).save(tmp_path / "vehicles" / other / f"{k}.png")
+    assert set(load_train_images(DataSpec(str(tmp_path / "vehicles"))).classes) == {"bus", "car", name}
+    with pytest.raises(DataError, match="no subfolder 'val'"):
+        open_test_images(DataSpec(str(tmp_path / "vehicles")), tmp_path / "log", "a test")
+    assert not caplog.records
+
+
+def test_folders_of_images_beside_a_part_are_named(folder, caplog):
+    shutil.rmtree(folder / "val")
+    (folder / "unlabelled").mkdir()
+    Image.fromarray(pixels(1)).save(folder / "unlabelled/0.png")
+    assert load_train_images(DataSpec(str(folder))).classes == ("ant", "bee", "cat")
+    assert "folders beside it are left out: unlabelled. If all are classes" in caplog.text
+
+
 @pytest.fixture
 def roots(tmp_path, monkeypatch):
     """The current folder and the data root."""

@@ -10,8 +10,11 @@ import pytest
 import timm
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
+from gemnet.metadata import read_metadata
 from gemnet.runtimes.inference import InferenceError, find_images, open_classifier
+from gemnet.weights import packaged_weights
 from nas.commands.predict import in_words, main
 
 TAG = "gemnet_a_cifar.cifar10"
@@ -44,6 +47,19 @@ def test_probabilities_are_those_of_the_network_fed_as_it_was_trained(pictures: 
     files = sorted(pictures.rglob("*.png"))
     found = np.stack(list(open_classifier(TAG).probabilities(files)))
     np.testing.assert_allclose(found, by_timm(files), atol=1e-4)
+
+
+def test_a_network_that_has_diverged_says_nothing(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "diverged.safetensors"
+    tensors = load_file(packaged_weights()[TAG].path)
+    next(each for each in tensors.values() if each.is_floating_point()).fill_(float("nan"))
+    save_file(tensors, path, read_metadata(packaged_weights()[TAG].path).to_texts())
+    assert main([str(path), str(pictures), "--json"]) == 2
+    said = capsys.readouterr()
+    assert "logits are not finite" in said.err
+    assert not said.out
 
 
 def test_command_counts_what_was_taken_for_what(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -223,6 +223,24 @@ def test_check_finds_what_disagrees(
     assert words in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("key", "value"), [("mean", [0.1, 0.1, 0.1]), ("input_size", 224), ("crop_pct", 0.5), ("interpolation", "nearest")]
+)
+def test_check_finds_an_index_that_says_otherwise_than_the_file(
+    key: str, value: object, repository: Repository, weights: Path
+) -> None:
+    assert repository.publish(weights) == 0
+    assert problems(repository.zoo) == []
+    index = gemnet.weights.FOLDER / "index.json"
+    entries = json.loads(index.read_text())
+    assert entries[NAME][key] != value
+    entries[NAME][key] = value
+    index.write_text(json.dumps(entries))
+    packaged_weights.cache_clear()
+    found = problems(repository.zoo)
+    assert any(f"say different things of {key}" in problem for problem in found), found
+
+
 def test_check_finds_damaged_missing_and_stray_weights(repository: Repository, weights: Path) -> None:
     assert repository.publish(weights) == 0
     entry = packaged_weights()[NAME]

@@ -29,3 +29,14 @@ def test_which_cell_is_whose_makes_a_difference_and_their_order_none() -> None:
 def test_what_can_not_be_joined_is_refused(cells: dict[str, CellGraph]) -> None:
     with pytest.raises(GraphError):
         join_cells(cells)
+
+
+def test_an_edge_past_all_operations_is_the_cells_own() -> None:
+    past = CellGraph(("a",), frozenset({(0, 1), (0, 2), (1, 2)}))
+    plain = CellGraph(("a",), frozenset({(0, 1), (1, 2)}))
+    pairs = [{"normal": n, "reduction": r} for n in (past, plain) for r in (past, plain)]
+    assert len({join_cells(pair).canonical_hash() for pair in pairs}) == 4
+    joined = join_cells(pairs[1])
+    assert joined.ops == ("normal/a", "normal/identity", "reduction/a")
+    assert split_cells(joined)["normal"].edges == {(0, 1), (1, 3), (0, 2), (2, 3)}
+    assert split_cells(joined)["reduction"] == plain

@@ -108,6 +108,15 @@ def test_resumed_search_does_not_depend_on_how_evaluations_are_told(name: str) -
     assert second.ask(5) == first.ask(5)
 
 
+def test_the_latest_of_evolution_are_those_of_the_highest_numbers() -> None:
+    first = build("evolution")
+    done = run(first, 25)
+    second = build("evolution")
+    for k in np.random.default_rng(0).permutation(len(done)):
+        second.tell([done[k]])
+    assert second.ask(5) == first.ask(5)
+
+
 def test_pending_proposals_are_not_proposed_again(name: str) -> None:
     strategy = build(name)
     run(strategy, 15)

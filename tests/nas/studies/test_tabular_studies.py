@@ -108,12 +108,13 @@ def test_expected_gain_is_the_mean_difference_of_two_hypervolumes() -> None:
 
 
 def accel_table(path: Path) -> Path:
-    """60 networks of Accel-NASBench's space with made-up figures; one was not measured on the GPU."""
+    """60 networks of Accel-NASBench's space with made-up figures; one has no figure of the GPU, one none of the TPU."""
     rng = np.random.default_rng(0)
     columns: dict[str, list[object]] = {name: list(rng.choice(values, 60)) for name, values in CHOICES.items()}
     columns["val_top1"] = list(rng.uniform(50, 60, 60))
     columns["a100_throughput"] = [None, *rng.uniform(1000, 2000, 59)]
     columns["zcu102_throughput"] = list(rng.uniform(100, 200, 60))
+    columns["tpuv2_throughput"] = [0.0, *rng.uniform(100, 200, 59)]
     columns["zcu102_latency"] = list(rng.uniform(5, 9, 60))
     pa.parquet.write_table(pa.table(columns), path)
     return path
@@ -127,6 +128,7 @@ def test_times_of_accel_nasbench_are_measured_or_follow_from_throughputs(tmp_pat
     assert times[measured] == pytest.approx(1000 / throughputs[measured])
     assert times[~measured] == pytest.approx([times[measured].max()])
     assert table.metric("zcu102_latency").tolist() == plain.metric("zcu102_latency").tolist()
+    assert table.metric("tpuv2_latency")[0] == table.metric("tpuv2_latency")[1:].max() < 10
 
 
 def test_columns_by_other_names_are_times_of_the_same_devices(tmp_path: Path) -> None:

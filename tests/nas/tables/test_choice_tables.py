@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gemnet.errors import GemnetError
 from nas.predictors.features import macro_table
 from nas.search.config import read_config
 from nas.search.parts import build_parts
@@ -19,6 +20,7 @@ from nas.spaces.accel_nasbench import CHOICES
 from nas.spaces.base import SpaceError
 from nas.spaces.choices import ChoiceSpace
 from nas.spaces.darts import DARTS, genotype_of
+from nas.spaces.gemnet import GEMNetSpace
 from nas.tables.official import convert
 from nas.tables.read import read_table
 from nas.tables.table import TableError
@@ -53,6 +55,63 @@ def test_only_what_is_written_as_a_number_is_one(tmp_path: Path) -> None:
         rows = [[f"a={text}", row] for row, text in enumerate(texts)]
         table = read_table(write(tmp_path / "mine.csv", ["choices", "accuracy"], *rows))
         assert table.space.macro_choices["a"] == values
+
+
+@pytest.mark.parametrize("column", ["a", "choices"])
+def test_names_of_a_column_stay_as_they_are_written(column: str, tmp_path: Path) -> None:
+    texts = ["007", "7", "07", "3_6", "true", "A"]
+    rows = [[f"a={text}" if column == "choices" else text, row] for row, text in enumerate(texts)]
+    table = read_table(write(tmp_path / "mine.csv", [column, "accuracy"], *rows, choices={"a": "categorical"}))
+    assert table.space.macro_choices == {"a": tuple(sorted(texts))}
+
+
+@pytest.mark.parametrize("column", ["a", "choices"])
+@pytest.mark.parametrize(
+    ("listed", "texts"),
+    [
+        ([0.5, 1.0, 1.5], ["0.5", "1.0", "1.50"]),
+        (["1e3", "1e4"], ["1e3", "10000"]),
+        ([False, True], ["True", "false"]),
+        (["b", "B"], ["B", "b"]),
+    ],
+)
+def test_a_listed_value_is_found_however_it_is_written(
+    listed: list[Any], texts: list[str], column: str, tmp_path: Path
+) -> None:
+    rows = [[f"a={text}" if column == "choices" else text, row] for row, text in enumerate(texts)]
+    table = read_table(write(tmp_path / "mine.csv", [column, "accuracy"], *rows, choices={"a": listed}))
+    assert table.space.macro_choices == {"a": tuple(listed)}
+    found = [dict(table.space.unpack(table.batch, row).macro)["a"] for row in range(len(texts))]
+    assert {repr(value) for value in found} == {repr(value) for value in listed}
+
+
+def test_samples_of_the_gemnet_space_are_read_back(tmp_path: Path) -> None:
+    space = GEMNetSpace(form="cifar", size="a", max_nodes=6)
+    sampled = space.sample(20, np.random.default_rng(0))
+    candidates = {each.key(): each for each in (space.unpack(sampled, row) for row in range(20))}.values()
+    names = list(space.macro_choices)
+    rows = [
+        [json.dumps(each.cell.to_json()), *(dict(each.macro)[name] for name in names), row]
+        for row, each in enumerate(candidates)
+    ]
+    table = read_table(write(tmp_path / "mine.csv", ["graph", *names, "accuracy"], *rows), base=space)
+    assert [table.space.unpack(table.batch, row).key() for row in range(len(rows))] == [c.key() for c in candidates]
+
+
+def test_too_many_operations_are_an_error_of_the_table(tmp_path: Path) -> None:
+    rows = [[json.dumps({"ops": [f"op{k}"], "edges": [[0, 1], [1, 2]]}), k] for k in range(300)]
+    with pytest.raises(GemnetError, match="There are 300 operations; 253 is the most"):
+        read_table(write(tmp_path / "mine.csv", ["graph", "accuracy"], *rows))
+
+
+def test_costs_below_one_are_told_apart(tmp_path: Path) -> None:
+    rows = [[f"a={k}", k, 0.01 * (k + 1)] for k in range(25)]
+    giga = read_table(write(tmp_path / "giga.csv", ["choices", "accuracy", "macs"], *rows))
+    plain = read_table(
+        write(tmp_path / "plain.csv", ["choices", "accuracy", "macs"], *([*r[:2], 1e9 * r[2]] for r in rows))
+    )
+    features = [macro_table(table.space, table.batch).values[:, -1] for table in (giga, plain)]
+    assert np.ptp(features[1] - features[0]) < 1e-5 < np.ptp(features[0])
 
 
 def test_columns_of_choices_are_what_the_file_beside_the_table_says(tmp_path: Path) -> None:
