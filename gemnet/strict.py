@@ -7,6 +7,7 @@ import inspect
 import math
 import os
 import sys
+import traceback
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -55,9 +56,19 @@ def find_class(name: str, known: Mapping[str, str], kind: type[T], where: str) -
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     try:
-        found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+        imported = importlib.import_module(module)
+    except ImportError as error:
         raise ConfigError(f"{where} is {name!r}, which can't be imported: {error}.") from error
+    except Exception as error:  # whatever somebody's own file does when it is imported
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        place = "" if isinstance(error, SyntaxError) else f" ({at.filename}:{at.lineno})"
+        raise ConfigError(
+            f"{where} is {name!r}, which can't be imported: {type(error).__name__}: {error}{place}."
+        ) from error
+    if not hasattr(imported, attribute):
+        known = nearest(attribute, vars(imported))
+        raise ConfigError(f"{where} is {name!r}, but {imported.__file__} has no {attribute!r}.{known}")
+    found = getattr(imported, attribute)
     if not (isinstance(found, type) and issubclass(found, kind)):
         raise ConfigError(f"{where} is {name!r}, which is no class derived from {kind.__module__}.{kind.__qualname__}.")
     return found

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import itertools
 import json
 import re
 import runpy
+import sys
 from pathlib import Path
 
 import pytest
@@ -70,7 +72,7 @@ def test_parts_of_ones_own_are_compared_on_a_table(folder: Path, capsys: pytest.
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("space.type=mine.Chain", "space.type is 'mine.Chain', which can't be imported"),
+        ("space.type=mine.Chain", "mine.py has no 'Chain'. Did you mean 'Chains'?"),
         ("space.type=mine.Worth", "no class derived from nas.spaces.base.SearchSpace"),
         ("space.lenght=4", "Did you mean 'space.length'"),
         ("evaluator.type=mine.Mean", "has no 'evaluate'"),
@@ -81,3 +83,25 @@ def test_a_part_that_does_not_fit_is_named(change: str, message: str, capsys: py
     assert search_command.main(["search.py", "--work-dir", "no", "--cfg-options", change]) == 2
     assert message in capsys.readouterr().err
     assert not Path("no").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("def f(:\n", "odd.X', which can't be imported: SyntaxError: invalid syntax (odd.py, line 1)."),
+        ("\nx = undefined\n", "odd.X', which can't be imported: NameError: name 'undefined' is not defined (HERE:2)."),
+        ("class Y:\n    pass\n", "odd.X', but HERE has no 'X'."),
+    ],
+)
+def test_a_file_of_ones_own_that_can_not_be_imported_is_named_with_its_line(
+    text: str, message: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = folder / "odd.py"
+    here.write_text(text)
+    monkeypatch.delitem(sys.modules, "odd", raising=False)
+    importlib.invalidate_caches()
+    try:
+        assert search_command.main(["search.py", "--work-dir", "no", "--cfg-options", "space.type=odd.X"]) == 2
+    finally:
+        here.unlink()
+    assert message.replace("HERE", str(here)) in capsys.readouterr().err

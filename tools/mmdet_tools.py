@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+sys.path.pop(0)  # this folder, whose files may have the names of others' modules
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from nas.commands.mmdet_tools import main

@@ -181,6 +181,14 @@ def _scan(folder: Path) -> tuple[tuple[str, ...], list[os.DirEntry[str]], list[i
     subfolders = class_folders(folder)
     if not subfolders:
         raise DataError(f"{folder} has no subfolders. Expected one for each class, with its images inside.")
+    loose = [path.name for path in _paths_in(folder) if _ending(path.name) in image_extensions() and path.is_file()]
+    if loose:
+        logger.warning(
+            "%s: %d images lie beside the folders of the classes and are left out, such as %a. Move them into these.",
+            folder,
+            len(loose),
+            min(loose),
+        )
     files: list[os.DirEntry[str]] = []
     labels: list[int] = []
     others: list[str] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -16,6 +17,8 @@ from gemnet.training.hooks import StopWhenAsked
 from gemnet.training.measurement import confusions, draw_detections, measure, select_images
 from gemnet.training.runner import build_for_training, latest_checkpoint, make_runner
 from gemnet.training.runner_config import RunnerError, find_runner_config, load_runner_config
+
+logger = logging.getLogger("gemnet.training")
 
 
 def train_config(
@@ -54,6 +57,8 @@ def train_config(
         raise RunnerError(
             f"{folder} holds a training already. Go on with it by --resume, or choose another --work-dir."
         )
+    if resume is True and latest_checkpoint(folder) is None:
+        logger.warning("There is no checkpoint in %s to go on from: a training begins.", folder)
     with taken_back(folder):
         runner = make_runner(config, folder, launcher, amp, auto_scale_lr, resume)
         build_for_training(runner)

@@ -63,6 +63,8 @@ def main(program: str, arguments: list[str]) -> int:
     with closing(monitor):
         config, folder = _read(options)
         monitor.note(f"Work folder: {folder}")
+        if options.resume and not folder.is_dir():
+            monitor.note("Nothing is there to go on with: a search begins.")
         if options.seeds is not None:
             from nas.studies.repeated_search import print_seeds, repeat_search
 
@@ -103,7 +105,7 @@ def _tell(options: argparse.Namespace) -> int:
 
 def _read(options: argparse.Namespace) -> tuple[Any, Path]:
     """Config and work folder from the arguments."""
-    from gemnet.strict import Component
+    from gemnet.strict import Component, ConfigError
     from nas.search.config import find_config, load_config, read_config
     from nas.search.folder import read_identity
 
@@ -128,8 +130,13 @@ def _read(options: argparse.Namespace) -> tuple[Any, Path]:
     if options.target_latency is not None:
         changes["score.cost"] = "latency"
     folder = Path(options.work_dir) if options.work_dir else None
-    if options.config is None and options.resume and folder is not None and (folder / "search.json").is_file():
+    goes_on = options.config is None and options.resume and folder is not None and options.seeds is None
+    if goes_on and folder is not None and (folder / "search.json").is_file():
         config = read_config(_with(read_identity(folder)["config"], changes))
+    elif goes_on and folder is not None and not (folder.is_dir() and any(folder.iterdir())):
+        raise ConfigError(
+            f"There is no search in {folder} to go on with. Check the path; to begin one there leave out --resume."
+        )
     else:
         file = find_config("default" if options.config is None else options.config)
         config = load_config(file, changes)

@@ -175,6 +175,8 @@ def read_table(path: str | Path, name: str | None = None, base: SearchSpace | No
     if base is None:
         described.check_ops(beside, batch.graphs.vocabulary)
         remarks = described.remarks(beside, batch.graphs.vocabulary)
+    if benchmark is None:
+        remarks += _shares(metrics)
     check_distinct(name, TableSpace(name, batch, base, choices=choices.values), batch)
     if kind == "nasbench201" and len(batch) == len(NASBench201().all()):
         batch, metrics = _ordered_201(batch, metrics)
@@ -233,6 +235,22 @@ def _check_names(path: Path, names: Sequence[str]) -> None:
 
 def _metrics(columns: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float64]]:
     return {key: column.astype(np.float64) for key, column in columns.items() if column.dtype.kind in "iuf"}
+
+
+def _shares(metrics: Mapping[str, NDArray[np.float64]]) -> tuple[str, ...]:
+    """What to say of accuracies that look like shares of one."""
+    found = [
+        repr(key)
+        for key, values in metrics.items()
+        if re.search("acc|top.?[15]|valid|test", key.lower()) and 0 <= np.nanmin(values) < np.nanmax(values) <= 1
+    ]
+    if not found:
+        return ()
+    names = ", ".join(found[:4]) + ", ..." * (len(found) > 4)
+    return (
+        f"{names}: all values lie between 0 and 1. Accuracies are taken for percent; if these are shares of one, "
+        "multiply them by 100.",
+    )
 
 
 def _first_text(column: NDArray[Any]) -> str:

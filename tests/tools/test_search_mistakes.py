@@ -44,6 +44,7 @@ def _elsewhere(tmp_path, monkeypatch):
         (["--data", "digitts"], "Did you mean 'digits'?"),
         (["configs/search/nasbench201.py", "--cfg-options", "evaluator.path=none.parquet"], "no table at none.parquet"),
         (["--cfg-options", "ledger=nosuch://x"], "Cannot open the ledger"),
+        (["--resume"], "to go on with. Check the path; to begin one there leave out --resume"),
     ],
 )
 def test_bad_input_ends_with_one_message_and_writes_nothing(tmp_path, capsys, arguments, words) -> None:

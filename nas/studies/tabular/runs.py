@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import os
+import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -26,6 +27,7 @@ from nas.studies.csv_log import CsvLog
 from nas.tables.table import Table
 
 RunRow = dict[str, str]
+LINE_EVERY = 5.0
 REMARK, FAILURE = "remark", "failure"
 """Of a run's values those that are said, and not written down."""
 
@@ -128,7 +130,7 @@ def run_all(
     arguments: tuple[Any, ...],
     describe: Callable[[T], str],
 ) -> list[RunRow]:
-    """`finish` with what there is to say about the table, and a bar of runs done and time left.
+    """`finish` with what there is to say about the table, and a bar of runs done and time left; in a pipe, lines.
 
     Args:
         console: where the bar goes.
@@ -145,14 +147,29 @@ def run_all(
         TextColumn("left"),
         TimeRemainingColumn(),
         console=console,
+        disable=not console.is_terminal,  # then there are lines
     )
     for remark in table.remarks:
         console.print(f"Note: {remark}", highlight=False, markup=False)
     kept = sum(file.find(task.key(table)) is not None for task in tasks)
     if kept:
         console.print(f"{kept} of {len(tasks)} runs were done before: {file.path}", highlight=False, markup=False)
+    line = bar.add_task("runs", total=len(tasks))
+    begun = printed = time.monotonic()
+    done = 0
+
+    def on_result(task: T) -> None:
+        nonlocal done, printed
+        done += 1
+        bar.update(line, advance=1, description=describe(task))
+        now = time.monotonic()
+        if bar.disable and done > kept and (now - printed >= LINE_EVERY or done == len(tasks)):
+            printed = now
+            left = (now - begun) / (done - kept) * (len(tasks) - done)
+            text = f"runs {done}/{len(tasks)}; {describe(task)}; {left:.0f} s left"
+            console.print(text, highlight=False, markup=False)
+
     with bar:
-        line = bar.add_task("runs", total=len(tasks))
         return finish(
             file,
             table,
@@ -161,7 +178,7 @@ def run_all(
             workers or cores,
             make_table,
             arguments,
-            lambda task: bar.update(line, advance=1, description=describe(task)),
+            on_result,
             describe,
             lambda remark: console.print(f"Note: {remark}", highlight=False, markup=False),
         )

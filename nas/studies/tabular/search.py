@@ -154,7 +154,7 @@ def text_to_steps(text: str, queries: int) -> NDArray[np.float64]:
 
 
 def summarise(
-    rows: Sequence[RunRow], queries: int, checkpoints: Sequence[int], reference: str = "nasgem"
+    rows: Sequence[RunRow], queries: int, checkpoints: Sequence[int], reference: str = NASGEM
 ) -> list[StrategySummary]:
     """Statistics of each (metric, strategy), in the order of their first rows.
 
@@ -162,8 +162,7 @@ def summarise(
         rows: finished runs, as `run_tasks` returns them.
         queries: evaluations of each run.
         checkpoints: queries at which regret is reported.
-        reference: strategy that the others are compared with, with the options of its first row; "other - reference",
-            so positive means the reference is better.
+        reference: see `reference_of`; differences are "other - reference", so positive means the reference is better.
     """
     groups: dict[tuple[str, str], list[RunRow]] = {}
     for row in rows:
@@ -172,7 +171,7 @@ def summarise(
         group: {int(row["seed"]): text_to_steps(row["regrets"], queries) for row in members}
         for group, members in groups.items()
     }
-    reference = next((label(row) for row in rows if row["strategy"] == reference), reference)
+    reference = reference_of(rows, reference)
     result = []
     for (metric, strategy), members in groups.items():
         own = curves[metric, strategy]
@@ -196,6 +195,11 @@ def summarise(
             )
         )
     return result
+
+
+def reference_of(rows: Sequence[RunRow], strategy: str = NASGEM) -> str:
+    """What others are compared with: a strategy with the options of its first row, or else the first of all."""
+    return next((label(row) for row in rows if row["strategy"] == strategy), label(rows[0]) if rows else strategy)
 
 
 def label(row: RunRow) -> str:
@@ -269,16 +273,19 @@ def report_search(
     checkpoints = [k for k in CHECKPOINTS if k < queries] + [queries]
     summaries = summarise(rows, queries, checkpoints)
     for metric in names:
-        console.print(_search_table(metric, [s for s in summaries if s.metric == metric], checkpoints))
+        about = [s for s in summaries if s.metric == metric]
+        console.print(_search_table(metric, about, checkpoints, reference_of(rows)))
     write_csv(folder / "search_summary.csv", list(_search_rows(summaries)))
     plot_regret(summaries, folder / "search.png", f"{table.name}: mean regret, quartiles of the seeds shaded")
     console.print(f"{folder}/search.csv (runs), search_summary.csv, search.png")
     return summaries
 
 
-def _search_table(metric: str, summaries: Sequence[StrategySummary], checkpoints: Sequence[int]) -> TextTable:
+def _search_table(
+    metric: str, summaries: Sequence[StrategySummary], checkpoints: Sequence[int], reference: str
+) -> TextTable:
     near = DEVIATION.get(metric)
-    paired = "; ± against nasgem, pair by pair" * any(summary.difference for summary in summaries)
+    paired = f"; ± against {reference}, pair by pair" * any(summary.difference for summary in summaries)
     title = f"{metric}: mean regret in points [95 % interval]{paired}"
     headings = ["strategy", *(f"@{k}" for k in checkpoints), "best found in", "queries until found: median, 90 %"]
     if near is not None:

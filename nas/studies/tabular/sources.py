@@ -90,6 +90,8 @@ def _device(column: str, measured: str) -> str | None:
     words = column.split("_")
     rest = [word for word in words if word not in (_TIME, _RATE, "mean")]
     other = _RATE if measured == _TIME else _TIME
+    if column == measured == _RATE:
+        return _RATE  # of the only device
     return "_".join(rest) if rest and measured in words and other not in words and "std" not in words else None
 
 

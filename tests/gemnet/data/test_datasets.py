@@ -121,6 +121,12 @@ def test_folders_of_images_beside_a_part_are_named(folder, caplog):
     assert "folders beside it are left out: unlabelled. If all are classes" in caplog.text
 
 
+def test_images_beside_the_classes_are_counted(folder, caplog):
+    Image.fromarray(pixels(1)).save(folder / "train/0.png")
+    assert len(load_train_images(DataSpec(str(folder)))) == 12
+    assert "1 images lie beside the folders of the classes and are left out, such as '0.png'" in caplog.text
+
+
 @pytest.fixture
 def roots(tmp_path, monkeypatch):
     """The current folder and the data root."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.parquet
 import pytest
 
@@ -557,3 +558,39 @@ def test_a_changed_part_of_ones_own_runs_anew(
     )
     assert [known(text), known(text)] == [0, 4]
     assert [known(text + "\nX = 1\n"), known(text + "\nX = 1\n")] == [2, 4]  # the others' runs are kept
+
+
+def test_a_pipe_is_told_how_far_runs_are_and_what_others_are_compared_with(
+    own_table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nas.studies.tabular.runs.LINE_EVERY", 0.0)
+    command = ["search", "--table", str(own_table), "--metric", "accuracy", "--strategies", "random", "local_search"]
+    command += ["--queries", "20", "--seeds", "2", "--workers", "1", "--work-dir", str(tmp_path)]
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert re.findall(r"runs (\d)/4; (\w+) on accuracy, seed (\d); \d+ s left", said) == [
+        ("1", "random", "0"),
+        ("2", "local_search", "0"),
+        ("3", "random", "1"),
+        ("4", "local_search", "1"),
+    ]
+    assert "against random, pair by pair" in " ".join(said.split())
+
+
+def test_accuracies_that_look_like_shares_are_remarked_on(
+    own_table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = pa.parquet.read_table(own_table)
+    shares = pa.compute.divide(table["accuracy"], 100.0)
+    pa.parquet.write_table(table.append_column("test_acc", shares), tmp_path / "shares.parquet")
+    assert not read_table(own_table).remarks
+    (remark,) = read_table(tmp_path / "shares.parquet").remarks
+    assert remark.startswith("'test_acc': all values lie between 0 and 1. Accuracies are taken for percent")
+
+
+def test_a_throughput_without_a_device_is_large_where_it_is_good(own_table: Path, tmp_path: Path) -> None:
+    table = pa.parquet.read_table(own_table)
+    rates = pa.array(np.linspace(10.0, 20.0, len(table)))
+    pa.parquet.write_table(table.append_column("throughput", rates), tmp_path / "rates.parquet")
+    read = open_hardware_table(None, str(tmp_path / "rates.parquet"))
+    assert read.metric(find_time(read, None, "accuracy", "throughput")) == pytest.approx(1000 / rates.to_numpy())
