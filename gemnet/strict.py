@@ -66,8 +66,8 @@ def find_class(name: str, known: Mapping[str, str], kind: type[T], where: str) -
             f"{where} is {name!r}, which can't be imported: {type(error).__name__}: {error}{place}."
         ) from error
     if not hasattr(imported, attribute):
-        known = nearest(attribute, vars(imported))
-        raise ConfigError(f"{where} is {name!r}, but {imported.__file__} has no {attribute!r}.{known}")
+        meant = nearest(attribute, vars(imported))
+        raise ConfigError(f"{where} is {name!r}, but {imported.__file__} has no {attribute!r}.{meant}")
     found = getattr(imported, attribute)
     if not (isinstance(found, type) and issubclass(found, kind)):
         raise ConfigError(f"{where} is {name!r}, which is no class derived from {kind.__module__}.{kind.__qualname__}.")
