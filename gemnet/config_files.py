@@ -4,14 +4,48 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from gemnet.errors import nearest
-from gemnet.private_mmengine import find_bases_with
+from gemnet.private_mmengine import find_bases_with, plain_dict
 from gemnet.strict import ConfigError
 
 OURS = "gemnet::"
 """What stands before the name of a config of ours where it is another's base, as ``mmdet::`` does."""
+
+
+@runtime_checkable
+class Written(Protocol):
+    """A value as it was typed: what it means depends on the value whose place it takes."""
+
+    def instead_of(self, own: Any) -> Any:
+        """The value, where the config has ``own``; None where it has nothing."""
+        ...
+
+
+def settled(options: Mapping[str, Any] | None, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Options with their values, those that were typed by what the config has in their place.
+
+    Args:
+        options: ``{'search.seed': 1}``.
+        config: as it is without them.
+    """
+    return {
+        key: value.instead_of(_own_value(config, key)) if isinstance(value, Written) else value
+        for key, value in (options or {}).items()
+    }
+
+
+def _own_value(config: Any, path: str) -> Any:
+    """What a config has at ``a.b.0``; None where there is nothing."""
+    for name in path.split("."):
+        if isinstance(config, Mapping) and name in config:
+            config = config[name]
+        elif isinstance(config, list | tuple) and name.isdecimal() and int(name) < len(config):
+            config = config[int(name)]
+        else:
+            return None
+    return config
 
 
 def config_folder() -> Path:
@@ -55,7 +89,7 @@ def read_file(path: str | Path, options: Mapping[str, Any] | None = None) -> dic
     guard_yaml()
     try:
         loaded = Config.fromfile(str(path), lazy_import=False)
-        loaded.merge_from_dict(dict(options or {}))
+        loaded.merge_from_dict(settled(options, plain_dict(loaded)))
         return loaded.to_dict()
     except Exception as error:  # the file is a program: it may raise anything
         text = " ".join(str(error).split())

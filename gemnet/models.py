@@ -112,8 +112,15 @@ def genome_for(arch: str) -> Genome:
     return _genomes[name]
 
 
-def _create_gemnet(variant: str, genome: Genome, pretrained: bool = False, **kwargs: Any) -> Any:
+def _create_gemnet(variant: str, genome: Genome, /, pretrained: bool = False, **kwargs: Any) -> Any:
     """Builds the network, through timm's own builder, which knows tags, feature extraction and adaptation."""
+    if kwargs.pop("genome", None) is not None:
+        raise GemnetError(
+            f"{variant!r} has its genome, and was given another. The network of a genome is built by "
+            "timm.create_model('gemnet', genome=...)."
+        )
+    if kwargs.get("features_only"):
+        _check_levels(genome, kwargs.get("out_indices"))
     tag = kwargs.get("pretrained_cfg")
     if isinstance(tag, str) and tag not in default_cfgs[variant].cfgs:
         tags = [f"{variant}.{name}" for name in default_cfgs[variant].cfgs]
@@ -144,6 +151,24 @@ def _create_gemnet(variant: str, genome: Genome, pretrained: bool = False, **kwa
     if isinstance(model.pretrained_cfg, dict):
         model.pretrained_cfg.pop("state_dict", None)  # the tensors were handed over by it
     return model
+
+
+def _check_levels(genome: Genome, indices: Any) -> None:
+    """Refuses levels that a network doesn't have, which timm's feature extraction looks up unasked.
+
+    Args:
+        genome: the network's.
+        indices: as timm has them: some levels, from the end where they are negative, or how many of the last.
+    """
+    count = len(genome.levels)
+    levels = ", ".join(f"{number}: stride {level.reduction}" for number, level in enumerate(genome.levels))
+    if isinstance(indices, int):
+        if not 1 <= indices <= count:
+            raise GemnetError(f"out_indices={indices} asks for the last {indices} levels; there are {levels}.")
+    elif indices is not None:
+        for index in indices:
+            if not -count <= index < count:
+                raise GemnetError(f"out_indices holds {index!r}; this network's levels are {levels}.")
 
 
 def _check_weights(variant: str, genome: Genome, kwargs: Mapping[str, Any]) -> None:

@@ -42,7 +42,7 @@ class ImageArrays(Dataset[Any]):
         purpose: what that line says it is opened for.
 
     Raises:
-        ClassificationError: there is no such split.
+        ClassificationError: there is no such split, or what is to be a text is none.
         DataError: the data set can't be read.
     """
 
@@ -60,6 +60,11 @@ class ImageArrays(Dataset[Any]):
     ) -> None:
         if split not in SPLITS:
             raise ClassificationError(f"Unknown split {split!r}.{nearest(split, SPLITS)}")
+        for name, value in (("source", source), ("root", root or "")):
+            if not isinstance(value, str | os.PathLike):
+                raise ClassificationError(
+                    f"{name} is a text, got {value!r}. In --cfg-options put it in quotes: \"{name}='2024'\"."
+                )
         if not 0 < subset <= 1:
             raise ClassificationError(f"subset is a share of the training images in (0, 1], got {subset}.")
         spec = DataSpec(source, root, None if source == "digits" else resolution, dev_fraction, split_seed)

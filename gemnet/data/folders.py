@@ -197,7 +197,7 @@ def _scan(folder: Path) -> tuple[tuple[str, ...], list[os.DirEntry[str]], list[i
         images = [entry for entry in entries if _ending(entry.name) in image_extensions()]
         others += [entry.path for entry in entries if _ending(entry.name) not in image_extensions()]
         if not images:
-            found = f"only files such as {entries[0].name!r}; {USUAL} and others are" if entries else "nothing"
+            found = f"only files such as {entries[0].name!r}; {USUAL} and others are" if entries else "it is empty"
             raise DataError(f"Class folder {subfolder} holds no images ({found}). Add images or remove the folder.")
         files += images
         labels += [label] * len(images)

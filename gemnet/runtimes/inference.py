@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from gemnet.data.folders import files_below
-from gemnet.data.reading import image_extensions
+from gemnet.data.reading import ImageFileError, image_extensions, read_image
 from gemnet.errors import GemnetError
 from gemnet.metadata import Metadata
-from gemnet.runtimes.images import Images, read_images
+from gemnet.runtimes.images import Images, prepared
 from gemnet.runtimes.networks import open_network
 from gemnet.weights import packaged_weights
 
@@ -54,14 +54,38 @@ class Classifier:
             ImageFileError: a file that is no image.
             InferenceError: logits that are not finite, as after a training that has diverged.
         """
+        for found in self.answers(files):
+            if isinstance(found, ImageFileError):
+                raise found
+            yield found
+
+    def answers(self, files: Sequence[Path]) -> Iterator[NDArray[np.float64] | ImageFileError]:
+        """As `probabilities`, and for a file that is no image what is wrong with it.
+
+        Raises:
+            InferenceError: logits that are not finite, as after a training that has diverged.
+        """
         side = self.metadata.input_size or 1
         batch = 1 if self.one_by_one else max(1, min(BATCH, BATCH_PIXELS // side**2))
         for start in range(0, len(files), batch):
-            logits = self.logits(read_images(files[start : start + batch], self.metadata)).astype(np.float64)
-            if not np.isfinite(logits).all():
-                raise InferenceError("The network's logits are not finite. Its training has diverged; train it anew.")
-            shares = np.exp(logits - logits.max(axis=1, keepdims=True))
-            yield from shares / shares.sum(axis=1, keepdims=True)
+            read = [self._read(file) for file in files[start : start + batch]]
+            images = [each for each in read if not isinstance(each, ImageFileError)]
+            shares = iter(self._shares(np.stack(images)) if images else ())
+            for each in read:
+                yield each if isinstance(each, ImageFileError) else next(shares)
+
+    def _read(self, file: Path) -> Images | ImageFileError:
+        try:
+            return prepared(read_image(file), self.metadata)
+        except ImageFileError as error:
+            return error
+
+    def _shares(self, images: Images) -> NDArray[np.float64]:
+        logits = self.logits(images).astype(np.float64)
+        if not np.isfinite(logits).all():
+            raise InferenceError("The network's logits are not finite. Its training has diverged; train it anew.")
+        shares: NDArray[np.float64] = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return shares / shares.sum(axis=1, keepdims=True)
 
 
 @dataclass(frozen=True)

@@ -27,11 +27,13 @@ def read(name: str) -> Image.Image:
 network = onnxruntime.InferenceSession(next(Path(__file__).parent.glob("*.onnx")))
 about = network.get_modelmeta().custom_metadata_map
 side, classes, mean, std = (json.loads(about[key]) for key in ("input_size", "classes", "mean", "std"))
+failed = []
 for name in sys.argv[1:] or sys.exit(__doc__):
     try:
         image = read(name).convert("L" if about["in_chans"] == "1" else "RGB")
-    except OSError as error:
-        sys.exit(f"{name} can't be read: {error}")
+    except Exception as error:  # a damaged image makes Pillow raise whatever it meets
+        failed.append(f"{name} can't be read: {str(error) or type(error).__name__}")
+        continue
     scale = side / float(about["crop_pct"]) / min(image.size)
     size = [max(side, round(length * scale)) for length in image.size]
     left, top = ((length - side) // 2 for length in size)
@@ -41,3 +43,5 @@ for name in sys.argv[1:] or sys.exit(__doc__):
     logits = network.run(None, {"images": pixels.transpose(2, 0, 1)[None].astype(np.float32)})[0][0]
     shares = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
     print(name, *(f"{classes[k]} {shares[k]:.1%}" for k in np.argsort(-shares)[:5]), sep="\n  ")
+if failed:
+    sys.exit("\n".join(failed))

@@ -94,11 +94,12 @@ def check_division(config: Config) -> None:
 
 def _fill_resolution(config: Config, model: ConfigDict) -> None:
     """Puts the side of the images that the network, or its weights, were made for where a data set asks for it."""
-    datasets = [
-        loader["dataset"]
-        for loader in (config.get(f"{kind}_dataloader") for kind in ("train", "val", "test"))
-        if loader and (loader.get("dataset") or {}).get("resolution") == "network"
-    ]
+    loaders = (config.get(f"{kind}_dataloader") or {} for kind in ("train", "val", "test"))
+    given = [dataset for dataset in (loader.get("dataset") for loader in loaders) if dataset]
+    for dataset in given:
+        if str(dataset.get("resolution")).isdecimal():  # a text where it was typed in the place of 'network'
+            dataset["resolution"] = int(dataset["resolution"])
+    datasets = [dataset for dataset in given if dataset.get("resolution") == "network"]
     if not datasets:
         return
     weights = config.get("load_from")

@@ -11,7 +11,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from gemnet.config_files import config_folder
+from gemnet.config_files import Written, config_folder, settled
 from gemnet.errors import GemnetError, nearest
 from gemnet.private_mmengine import plain_dict
 from gemnet.training.config_variables import FURTHER_KEYS, RUNNER_KEYS, ignored_by_bases, read_with_variables
@@ -54,8 +54,11 @@ def load_runner_config(file: Path, options: Mapping[str, Any] | None = None) -> 
         RunnerError: it can't be read, a key is so near to one that exists that it must be a slip, or an option names
             nothing that anything reads.
     """
+    given = dict(options or {})
     try:
-        config, options = read_with_variables(file, dict(options or {}))
+        if any(isinstance(value, Written) for value in given.values()):
+            given = settled(given, plain_dict(read_with_variables(file, {})[0]))
+        config, options = read_with_variables(file, given)
     except GemnetError:
         raise
     except ImportError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,27 @@ class DistinctAction(argparse.Action):
         setattr(namespace, self.dest, list(dict.fromkeys(values)))
 
 
+@dataclass(frozen=True)
+class Typed:
+    """What reads as a number, or as a list for its commas, and is a text where the config has one.
+
+    It is what `gemnet.config_files.settled` takes; to import that here would take seconds.
+
+    Args:
+        text: what was typed.
+        value: what it is elsewhere.
+    """
+
+    text: str
+    value: Any
+
+    def instead_of(self, own: Any) -> Any:
+        """The value, where the config has ``own``."""
+        return self.text if isinstance(own, str) else self.value
+
+
 class OptionsAction(argparse.Action):
-    """``a.b=1 c=[1,2]`` as mmengine reads it, but texts keep their blanks.
+    """``a.b=1 c=[1,2]`` as mmengine reads it, but texts keep their blanks, and stay texts in the place of a text.
 
     An argument without ``=`` is an error of the arguments, not a crash. Where the option is given again, its keys come
     to those of before.
@@ -58,7 +78,7 @@ class OptionsAction(argparse.Action):
                 found[key] = _container(value)
             except ValueError:
                 try:
-                    found[key] = _loose(value)
+                    found[key] = _typed(value)
                 except (ValueError, RecursionError):
                     parser.error(f"--cfg-options {key}: its value can't be read: {value[:80]!r}.")
         setattr(namespace, self.dest, found)
@@ -80,6 +100,24 @@ def _container(text: str) -> Any:
     return found["value"]
 
 
+def _typed(text: str) -> Any:
+    """What `_loose` reads; `Typed` where it might be a text as well. Brackets, None and quotes say what is meant.
+
+    Raises:
+        ValueError: brackets that don't match.
+    """
+    value = _loose(text)
+    return value if value is None or isinstance(value, str) or _is_bracketed(text) else Typed(text.strip(), value)
+
+
+def _is_bracketed(text: str) -> bool:
+    return text.strip()[:1] + text.strip()[-1:] in ("[]", "()")
+
+
+def _is_quoted(text: str) -> bool:
+    return len(text) > 1 and text[0] in "'\"" and text[0] == text[-1] and text[0] not in text[1:-1]
+
+
 def _loose(text: str) -> Any:
     """A number, True, False, None, else the text; or several with commas between, in brackets or without.
 
@@ -87,8 +125,8 @@ def _loose(text: str) -> Any:
         ValueError: brackets that don't match.
     """
     text = text.strip()
-    bracketed = text[:1] + text[-1:] in ("[]", "()")
-    if not bracketed and "," not in text:
+    bracketed = _is_bracketed(text)
+    if _is_quoted(text) or (not bracketed and "," not in text):
         return _scalar(text)
     parts = _elements(text[1:-1] if bracketed else text)
     found = [_loose(part) for part in (parts if parts[-1].strip() else parts[:-1])]  # a last comma, or nothing at all

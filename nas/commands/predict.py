@@ -29,7 +29,8 @@ examples
   an exported file:
     {program} exported/mynet-onnx/mynet.onnx photos --top 3 --out found.json
 
-exit codes: 0 done, 2 an error that you can fix (one message says how), 130 interrupted"""
+exit codes: 0 done, 1 some images can't be read (they are named), 2 an error that you can fix (one message says how),
+130 interrupted"""
 
 
 @command("predict")
@@ -45,32 +46,44 @@ def main(program: str, arguments: list[str]) -> int:
     import numpy as np
     from rich.progress import track
 
+    from gemnet.data.reading import ImageFileError
     from gemnet.files import write_text
-    from gemnet.runtimes.inference import find_images, open_classifier
+    from gemnet.quoting import printable
+    from gemnet.runtimes.inference import InferenceError, find_images, open_classifier
     from gemnet.training.confusion import Confusion
     from nas.commands.console import make_console, show_confusion
 
     classifier = open_classifier(options.network, options.ema)
     found = find_images(options.images, classifier.classes)
-    shares = track(
-        classifier.probabilities(found.files),
+    answers = track(
+        classifier.answers(found.files),
         "images",
         total=len(found.files),
         console=make_console(stderr=True),
         disable=not sys.stderr.isatty(),
     )
     images: list[dict[str, Any]] = []
-    predicted = []
-    for file, probabilities in zip(found.files, shares, strict=True):
-        order = np.argsort(-probabilities, kind="stable")[: options.top]
+    failed: list[dict[str, str]] = []
+    predicted: list[int] = []
+    readable: list[int] = []
+    for number, (file, answer) in enumerate(zip(found.files, answers, strict=True)):
+        if isinstance(answer, ImageFileError):
+            failed.append({"file": str(file), "reason": str(answer).removeprefix(f"{file}: ")})
+            continue
+        order = np.argsort(-answer, kind="stable")[: options.top]
         predicted.append(int(order[0]))
-        best = [{"class": classifier.classes[k], "probability": round(float(probabilities[k]), 6)} for k in order]
+        readable.append(number)
+        best = [{"class": classifier.classes[k], "probability": round(float(answer[k]), 6)} for k in order]
         images.append({"file": str(file), "classes": best})
-    result: dict[str, Any] = {"network": options.network, "images": images}
+    if not images:
+        others = f" None of the {len(failed)} images can be read." if len(failed) > 1 else ""
+        raise InferenceError(f"{failed[0]['file']}: {failed[0]['reason']}{others}")
+    result: dict[str, Any] = {"network": options.network, "images": images, "failed": failed}
     confusion = None
     if found.labels is not None:
-        confusion = Confusion.of(found.labels, predicted, classifier.classes)
-        for image, label in zip(images, found.labels.tolist(), strict=True):
+        labels = found.labels[readable]
+        confusion = Confusion.of(labels, predicted, classifier.classes)
+        for image, label in zip(images, labels.tolist(), strict=True):
             image["label"] = classifier.classes[label]
         result |= {
             "accuracy": confusion.accuracy,
@@ -83,13 +96,22 @@ def main(program: str, arguments: list[str]) -> int:
         write_text(Path(options.out), json.dumps(result, indent=1) + "\n")
     if options.json:
         print(json.dumps(result))
+    else:
+        _show(images)
+        if found.left_out:
+            print(f"Files that are no images, left out: {found.left_out}")
+        if confusion is not None:
+            if failed:
+                print(
+                    f"Accuracy and confusion are of the {len(images)} images that could be read, of {len(found.files)}."
+                )
+            show_confusion(confusion, matrix=True)
+    if not failed:
         return 0
-    _show(images)
-    if found.left_out:
-        print(f"Files that are no images, left out: {found.left_out}")
-    if confusion is not None:
-        show_confusion(confusion, matrix=True)
-    return 0
+    print(f"{program}: {len(failed)} of {len(found.files)} images can't be read:", file=sys.stderr)
+    for each in failed:
+        print(printable(f"{each['file']}: {each['reason']}"), file=sys.stderr)
+    return 1
 
 
 def _show(images: list[dict[str, Any]]) -> None:

@@ -150,10 +150,12 @@ def _read(options: argparse.Namespace) -> tuple[Any, Path]:
 def _with(config: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     from mmengine.config import Config
 
+    from gemnet.config_files import settled
+
     parts = {key.partition(".")[0] for key in changes if "." in key}
     # mmengine can't merge an option into a part that isn't there.
     merged = Config({key: {} if value is None and key in parts else value for key, value in config.items()})
-    merged.merge_from_dict(changes)
+    merged.merge_from_dict(settled(changes, config))
     return merged.to_dict()
 
 

@@ -49,6 +49,35 @@ def test_without_a_genome_it_is_gemnet_b() -> None:
         assert timm.create_model("gemnet", device="meta").genome == gemnet.genome_for("gemnet_b")
 
 
+def test_a_named_network_takes_no_other_genome(genome: Genome, own_name: str) -> None:
+    gemnet.register(own_name, genome)
+    for name in ("gemnet_a_cifar", own_name):
+        with pytest.raises(GemnetError, match=rf"'{name}' has its genome.*create_model\('gemnet', genome="):
+            timm.create_model(name, genome="x.json")
+    assert timm.create_model(own_name, genome=None).genome == genome
+
+
+@pytest.mark.parametrize(
+    ("indices", "said"),
+    [
+        ((9,), r"holds 9; .* 0: stride 1, 1: stride 2, 2: stride 4\.$"),
+        ((0, 3), "holds 3;"),
+        ([-4], "holds -4;"),
+        (4, "the last 4 levels; there are 0: stride 1"),
+        (0, "the last 0 levels"),
+    ],
+)
+def test_levels_that_are_not_there_are_refused(genome: Genome, indices: Any, said: str) -> None:
+    with pytest.raises(GemnetError, match=said):
+        timm.create_model("gemnet", genome=genome, features_only=True, out_indices=indices)
+
+
+@pytest.mark.parametrize(("indices", "strides"), [((0, 2), [1, 4]), ([-1], [4]), (2, [2, 4]), (None, [1, 2, 4])])
+def test_levels_are_named_as_timm_has_them(genome: Genome, indices: Any, strides: list[int]) -> None:
+    model = timm.create_model("gemnet", genome=genome, features_only=True, out_indices=indices)
+    assert [4 // (each.shape[-1] // 8) for each in model(torch.zeros(1, 3, 32, 32))] == strides
+
+
 def test_registered_name_works_like_any_other(genome: Genome, own_name: str) -> None:
     build = gemnet.register(own_name, genome)
     assert own_name in timm.list_models()

@@ -15,6 +15,7 @@ import pytest
 import sqlalchemy
 from rich.progress import track
 
+from gemnet.config_files import read_file, settled
 from gemnet.errors import GemnetError
 from gemnet.quoting import printable
 from gemnet.stopping import STOP, stop_file
@@ -251,7 +252,7 @@ def test_config_options_given_twice_all_count() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--cfg-options", nargs="+", action=OptionsAction)
     given = parser.parse_args(["--cfg-options", "a.b=1", "c=x", "--cfg-options", "c=[1,2]", "d=dict(e=3)"])
-    assert given.cfg_options == {"a.b": 1, "c": [1, 2], "d": {"e": 3}}
+    assert settled(given.cfg_options, {}) == {"a.b": 1, "c": [1, 2], "d": {"e": 3}}
 
 
 @pytest.mark.parametrize(
@@ -269,12 +270,41 @@ def test_config_options_given_twice_all_count() -> None:
         ("None", None),
         ("False", False),
         ("", ""),
+        ("'a,b'", "a,b"),
+        ("'2024'", "2024"),
+        ("'a','b'", ["a", "b"]),
     ],
 )
 def test_config_options_are_read_with_their_blanks(text: str, value: object) -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--cfg-options", nargs="+", action=OptionsAction)
-    assert parser.parse_args(["--cfg-options", f"a={text}"]).cfg_options == {"a": value}
+    given = parser.parse_args(["--cfg-options", f"a={text}"]).cfg_options
+    for own in ({}, {"a": None}, {"a": 1}, {"a": [1]}):
+        assert settled(given, own) == {"a": value}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("2024", "2024"),
+        ("007", "007"),
+        ("1e-3", "1e-3"),
+        ("true", "true"),
+        ("/x/a,b", "/x/a,b"),
+        ("my photos", "my photos"),
+        ("'a,b'", "a,b"),
+        ("None", None),
+        ("'None'", "None"),
+        ("[a,b]", ["a", "b"]),
+        ("(1,)", (1,)),
+    ],
+)
+def test_config_options_stay_texts_where_the_config_has_a_text(text: str, value: object, tmp_path: Path) -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--cfg-options", nargs="+", action=OptionsAction)
+    given = parser.parse_args(["--cfg-options", f"a={text}", f"b.0.c={text}", "n=3"]).cfg_options
+    (tmp_path / "config.py").write_text("a = 'x'\nb = [dict(c='y')]\nn = 'z'\n")
+    assert read_file(tmp_path / "config.py", given) == {"a": value, "b": [{"c": value}], "n": "3"}
 
 
 def test_config_options_with_brackets_that_do_not_match_are_refused(capsys: pytest.CaptureFixture[str]) -> None:

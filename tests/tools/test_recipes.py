@@ -109,6 +109,7 @@ def test_fine_tuning_keeps_a_head_that_fits_and_starts_afresh_when_told(publishe
     assert run("finetune", *options) == 0
     state = torch.load("run/epoch_1.pth", weights_only=False)["state_dict"]
     assert torch.equal(state["network.classifier.weight"], source["classifier.weight"])
+    assert "resolution=32" in Path("run/finetune.py").read_text()
     assert "fresh classifier" not in log()
     code = command.main(
         [str(CONFIGS / "finetune.py"), "--work-dir", "other", "--cfg-options", *options, "pretrained=False"]

@@ -312,7 +312,7 @@ class TestBadFolders:
 
     def test_empty_class(self, folder):
         (folder / "train/dog").mkdir()
-        self.check(folder, "dog", "holds no images (nothing). Add images")
+        self.check(folder, "dog", "holds no images (it is empty). Add images")
 
     def test_class_without_known_images(self, folder):
         (folder / "train/dog").mkdir()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,47 @@ def test_table_names_files_left_out_and_shows_the_matrix(pictures: Path, capsys:
     said = capsys.readouterr().out
     assert "Files that are no images, left out: 1" in said
     assert "balanced" in said
+
+
+def test_images_that_cannot_be_read_are_named_and_the_others_counted(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "some"
+    shutil.copytree(pictures, root)
+    whole = (root / "cat/0.png").read_bytes()
+    bad = {"cat/0.png": b"no image", "truck/2.png": whole[:200]}
+    for name, content in bad.items():
+        (root / name).write_bytes(content)
+    assert main([TAG, str(root), "--json", "--out", str(tmp_path / "found.json")]) == 1
+    said = capsys.readouterr()
+    found = json.loads(said.out)
+    assert found == json.loads((tmp_path / "found.json").read_text())
+    assert [each["file"] for each in found["failed"]] == [str(root / name) for name in bad]
+    assert [each["reason"].split(" (")[0] for each in found["failed"]] == ["can't be decoded", "the image is truncated"]
+    lines = said.err.splitlines()
+    assert lines[0].endswith("2 of 5 images can't be read:")
+    assert lines[1:] == [f"{each['file']}: {each['reason']}" for each in found["failed"]]
+    assert [image["label"] for image in found["images"]] == ["cat", "truck", "truck"]
+    assert np.sum(found["confusion"]) == 3
+    files = [root / name for name in ("cat/1.png", "truck/0.png", "truck/1.png")]
+    shares = [image["classes"][0]["probability"] for image in found["images"]]
+    assert shares == pytest.approx(by_timm(files).max(1), abs=1e-4)
+
+    assert main([TAG, str(root)]) == 1
+    assert "of the 3 images that could be read, of 5" in capsys.readouterr().out
+
+
+def test_where_no_image_can_be_read_it_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(b"no image")
+    for count, words in ((1, "a.png: can't be decoded"), (2, "None of the 2 images can be read")):
+        files = [str(tmp_path / name) for name in ("a.png", "b.png")[:count]]
+        assert main([TAG, *files, "--json", "--out", str(tmp_path / "found.json")]) == 2
+        said = capsys.readouterr()
+        assert said.out == ""
+        assert words in said.err
+        assert len(said.err.splitlines()) == 1
+    assert not (tmp_path / "found.json").exists()
 
 
 def test_folders_of_other_names_give_no_labels(pictures: Path) -> None:

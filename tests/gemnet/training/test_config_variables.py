@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from gemnet.training.runner_config import RunnerError, load_runner_config
+from nas.commands.options import Typed
 
 BASE = "side = 32\nepochs = 10\ndata = dict(size=side)\nschedule = [dict(end=epochs), dict(end=epochs * 2)]\n"
 
@@ -27,6 +28,13 @@ def test_what_is_made_from_a_variable_follows_it_in_config_and_bases(config: Pat
     assert [part.end for part in loaded.schedule] == [3, 6]
     assert loaded.model == {"type": "y", "called": "it's"}
     assert loaded.filename == str(config)
+
+
+def test_what_is_typed_for_a_text_stays_a_text(config: Path) -> None:
+    typed = {"name": Typed("2024", 2024), "side": Typed("64", 64), "model.type": Typed("a,b", ["a", "b"])}
+    loaded = load_runner_config(config, typed)
+    assert loaded.model == {"type": "a,b", "called": "2024"}
+    assert loaded.data.size == 64
 
 
 def test_without_options_the_config_is_read_as_it_is(config: Path) -> None:
