@@ -63,7 +63,7 @@ class ImageArrays(Dataset[Any]):
         for name, value in (("source", source), ("root", root or "")):
             if not isinstance(value, str | os.PathLike):
                 raise ClassificationError(
-                    f"{name} is a text, got {value!r}. In --cfg-options put it in quotes: \"{name}='2024'\"."
+                    f"{name} is a text, got {value!r}. In --cfg-options put it in quotes: data_root=\"'a,b'\"."
                 )
         if not 0 < subset <= 1:
             raise ClassificationError(f"subset is a share of the training images in (0, 1], got {subset}.")

@@ -41,7 +41,7 @@ class DistinctAction(argparse.Action):
 
 @dataclass(frozen=True)
 class Typed:
-    """What reads as a number, or as a list for its commas, and is a text where the config has one.
+    """What reads as a number, and is a text where the config has one.
 
     It is what `gemnet.config_files.settled` takes; to import that here would take seconds.
 
@@ -101,13 +101,14 @@ def _container(text: str) -> Any:
 
 
 def _typed(text: str) -> Any:
-    """What `_loose` reads; `Typed` where it might be a text as well. Brackets, None and quotes say what is meant.
+    """What `_loose` reads; a number is `Typed`, as it might be a text as well. Commas make a list, as mmengine has it.
 
     Raises:
         ValueError: brackets that don't match.
     """
     value = _loose(text)
-    return value if value is None or isinstance(value, str) or _is_bracketed(text) else Typed(text.strip(), value)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return Typed(text.strip(), value) if is_number else value
 
 
 def _is_bracketed(text: str) -> bool:
