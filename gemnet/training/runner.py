@@ -68,6 +68,10 @@ def make_runner(
     if load_from is not None:
         config.load_from = load_from
     source = config.get("load_from")
+    if source and not isinstance(source, str | os.PathLike):
+        raise RunnerError(
+            f"load_from is a text, got {source!r}. In --cfg-options put it in quotes: \"load_from='2024'\"."
+        )
     if source:
         source = config.load_from = os.fspath(detector_file(source))
     trained = None

@@ -54,6 +54,7 @@ KNOWN = [
     ("train", ["gemnet_a_cifar_cifar10", "--cfg-options", "data_root=2024"]),
     ("train", ["gemnet_a_cifar_cifar10", "--cfg-options", "data_root=/x/a,b"]),
     ("train", ["gemnet_a_cifar_cifar10", "--cfg-options", "data_root=[2024]"]),
+    ("train", ["gemnet_a_cifar_cifar10", "--cfg-options", "load_from=2024"]),
     ("train", ["gemnet_a_cifar_cifar10", "--cfg-options", "custom_hooks=[dict(type='NoSuchHook')]"]),
     ("train", ["gemnet_a_cifar_cifar10", "--cfg-options", "custom_hooks=[dict(type='NoSuchHook'"]),
     ("test", ["gemnet_a_cifar_cifar10", "noise.bin"]),
