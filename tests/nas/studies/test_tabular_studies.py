@@ -23,6 +23,7 @@ from nas.strategies.acquisition import expected_hypervolume_gain
 from nas.studies.csv_log import CsvLogError
 from nas.studies.statistics import mean_interval, paired_difference
 from nas.studies.tabular import ablation as ablation_module
+from nas.studies.tabular import runs as runs_module
 from nas.studies.tabular.pareto import FrontScale
 from nas.studies.tabular.predictors import split
 from nas.studies.tabular.runs import BenchmarkError, RunsFile
@@ -146,7 +147,7 @@ def test_columns_by_other_names_are_times_of_the_same_devices(tmp_path: Path) ->
     rate = "throughput_a100_throughput_mean"
     assert find_time(table, "accel_nasbench", "val_top1", rate) == "a100_latency"
     assert find_time(table, "accel_nasbench", "val_top1", "val_top1") == "val_top1"
-    with pytest.raises(BenchmarkError, match=r"no time on 'pixel'; it has times on zcu102, a100\. .*val_top1"):
+    with pytest.raises(BenchmarkError, match=r"no time on 'pixel'; it has times on zcu102, a100, tpuv2\. .*val_top1"):
         find_time(table, "accel_nasbench", "val_top1", "pixel")
 
 
@@ -563,7 +564,7 @@ def test_a_changed_part_of_ones_own_runs_anew(
 def test_a_pipe_is_told_how_far_runs_are_and_what_others_are_compared_with(
     own_table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nas.studies.tabular.runs.LINE_EVERY", 0.0)
+    monkeypatch.setattr(runs_module, "LINE_EVERY", 0.0)
     command = ["search", "--table", str(own_table), "--metric", "accuracy", "--strategies", "random", "local_search"]
     command += ["--queries", "20", "--seeds", "2", "--workers", "1", "--work-dir", str(tmp_path)]
     assert main(command) == 0
