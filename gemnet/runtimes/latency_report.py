@@ -37,6 +37,7 @@ class LatencyRow:
         batch: images at a time.
         size: side of the images.
         int8: whether it was quantised.
+        classes: outputs; a classifier of 1,000 is a good part of a small network's time. None where they are not known.
         macs: multiply-adds of an image as trained; None where they are not known.
         wall_ms: median by the clock.
         wall_spread: quarter to three quarters of the turns, as a share of the median.
@@ -52,6 +53,7 @@ class LatencyRow:
     batch: int
     size: int
     int8: bool
+    classes: int | None
     macs: int | None
     wall_ms: float
     wall_spread: float
@@ -68,6 +70,7 @@ class _Prepared:
     file: Path
     call: Call
     shape: tuple[int, int, int, int]
+    classes: int | None
     macs: int | None
 
 
@@ -116,6 +119,7 @@ def compare_latency(
             batch,
             each.shape[-1],
             int8,
+            each.classes,
             each.macs,
             float(wall[1, place]) / batch,
             _spread(wall[:, place]),
@@ -146,7 +150,9 @@ def _prepare(source: str, folder: Path, runtime: Runtime, batch: int, size: int 
                 "a network may also be named by timm's name, a genome or a work folder."
             ) from None
         shape = _shape_of(source, file, batch, size)
-        return _Prepared(source, file, runtime.call(file, shape), shape, None)
+        about = onnx_form.read_about(file)
+        classes = about.num_classes or len(about.classes) or None
+        return _Prepared(source, file, runtime.call(file, shape), shape, classes, None)
     network = open_network(source)
     network = network.at(size or network.side)
     shape = (batch, network.in_chans, network.side, network.side)
@@ -162,10 +168,10 @@ def _prepare(source: str, folder: Path, runtime: Runtime, batch: int, size: int 
         onnx_form.save(onnx_form.to_onnx(model, shape, dynamic), file, network.metadata)
         if int8:
             quantize(file, photographs(network.metadata))
-        return _Prepared(source, file, runtime.call(file, shape), shape, macs)
+        return _Prepared(source, file, runtime.call(file, shape), shape, network.metadata.num_classes, macs)
     file = folder / "network.pt2"
     torch.export.save(onnx_form.traced(model, shape), file)
-    return _Prepared(source, file, runtime.call(model, shape), shape, macs)
+    return _Prepared(source, file, runtime.call(model, shape), shape, network.metadata.num_classes, macs)
 
 
 def _stride(model: nn.Module) -> int:

@@ -80,13 +80,14 @@ def test_an_onnx_file_and_torch_networks_are_measured_too(genome, tmp_path: Path
     file = tmp_path / "net.onnx"
     onnx_form.save(onnx_form.to_onnx(network.model, (1, 3, 32, 32)), file, network.metadata)
     (row,) = compare_latency([str(file)], Runtime(), rounds=2, memory=False)
-    assert (row.size, row.macs) == (32, None)
+    assert (row.size, row.classes, row.macs) == (32, 10, None)
     with pytest.raises(LatencyError, match="--batch 1, not 4"):
         compare_latency([str(file)], Runtime(), batch=4, memory=False)
     with pytest.raises(LatencyError, match="not by torch"):
         compare_latency([str(file)], Runtime("torch"))
     (row,) = compare_latency([genome], Runtime("torch"), batch=2, rounds=2, memory=False)
     assert row.cpu_ms > 0
+    assert row.classes == 10
 
 
 def test_openvino_measures_at_the_batch_asked_for(genome) -> None:
@@ -133,7 +134,9 @@ def test_the_command_prints_and_writes(genome, tmp_path: Path, capsys) -> None:
     work_dir = tmp_path / "work"
     assert main(["latency", genome, genome, "--rounds", "2", "--no-memory", "--work-dir", str(work_dir)]) == 0
     assert sorted(item.name for item in work_dir.iterdir()) == ["latency.csv", "latency.png"]
-    assert "peak MiB" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "classes" in said
+    assert "peak MiB" in said
     assert main(["latency", genome, "--backend", "tflite", "--work-dir", str(work_dir)]) == 2
     assert "There is no backend 'tflite'" in capsys.readouterr().err
 
