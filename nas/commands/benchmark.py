@@ -194,14 +194,13 @@ def _latency(options: argparse.Namespace) -> None:
         f"{rows[0].runtime}, batch {options.batch}{', int8' * options.int8}, an image (± half the spread of the turns)"
     )
     table = Table(title=title, title_justify="left")
-    for heading in ("network", "size", "classes", "M MACs", "wall ms", "ratio", "CPU ms", "ratio", "peak MiB"):
+    for heading in ("network", "size", "M MACs", "wall ms", "ratio", "CPU ms", "ratio", "peak MiB"):
         left = heading == "network"
         table.add_column(heading, justify="left" if left else "right", overflow="fold" if left else "ellipsis")
     for row in rows:
         table.add_row(
             row.network,
             str(row.size),
-            "" if row.classes is None else str(row.classes),
             "" if row.macs is None else f"{row.macs / 1e6:.0f}",
             f"{row.wall_ms:.3g} ±{row.wall_spread / 2:.0%}",
             f"{row.wall_ratio:.2f}",
@@ -210,6 +209,10 @@ def _latency(options: argparse.Namespace) -> None:
             "" if row.peak_mib is None else f"{row.peak_mib:.0f}",
         )
     console.print(table)
+    classes = list(dict.fromkeys(row.classes for row in rows if row.classes is not None))
+    if len(classes) > 1:
+        text = f"Note: the networks have {', '.join(map(str, classes))} classes; a large classifier takes its time."
+        console.print(text, highlight=False, markup=False)
     csv = Path(options.work_dir) / "latency.csv"
     write_latency(rows, csv, csv.with_suffix(".png"))
     console.print(f"Wrote {csv} and {csv.with_suffix('.png')}")
