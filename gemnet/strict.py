@@ -67,7 +67,9 @@ def find_class(name: str, known: Mapping[str, str], kind: type[T], where: str) -
         ) from error
     if not hasattr(imported, attribute):
         meant = nearest(attribute, vars(imported))
-        raise ConfigError(f"{where} is {name!r}, but {imported.__file__} has no {attribute!r}.{meant}")
+        raise ConfigError(
+            f"{where} is {name!r}, but {getattr(imported, '__file__', None) or module} has no {attribute!r}.{meant}"
+        )
     found = getattr(imported, attribute)
     if not (isinstance(found, type) and issubclass(found, kind)):
         raise ConfigError(f"{where} is {name!r}, which is no class derived from {kind.__module__}.{kind.__qualname__}.")

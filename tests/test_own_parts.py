@@ -73,6 +73,7 @@ def test_parts_of_ones_own_are_compared_on_a_table(folder: Path, capsys: pytest.
     ("change", "message"),
     [
         ("space.type=mine.Chain", "mine.py has no 'Chain'. Did you mean 'Chains'?"),
+        ("space.type=sys.Chain", "but sys has no 'Chain'"),
         ("space.type=mine.Worth", "no class derived from nas.spaces.base.SearchSpace"),
         ("space.lenght=4", "Did you mean 'space.length'"),
         ("evaluator.type=mine.Mean", "has no 'evaluate'"),

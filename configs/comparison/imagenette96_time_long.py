@@ -1,7 +1,8 @@
 """Imagenette at 96x96, 60 epochs: gemnet_a against hand-made networks that take as long, in onnxruntime, one thread.
 
 imagenette96_long.py's recipe: after imagenette96_time.py's 20 epochs the mobile networks have hardly begun to learn.
-Widths were fitted by time; without them they are fitted anew on your machine, which takes some minutes each.
+Each width was chosen from a few so that the network takes at least gemnet_a's time on a Xeon with AVX-512 (--estimate
+measures it); without widths they are fitted on your machine, which takes some minutes each.
 
     python tools/compare.py configs/comparison/imagenette96_time_long.py --estimate
     python tools/compare.py configs/comparison/imagenette96_time_long.py --workers 2
