@@ -20,7 +20,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from gemnet.cache import cache_root, make_cache_folder
-from gemnet.data.image_set import SHOWN, DataError, ImageSet
+from gemnet.data.image_set import TO_MEND, DataError, ImageSet
 from gemnet.data.reading import ImageFileError
 from gemnet.strict_json import parse_json
 
@@ -54,7 +54,7 @@ def decode_images(
         workers: threads; None for one a core, at most eight.
 
     Raises:
-        DataError: images that can't be read, or are not of one square size; the first few are named.
+        DataError: images that can't be read, or are not of one square size; the first twenty are named.
     """
 
     def pixels(index: int) -> NDArray[np.uint8] | str:
@@ -86,9 +86,10 @@ def decode_images(
                     continue
                 images[index] = result.transpose(2, 0, 1)
     if bad:
-        rest = f" and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
+        rest = f" and {len(bad) - TO_MEND} more" if len(bad) > TO_MEND else ""
         raise DataError(
-            f"{len(bad)} of {len(names)} images can't be read: {'; '.join(bad[:SHOWN])}{rest}. Replace or delete them."
+            f"{len(bad)} of {len(names)} images can't be read: {'; '.join(bad[:TO_MEND])}{rest}. "
+            "Replace or delete them."
         )
     assert images is not None
     if other:

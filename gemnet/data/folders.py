@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from gemnet.data.decoded import CACHE_FORMAT, decode_images, from_cache
-from gemnet.data.image_set import SHOWN, SPLIT_FOLDERS, TIMM_PREFIXES, DataError, ImageSet, data_root
+from gemnet.data.image_set import SHOWN, SPLIT_FOLDERS, TIMM_PREFIXES, TO_MEND, DataError, ImageSet, data_root
 from gemnet.data.reading import image_extensions, read_image
 from gemnet.errors import nearest
 
@@ -192,15 +192,23 @@ def _scan(folder: Path) -> tuple[tuple[str, ...], list[os.DirEntry[str]], list[i
     files: list[os.DirEntry[str]] = []
     labels: list[int] = []
     others: list[str] = []
+    bare: list[str] = []
     for label, subfolder in enumerate(subfolders):
         entries = sorted(files_below(subfolder), key=lambda entry: entry.path)
         images = [entry for entry in entries if _ending(entry.name) in image_extensions()]
         others += [entry.path for entry in entries if _ending(entry.name) not in image_extensions()]
         if not images:
             found = f"only files such as {entries[0].name!r}; {USUAL} and others are" if entries else "it is empty"
-            raise DataError(f"Class folder {subfolder} holds no images ({found}). Add images or remove the folder.")
+            bare.append(f"{subfolder} ({found})")
         files += images
         labels += [label] * len(images)
+    if bare:
+        rest = f" and {len(bare) - TO_MEND} more" if len(bare) > TO_MEND else ""
+        raise DataError(
+            f"Class folders without images: {', '.join(bare[:TO_MEND])}{rest}. Add images or remove the folders."
+            if len(bare) > 1
+            else f"Class folder {bare[0]} holds no images. Add images or remove the folder."
+        )
     if len(subfolders) < 2:
         raise DataError(
             f"{folder} has one class only ({subfolders[0].name!r}); telling images apart takes at least two folders."

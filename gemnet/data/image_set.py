@@ -15,6 +15,7 @@ SPLIT_FOLDERS = {"train": ("train", "training"), "val": ("val", "validation", "t
 
 
 SHOWN = 3  # culprits named in one message
+TO_MEND = 20  # and so many that are to be mended one by one
 
 
 class DataError(GemnetError):

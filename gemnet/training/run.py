@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sized
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from mmengine.hooks import CheckpointHook
+from mmengine.runner import Runner
 
 from gemnet.files import taken_back
 from gemnet.stopping import stop_file
@@ -62,6 +63,7 @@ def train_config(
     with taken_back(folder):
         runner = make_runner(config, folder, launcher, amp, auto_scale_lr, resume)
         build_for_training(runner)
+    _tell_what_is_trained(runner)
     checkpoints = next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook)), None)
     if checkpoints is None or launcher != "none":
         runner.train()
@@ -70,6 +72,21 @@ def train_config(
         runner.register_hook(StopWhenAsked(checkpoints, file))
         runner.train()
     return folder
+
+
+def _tell_what_is_trained(runner: Runner) -> None:
+    """Sizes, and the log file, which has what MMEngine would fill the terminal with."""
+    loaders = {"to learn from": runner.train_dataloader}
+    if runner.val_loop is not None:
+        loaders["to measure on"] = runner.val_dataloader
+    counts = [
+        f"{len(loader.dataset):,} {what}"
+        for what, loader in loaders.items()
+        if isinstance(getattr(loader, "dataset", None), Sized)
+    ]
+    weights = sum(value.numel() for value in runner.model.parameters() if value.requires_grad)
+    runner.logger.info("Images: %s. Weights that learn: %s.", ", ".join(counts) or "not known", f"{weights:,}")
+    runner.logger.info("Environment, config and hooks: %s", Path(runner.log_dir) / f"{runner.timestamp}.log")
 
 
 def measure_checkpoint(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import logging
 import os
 import re
 import zipfile
@@ -14,6 +15,7 @@ from typing import Any
 
 import torch
 from mmengine.config import Config, ConfigDict
+from mmengine.logging import MMLogger
 from mmengine.runner import Runner, find_latest_checkpoint
 
 from gemnet.checkpoint import guard_mmengine, load_checkpoint
@@ -26,6 +28,26 @@ from gemnet.training.resuming import refuse_other_schedule
 from gemnet.training.runner_config import RunnerError
 
 LAUNCHERS = ("none", "pytorch", "slurm")
+SCREENS = ("\n" + 60 * "-" + "\nSystem environment:", "Config:\n", "Hooks will be executed")
+"""How MMEngine's records begin that fill screens: they are for the log file."""
+ASIDES = ("Exp name: ", "Distributed training is not used", '"FileClient" will be', '"HardDiskBackend" is')
+"""And those that say nothing to whoever trains."""
+
+
+class _Runner(Runner):
+    """MMEngine's, whose environment, config and list of hooks go to the log file and not to the terminal."""
+
+    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
+        """The logger that MMEngine would build, with a terminal that says less."""
+        logger = super().build_logger(*args, **kwargs)
+        for handler in logger.handlers:
+            if not isinstance(handler, logging.FileHandler):
+                handler.addFilter(_is_for_the_terminal)
+        return logger
+
+
+def _is_for_the_terminal(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith((*SCREENS, *ASIDES))
 
 
 def make_runner(
@@ -89,7 +111,7 @@ def make_runner(
         refuse_other_schedule(config, trained, source)
     _prepare_launcher(config, launcher)
     with named_errors():
-        runner = Runner.from_cfg(config)
+        runner = _Runner.from_cfg(config)
         runner.register_hook(CheckpointCheck(exact or bool(resume)), priority="VERY_HIGH")
         runner.register_hook(EpochSeeds(), priority="VERY_HIGH")
         runner.register_hook(FiniteLoss(), priority="LOW")  # before checkpoints

@@ -25,7 +25,8 @@ examples
   results that COCO's evaluation reads: ids of images and categories as in an annotation file:
     {program} epoch_24.pth val2017 --annotations instances_val2017.json --score 0
 
-exit codes: 0 done, 2 an error that you can fix (one message says how), 130 interrupted"""
+exit codes: 0 done, 1 some images can't be read (they are named), 2 an error that you can fix (one message says how),
+130 interrupted"""
 
 
 @command("detect")
@@ -40,8 +41,10 @@ def main(program: str, arguments: list[str]) -> int:
     check_output(out / "results.json")
     from rich.progress import track
 
+    from gemnet.data.reading import ImageFileError
     from gemnet.detection.trained import find_detector
     from gemnet.files import write_text
+    from gemnet.quoting import printable
     from gemnet.runtimes.inference import find_images
     from gemnet.training.runner_config import find_runner_config, load_runner_config
     from nas.commands.console import make_console
@@ -59,10 +62,15 @@ def main(program: str, arguments: list[str]) -> int:
     out.mkdir(parents=True, exist_ok=True)
     results: list[dict[str, Any]] = []
     counts: dict[Path, int] = {}
+    failed: list[ImageFileError] = []
     console = make_console(stderr=True)
     try:
         for number, file in enumerate(track(files, "images", console=console, disable=not sys.stderr.isatty())):
-            found = detector(file, _is_upright(file, listed[number]))
+            try:
+                found = detector(file, _is_upright(file, listed[number]))
+            except ImageFileError as error:
+                failed.append(error)
+                continue
             sure = found.scores >= options.score
             for box, score, label in zip(found.boxes[sure], found.scores[sure], found.labels[sure], strict=True):
                 left, top, right, bottom = (float(value) for value in box)
@@ -81,11 +89,22 @@ def main(program: str, arguments: list[str]) -> int:
                 from gemnet.detection.drawing import draw
 
                 draw(file, found, detector.classes, options.score, out / f"{number:04d}_{file.stem}.jpg")
-    finally:  # also of the images before one that can't be read, or before an interrupt
+    finally:  # also of the images before an interrupt
         if counts:
             write_text(out / "results.json", json.dumps(results, indent=1) + "\n")
+    if not counts:
+        raise (
+            failed[0]
+            if len(failed) == 1
+            else ImageFileError(f"{failed[0]} None of the {len(failed)} images can be read.")
+        )
     _show(counts, results, out)
-    return 0
+    if not failed:
+        return 0
+    print(f"{program}: {len(failed)} of {len(files)} images can't be read:", file=sys.stderr)
+    for each in failed:
+        print(printable(str(each)), file=sys.stderr)
+    return 1
 
 
 def _is_upright(file: Path, entry: Mapping[str, Any]) -> bool:

@@ -3,15 +3,37 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser that says which option was probably meant."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """The options; ends the program where one is unknown, with the usage of the subcommand that was given it."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}.{self._probably_meant(unknown)}")
+        return found, unknown
+
+    def _probably_meant(self, unknown: Sequence[str]) -> str:
+        known = sorted(set(re.findall(r"(?<![\w-])--[a-z][\w-]*", self.format_usage())))
+        said = ""
+        for name in (text.partition("=")[0] for text in unknown if text.startswith("--")):
+            for close in difflib.get_close_matches(name.replace("_", "-"), known, n=1):
+                said += f" Did you mean {close} for {name}?"
+        return said
+
+
 def command_parser(program: str, description: str, examples: str) -> argparse.ArgumentParser:
     """A command's parser; ``{program}`` in the examples stands for what was typed."""
-    return argparse.ArgumentParser(
+    return _Parser(
         prog=program,
         description=description,
         epilog=examples.replace("{program}", program),

@@ -7,11 +7,22 @@ import json
 from pathlib import Path
 
 from nas.commands.entry import command
-from nas.commands.options import OptionsAction, check_output
+from nas.commands.options import OptionsAction, check_output, command_parser
 
 DESCRIPTION = """\
 Measures a checkpoint on the config's development images (val_dataloader). With --final it is measured on the official
 test images (test_dataloader) instead, and this is logged with the commit. Do not tune by test images."""
+
+EXAMPLES = """\
+examples
+  a training's checkpoint on its development images; the figures go to a file, too:
+    {program} configs/classification/gemnet_b_cifar_cifar10.py epoch_100.pth --out figures.json
+  a detector, with pictures of what it finds:
+    {program} configs/retinanet_gemnet.py work_dirs/retinanet_gemnet/epoch_24.pth --show-dir found
+  at the very end, on the official test images:
+    {program} configs/classification/gemnet_b_cifar_cifar10.py epoch_100.pth --final
+
+exit codes: 0 done, 2 an error that you can fix (one message says how), 130 interrupted"""
 
 
 @command("test")
@@ -48,13 +59,7 @@ def main(program: str, arguments: list[str]) -> int:
 
 
 def _parser(program: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=program,
-        description=DESCRIPTION,
-        epilog="exit codes: 0 done, 2 an error that you can fix (one message says how), 130 interrupted",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = command_parser(program, DESCRIPTION, EXAMPLES)
     parser.add_argument("config", help="config file, or the name of one of ours")
     parser.add_argument("checkpoint", help="checkpoint of tools/train.py (.pth), or weights (.safetensors)")
     parser.add_argument("--final", action="store_true", help="measure on the official test images; this is logged")

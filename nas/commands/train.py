@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
+from pathlib import Path
 
 from nas.commands.entry import command
 from nas.commands.options import OptionsAction, command_parser
@@ -41,7 +43,7 @@ def main(program: str, arguments: list[str]) -> int:
     from gemnet.training.run import train_config
 
     try:
-        train_config(
+        folder = train_config(
             options.config,
             options.work_dir,
             options.cfg_options,
@@ -54,9 +56,34 @@ def main(program: str, arguments: list[str]) -> int:
         print(f"{program}: {error}", file=sys.stderr)
         return 1
     finally:
+        is_first = not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
+    if is_first:
+        _tell_what_next(folder, program.startswith("gemnet-"))
     return 0
+
+
+def _tell_what_next(folder: Path, installed: bool) -> None:
+    """The checkpoint to use, and commands that take it; nothing where the config keeps none, as one of MMEngine may."""
+    from gemnet.checkpoint import load_checkpoint
+    from gemnet.errors import GemnetError
+    from gemnet.metadata import DETECTOR, metadata_of
+    from gemnet.trained import checkpoint_in
+    from nas.search.next_commands import program
+
+    try:
+        file = checkpoint_in(folder)
+        about = metadata_of(load_checkpoint(file), file)
+    except GemnetError:
+        return
+    print(f"\n{'Best' if file.name.startswith('best_') else 'Last'} checkpoint: {file}")
+    place = shlex.quote(str(folder))
+    if DETECTOR in about.notes:
+        print(f"See what it finds:    {program('detect', installed)} {place} path/to/images")
+    elif about.genome is not None or about.arch:
+        print(f"See what it says:     {program('predict', installed)} {place} path/to/images")
+        print(f"Bring it elsewhere:   {program('export', installed)} {place} --to onnx")
 
 
 def _parser(program: str) -> argparse.ArgumentParser:

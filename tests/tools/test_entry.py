@@ -20,7 +20,7 @@ from gemnet.errors import GemnetError
 from gemnet.quoting import printable
 from gemnet.stopping import STOP, stop_file
 from gemnet.strict import MOST
-from nas.commands import benchmark
+from nas.commands import benchmark, search
 from nas.commands.console import make_console
 from nas.commands.entry import command
 from nas.commands.options import OptionsAction, positive
@@ -319,3 +319,19 @@ def test_config_options_with_brackets_that_do_not_match_are_refused(capsys: pyte
 def test_a_benchmarks_options_given_twice_all_count() -> None:
     given = ["search", "--options", "evolution.population=9", "--options", "nasgem.encoder=None"]
     assert benchmark._parser("probe").parse_args(given).options == [given[2], given[4]]
+
+
+@pytest.mark.parametrize(
+    ("main", "arguments", "said"),
+    [
+        (search.main, ["default", "--sedes", "3"], "--sedes 3. Did you mean --seeds for --sedes?"),
+        (search.main, ["default", "--max_latency=3"], "Did you mean --max-latency for --max_latency?"),
+        (benchmark.main, ["search", "--tabel", "t.csv"], "Did you mean --table for --tabel?"),
+        (benchmark.main, ["search", "--xyz"], "unrecognized arguments: --xyz.\n"),
+    ],
+)
+def test_a_misspelt_option_is_told_the_one_that_was_meant(main, arguments, said, capsys) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err

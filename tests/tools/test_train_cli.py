@@ -94,6 +94,21 @@ def test_training_learns_and_leaves_checkpoints_and_curves(trained):
     assert list(trained.glob("*/vis_data/events.out.tfevents*")), "no TensorBoard file"
 
 
+def test_the_terminal_gets_what_one_reads_and_the_log_file_all_of_it(tmp_path, capfd):
+    assert train(tmp_path / "run", "train_cfg.max_epochs=1") == 0
+    said = capfd.readouterr().out
+    (log,) = (tmp_path / "run").glob("*/*.log")
+    assert "Images: 324 to learn from, 143 to measure on. Weights that learn: 194,034." in said
+    assert f"Environment, config and hooks: {log}" in said
+    for screen in ("System environment", "custom_imports", "before_train_iter:"):
+        assert screen in log.read_text()
+        assert screen not in said
+    assert len(said.splitlines()) < 25
+    best = tmp_path / "run/best_accuracy_top1_epoch_1.pth"
+    assert f"\nBest checkpoint: {best}\n" in said
+    assert f"python tools/predict.py {tmp_path / 'run'} path/to/images\n" in said
+
+
 def test_a_training_that_diverges_ends_before_anything_of_it_is_measured_or_kept(tmp_path, capsys):
     assert train(tmp_path / "run", "optim_wrapper.optimizer.lr=1e12", "param_scheduler.0.start_factor=1.0") == 1
     assert re.search(r"The loss became \S+ within 10 iterations\. Lower the learning rate", capsys.readouterr().err)

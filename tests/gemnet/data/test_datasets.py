@@ -312,7 +312,13 @@ class TestBadFolders:
 
     def test_empty_class(self, folder):
         (folder / "train/dog").mkdir()
-        self.check(folder, "dog", "holds no images (it is empty). Add images")
+        self.check(folder, "dog (it is empty) holds no images. Add images")
+
+    def test_several_empty_classes_are_named_at_once(self, folder):
+        (folder / "train/dog").mkdir()
+        (folder / "train/emu").mkdir()
+        (folder / "train/emu/notes.txt").write_text("")
+        self.check(folder, "without images: ", "dog (it is empty), ", "emu (only files such as 'notes.txt'")
 
     def test_class_without_known_images(self, folder):
         (folder / "train/dog").mkdir()

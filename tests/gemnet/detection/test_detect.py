@@ -116,15 +116,25 @@ def test_boxes_are_those_of_the_image_as_its_annotations_have_it(project: Path, 
     assert boxes[0] == boxes[1] != boxes[2]
 
 
-def test_what_was_found_before_a_bad_image_is_kept(
+def test_images_before_and_after_a_bad_one_are_looked_at(
     project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copy(next((project / "shapes").glob("*.jpg")), tmp_path / "a.jpg")
+    shutil.copy(tmp_path / "a.jpg", tmp_path / "c.jpg")
     (tmp_path / "b.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:200])
-    files = [str(tmp_path / name) for name in ("a.jpg", "b.jpg")]
-    assert detect.main([str(project / "run"), *files, "--score", "0", "--out", str(tmp_path / "out")]) == 2
-    assert "b.jpg" in capsys.readouterr().err
-    assert {each["file_name"] for each in json.loads((tmp_path / "out/results.json").read_text())} == {"a.jpg"}
+    files = [str(tmp_path / name) for name in ("a.jpg", "b.jpg", "c.jpg")]
+    assert detect.main([str(project / "run"), *files, "--score", "0", "--out", str(tmp_path / "out")]) == 1
+    said = capsys.readouterr().err
+    assert "1 of 3 images can't be read:" in said
+    assert "b.jpg: the image is truncated" in said
+    results = json.loads((tmp_path / "out/results.json").read_text())
+    found = {name: [each["bbox"] for each in results if each["file_name"] == name] for name in ("a.jpg", "c.jpg")}
+    assert found["a.jpg"] == found["c.jpg"] != []
+    assert {each["image_id"] for each in results} == {1, 3}
+
+    assert detect.main([str(project / "run"), files[1], "--out", str(tmp_path / "none")]) == 2
+    assert "b.jpg: the image is truncated" in capsys.readouterr().err
+    assert not list((tmp_path / "none").iterdir())
 
 
 def test_checkpoint_says_what_it_is(project: Path) -> None:
