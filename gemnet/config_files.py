@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -72,6 +74,23 @@ def our_config(name: str) -> Path:
     return folder / rest
 
 
+@contextmanager
+def read_quietly() -> Iterator[None]:
+    """MMEngine logs each environment variable that a config names, as often as the file is read; not in here."""
+    from mmengine.logging import MMLogger
+
+    logger = MMLogger.get_current_instance()
+    logger.addFilter(_is_no_variable)
+    try:
+        yield
+    finally:
+        logger.removeFilter(_is_no_variable)
+
+
+def _is_no_variable(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith("Using env variable")
+
+
 def read_file(path: str | Path, options: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """What an mmengine config file says, as plain dicts.
 
@@ -88,7 +107,8 @@ def read_file(path: str | Path, options: Mapping[str, Any] | None = None) -> dic
 
     guard_yaml()
     try:
-        loaded = Config.fromfile(str(path), lazy_import=False)
+        with read_quietly():
+            loaded = Config.fromfile(str(path), lazy_import=False)
         loaded.merge_from_dict(settled(options, plain_dict(loaded)))
         return loaded.to_dict()
     except Exception as error:  # the file is a program: it may raise anything

@@ -6,11 +6,30 @@ gone or means something else.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import io
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any, Literal
 
 Part = Literal["train", "val", "test"]
+MISSING_EXTRAS = ("Could not import OneDL", "faster_coco_eval is not installed")
+"""How what MMDetection says of optional packages begins when it is imported without them. We use none of these."""
+
+
+@contextmanager
+def without_missing_extras() -> Iterator[None]:
+    """For an import of MMDetection: hides `MISSING_EXTRAS`. What else is printed meanwhile is printed at its end."""
+    printed = io.StringIO()
+    try:
+        with redirect_stdout(printed), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=MISSING_EXTRAS[1])
+            yield
+    finally:
+        for line in printed.getvalue().splitlines(keepends=True):
+            if not line.startswith(MISSING_EXTRAS):
+                print(line, end="")
 
 
 def plain_dict(config: Any) -> Any:

@@ -25,6 +25,7 @@ from gemnet.detection.config import complete_config
 from gemnet.detector_weights import detector_file, published_detectors
 from gemnet.errors import GemnetError, nearest
 from gemnet.metadata import DETECTOR, metadata_of
+from gemnet.private_mmengine import without_missing_extras
 from gemnet.trained import SEARCHED, WEIGHT_FILES, checkpoint_in
 
 
@@ -68,10 +69,11 @@ class TrainedDetector:
     def __init__(
         self, config: Config, state: Mapping[str, Tensor], classes: Sequence[str], source: str, device: str = "cpu"
     ) -> None:
-        from mmdet.registry import MODELS
-        from mmdet.utils import register_all_modules
+        with without_missing_extras():
+            from mmdet.registry import MODELS
+            from mmdet.utils import register_all_modules
 
-        register_all_modules()
+            register_all_modules()
         self.config, self.classes, self.device = config, tuple(classes), torch.device(device)
         model = config.model
         model.train_cfg = None

@@ -23,8 +23,8 @@ from mmengine.runner import Runner
 from mmengine.utils import import_modules_from_strings
 
 from gemnet.checkpoint import guard_yaml
-from gemnet.config_files import OURS, name_our_configs, our_config
-from gemnet.private_mmengine import name_file, plain_dict
+from gemnet.config_files import OURS, name_our_configs, our_config, read_quietly
+from gemnet.private_mmengine import name_file, plain_dict, without_missing_extras
 
 BASE = "_base_"
 FILE_DIRECTORY = r"\{\{\s*fileDirname\s*\}\}"
@@ -71,7 +71,8 @@ def read_with_variables(file: Path, options: Mapping[str, Any]) -> tuple[Config,
     with tempfile.TemporaryDirectory() as folder:
         source = _with_values(file.resolve(), given, Path(folder), used) if file.suffix == ".py" else file
         # Imported afterwards, since what a config names may have moved.
-        config = Config.fromfile(str(source), import_custom_modules=False)
+        with read_quietly():
+            config = Config.fromfile(str(source), import_custom_modules=False)
     _import_modules(config)
     name_file(config, file.resolve())
     return config, {key: value for key, value in options.items() if key not in used}
@@ -87,7 +88,8 @@ def _import_modules(config: Config) -> None:
         **found,
         "imports": list(dict.fromkeys(FORMER_MODULES.get(name, name) for name in imports)),
     }
-    import_modules_from_strings(**config.custom_imports)
+    with without_missing_extras():
+        import_modules_from_strings(**config.custom_imports)
 
 
 def meant_for_bases(file: Path) -> dict[str, Any]:
@@ -115,7 +117,8 @@ def ignored_by_bases(file: Path) -> tuple[Config, dict[str, Any]]:
     """
     with tempfile.TemporaryDirectory() as folder:
         names = meant_for_bases(file)
-        bare = Config.fromfile(str(_with_values(file.resolve(), {}, Path(folder), set(), names)))
+        with read_quietly():
+            bare = Config.fromfile(str(_with_values(file.resolve(), {}, Path(folder), set(), names)))
     held = plain_dict(bare)
     return bare, {name: value for name, value in names.items() if name in held and held[name] != value}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import warnings
 from pathlib import Path
 
 import pytest
@@ -110,3 +111,15 @@ def test_timms_parts_build_what_their_texts_say() -> None:
     assert private_timm.round_channels(33, 1.0) == 32
     assert private_timm.resolve_act_layer({"act_layer": "relu6"}, "relu") is nn.ReLU6
     assert isinstance(private_timm.SqueezeExcite(8), nn.Module)
+
+
+def test_what_mmdetection_says_of_missing_extras_is_hidden_and_nothing_else(
+    capsys: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
+) -> None:
+    with private_mmengine.without_missing_extras():
+        print("Could not import OneDL. Skipping OneDL datasets.")
+        print("mine")
+        warnings.warn("faster_coco_eval is not installed, metrics will not be computed.", stacklevel=1)
+        warnings.warn("mine, too", stacklevel=1)
+    assert capsys.readouterr().out == "mine\n"
+    assert [str(each.message) for each in recwarn] == ["mine, too"]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from gemnet.config_files import read_file
 from gemnet.training.runner_config import RunnerError, load_runner_config
 from nas.commands.options import Typed
 
@@ -129,3 +130,13 @@ def test_what_a_config_assigns_for_a_base_of_another_package_is_refused(tmp_path
         load_runner_config(config)
     config.write_text("_base_ = 'mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py'\ntrain_cfg = dict(max_epochs=3)\n")
     assert load_runner_config(config).train_cfg.max_epochs == 3
+
+
+def test_reading_a_config_logs_no_environment_variables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SOME_FOLDER", "somewhere")
+    file = tmp_path / "named.py"
+    file.write_text("place = '{{$SOME_FOLDER:data}}/images'\n")
+    assert load_runner_config(file).place == read_file(file)["place"] == "somewhere/images"
+    assert "SOME_FOLDER" not in "".join(capfd.readouterr())
