@@ -112,7 +112,7 @@ class LivePage:
             initial=initial,
             chosen=None if result is None else result.chosen,
             rows=rows,
-            milliseconds={row.name: row.milliseconds for row in rows if row.milliseconds is not None},
+            device="" if result is None else result.device or "",
             positions=positions,
             rounds=rounds,
             seconds={**self.stopwatch.seconds, "total": self.stopwatch.total},

@@ -64,8 +64,7 @@ class Report:
         initial: how many evaluations were drawn at random at the start.
         chosen: the candidate it ended with; None while it runs.
         rows: the comparison, the found network first; empty until it is trained.
-        milliseconds: name of a row -> time of an image, where it was measured.
-        device: what the milliseconds are of.
+        device: what the rows' milliseconds are of.
         positions: map of the candidates, (n, 2), a row for each evaluation; None without an embedding.
         rounds: what was predicted.
         seconds: part of the search -> wall-clock time.
@@ -86,7 +85,6 @@ class Report:
     initial: int = 0
     chosen: Chosen | None = None
     rows: tuple[Row, ...] = ()
-    milliseconds: Mapping[str, float] = field(default_factory=dict)
     device: str = ""
     positions: Floats | None = None
     rounds: tuple[Round, ...] = ()

@@ -53,9 +53,9 @@ def page(report: Report) -> str:
         failed=sum(each.status == "failed" for each in report.evaluations),
         written=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         answer=answer(report),
-        table=[_row(row, report) for row in report.rows],
+        table=[_row(row) for row in report.rows],
         tested=any(row.test_accuracies for row in report.rows),
-        timed=bool(report.milliseconds),
+        timed=any(row.milliseconds is not None for row in report.rows),
         figures=figures,
         cells=_cells(report),
         failures=failures_of(report.evaluations),
@@ -103,8 +103,7 @@ def _accuracies(row: Row, tested: bool) -> tuple[float, ...]:
     return row.test_accuracies if tested else row.accuracies
 
 
-def _row(row: Row, report: Report) -> dict[str, str]:
-    milliseconds = report.milliseconds.get(row.name)
+def _row(row: Row) -> dict[str, str]:
     return {
         "name": row.name,
         "trainings": f"{len(row.accuracies)}" + (f" (+{row.failed} failed)" if row.failed else ""),
@@ -112,7 +111,7 @@ def _row(row: Row, report: Report) -> dict[str, str]:
         "test": _mean(row.test_accuracies),
         "macs": f"{row.macs / 1e6:.3g}" if np.isfinite(row.macs) else "",
         "params": f"{row.params / 1e3:.1f}" if np.isfinite(row.params) else "",
-        "milliseconds": "" if milliseconds is None else f"{milliseconds:.3g}",
+        "milliseconds": "" if row.milliseconds is None else f"{row.milliseconds:.3g}",
     }
 
 
