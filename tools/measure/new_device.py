@@ -21,13 +21,13 @@ from scipy.stats import kendalltau
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.linear_model import Ridge
 
+from nas.evaluation.statistics import mean_interval
 from nas.predictors.features import FeatureTable, choice_table
 from nas.predictors.memory import Memory, Remembered
 from nas.predictors.nasgem_features import Parts, drawn_table, features, read_table
 from nas.predictors.new_device import NewDevice
 from nas.predictors.pool import Pool
 from nas.predictors.scores import ScorePredictor
-from nas.studies.statistics import mean_interval
 from nas.studies.tabular.sources import DEVICES, open_hardware_table
 
 Floats = NDArray[np.float64]

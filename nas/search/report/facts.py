@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import kendalltau, t
+from scipy.stats import kendalltau
 from sklearn.decomposition import PCA
 
 from nas.evaluation.records import Evaluation
@@ -20,7 +20,6 @@ from nas.spaces.limits import Limits
 
 Floats = NDArray[np.float64]
 FeaturesOf = Callable[[CandidateBatch], FeatureTable]
-LEVEL = 0.95
 LEAST_TO_LEARN = 5
 """Evaluations below which a prediction means nothing."""
 
@@ -140,14 +139,6 @@ def expected_best(random: Floats, counts: Sequence[int]) -> Floats:
             weights[i] = weights[i + 1] * (i + 2 - n) / (i + 1)
         means.append(float(weights @ ordered))
     return np.array(means)
-
-
-def interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """Student's 95 % interval of a mean; None of fewer than two values."""
-    if len(values) < 2:
-        return None
-    half = float(t.ppf((1 + LEVEL) / 2, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
-    return float(np.mean(values)) - half, float(np.mean(values)) + half
 
 
 def map_of(vectors: NDArray[np.floating]) -> Floats:

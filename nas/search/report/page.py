@@ -14,8 +14,9 @@ from markupsafe import Markup
 
 from gemnet.files import write_text
 from nas.evaluation.costs import COSTS
+from nas.evaluation.statistics import mean_interval
 from nas.search.report.cell_drawing import cell_svg
-from nas.search.report.facts import Report, failures_of, interval
+from nas.search.report.facts import Report, failures_of
 from nas.search.report.figures import (
     Figure,
     cost_figure,
@@ -118,10 +119,8 @@ def _row(row: Row) -> dict[str, str]:
 def _mean(values: tuple[float, ...]) -> str:
     if not values:
         return "-"
-    bounds = interval(values)
-    return f"{np.mean(values):.2f}" + (
-        "" if bounds is None else f" [{max(bounds[0], 0):.1f}, {min(bounds[1], 100):.1f}]"
-    )
+    found = mean_interval(values)
+    return f"{found.mean:.2f}" + ("" if found.n < 2 else f" [{max(found.low, 0):.1f}, {min(found.high, 100):.1f}]")
 
 
 def _figures(report: Report) -> list[dict[str, Any]]:

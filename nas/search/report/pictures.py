@@ -11,7 +11,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Patch
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import NDArray
 
 from gemnet.cell_graph import INPUT, OUTPUT, CellGraph
 from gemnet.pareto import pareto_front

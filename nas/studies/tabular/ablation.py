@@ -12,7 +12,7 @@ from rich.table import Table as TextTable
 
 from gemnet.errors import nearest
 from gemnet.files import write_csv
-from nas.studies.statistics import Interval, interval_columns, mean_interval, paired_difference
+from nas.evaluation.statistics import Interval, interval_columns, mean_interval, paired_difference
 from nas.studies.tabular.models import ABLATIONS
 from nas.studies.tabular.plots import plot_differences
 from nas.studies.tabular.predictors import COLUMNS as PREDICTOR_COLUMNS

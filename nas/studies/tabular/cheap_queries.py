@@ -15,9 +15,9 @@ import numpy as np
 from rich.console import Console
 
 from gemnet.files import write_csv
+from nas.evaluation.statistics import interval_columns, mean_interval, paired_difference
 from nas.evaluation.tabular import TabularEvaluator
 from nas.strategies import make_strategy
-from nas.studies.statistics import interval_columns, mean_interval, paired_difference
 from nas.studies.tabular.runs import BenchmarkError, RunsFile, run_all, run_key, text_table
 from nas.studies.tabular.search import steps_to_text, text_to_steps
 from nas.studies.tabular.sources import DEFAULT_METRICS, open_table

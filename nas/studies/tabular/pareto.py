@@ -20,9 +20,9 @@ from pymoo.util.nds.non_dominated_sorting import NonDominatedSorting
 from rich.console import Console
 
 from gemnet.files import write_csv
+from nas.evaluation.statistics import Interval, interval_columns, mean_interval, paired_difference
 from nas.evaluation.tabular import TabularEvaluator
 from nas.strategies import make_strategy
-from nas.studies.statistics import Interval, interval_columns, mean_interval, paired_difference
 from nas.studies.tabular.plots import plot_hypervolume
 from nas.studies.tabular.runs import BenchmarkError, RunRow, RunsFile, run_all, run_key, text_table
 from nas.studies.tabular.sources import CHECKPOINTS, DEVICES, find_time, metrics_of, open_hardware_table

@@ -23,10 +23,10 @@ from scipy.stats import kendalltau, norm
 from gemnet.errors import nearest
 from gemnet.files import write_csv
 from nas.evaluation.remembered import MemorySource
+from nas.evaluation.statistics import Interval, mean_interval, paired_difference
 from nas.predictors.pool import enumerated_pool
 from nas.spaces import is_own
 from nas.spaces.limits import Limits
-from nas.studies.statistics import Interval, mean_interval, paired_difference
 from nas.studies.tabular.memories import NASGEM, check_memories, memories_of
 from nas.studies.tabular.models import MODELS, find_model, nasgem
 from nas.studies.tabular.plots import plot_tau

@@ -23,9 +23,9 @@ from gemnet.files import write_csv
 from gemnet.strict import make
 from gemnet.strict_json import parse_json
 from nas.evaluation.remembered import MemorySource
+from nas.evaluation.statistics import interval_columns, mean_interval, paired_difference
 from nas.evaluation.tabular import TabularEvaluator
 from nas.strategies import check_options, make_strategy
-from nas.studies.statistics import interval_columns, mean_interval, paired_difference
 from nas.studies.tabular.memories import NASGEM, check_memories, memories_of
 from nas.studies.tabular.plots import StrategySummary, plot_regret
 from nas.studies.tabular.runs import REMARK, BenchmarkError, RunRow, RunsFile, run_all, run_key, text_table

@@ -22,7 +22,7 @@ from nas.predictors.nasgem_features import Parts, features
 from nas.predictors.pool import Pool
 from nas.search.config import read_config
 from nas.search.live import LivePage
-from nas.search.report.facts import Hindsight, Report, best_so_far, expected_best, failures_of, interval, map_of
+from nas.search.report.facts import Hindsight, Report, best_so_far, expected_best, failures_of, map_of
 from nas.search.report.page import answer, page, write_page
 from nas.search.report.result import Chosen, Row, SearchResult
 from nas.spaces.base import Candidate
@@ -94,12 +94,6 @@ def test_expected_best_counts_failures_as_the_worst() -> None:
 
 def test_best_so_far_passes_over_failures() -> None:
     np.testing.assert_equal(best_so_far(np.array([np.nan, 2.0, np.nan, 1.0, 5.0])), [np.nan, 2, 2, 2, 5])
-
-
-def test_interval_is_students() -> None:
-    low, high = interval([1.0, 2.0, 3.0]) or (0.0, 0.0)
-    assert (low, high) == pytest.approx((2 - 4.302653 / math.sqrt(3), 2 + 4.302653 / math.sqrt(3)), abs=1e-5)
-    assert interval([1.0]) is None
 
 
 def test_map_keeps_distances_of_what_lies_in_a_plane() -> None:
