@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gemnet.fitting import BLOCKS, BaselineError, block_genome, fit_width
+from gemnet.fitting import RIVAL_BLOCKS, BaselineError, block_genome, fit_width
 from gemnet.genome import Genome
 from gemnet.stopping import stop_file
 from nas.evaluation.latency import LatencyOptions, measure
@@ -123,7 +123,7 @@ def _rivals(ready: ReadySearch, monitor: Monitor, genome: Genome) -> list[tuple[
     limit, unit = ready.price(genome), UNITS[charged]
     batch = random_candidates(space, options.random_cells, limit, ready.config.search.seed, charged)
     entries = [(RANDOM_CELLS, space.genome(space.unpack(batch, row)), 1) for row in range(len(batch))]
-    entries += [(BLOCKS[block][2], block_genome(block, genome), options.seeds) for block in options.blocks]
+    entries += [(RIVAL_BLOCKS[block][2], block_genome(block, genome), options.seeds) for block in options.blocks]
     rivals = []
     for line, network, trainings in entries:
         try:

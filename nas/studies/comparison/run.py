@@ -40,10 +40,10 @@ from nas.studies.comparison.trainings import (
     Job,
     TrainingRow,
     Trainings,
-    load_weights,
     make_row,
     row_key,
     state_file,
+    trained_network,
 )
 
 TIMES = "times.json"
@@ -330,7 +330,7 @@ def _open_test_images(
     if not waiting:
         return
     models = [  # all of them before the images are opened: nothing should be missing then
-        load_weights(
+        trained_network(
             job.network, trainer.shape, folder.weights / table.rows[row_key(job, key)].weights, row_key(job, key)
         )
         for job in waiting

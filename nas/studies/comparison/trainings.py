@@ -328,7 +328,7 @@ def weights_metadata(job: Job, data: TrainingData, key: str) -> Metadata:
     )
 
 
-def load_weights(network: Network, images: Images, path: Path, key: str) -> nn.Module:
+def trained_network(network: Network, images: Images, path: Path, key: str) -> nn.Module:
     """A trained network.
 
     Args:

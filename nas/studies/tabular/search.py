@@ -25,7 +25,7 @@ from gemnet.strict_json import parse_json
 from nas.evaluation.remembered import MemorySource
 from nas.evaluation.statistics import interval_columns, mean_interval, paired_difference
 from nas.evaluation.tabular import TabularEvaluator
-from nas.strategies import check_options, make_strategy
+from nas.strategies import make_strategy, typed_options
 from nas.studies.tabular.memories import NASGEM, check_memories, memories_of
 from nas.studies.tabular.plots import StrategySummary, plot_regret
 from nas.studies.tabular.runs import REMARK, BenchmarkError, RunRow, RunsFile, run_all, run_key, text_table
@@ -121,7 +121,7 @@ def check_tasks(table: Table, tasks: Iterable[SearchTask]) -> None:
     """Raises where a task can't be run: unknown metric, strategy or option, more queries than cells."""
     for task in tasks:
         table.metric(task.metric)
-        check_options(task.strategy, task.options)
+        typed_options(task.strategy, task.options)
         if task.queries > len(table):
             raise BenchmarkError(
                 f"{task.queries} queries were asked for, but table {table.name!r} has {len(table)} cells. "
@@ -240,7 +240,7 @@ def report_search(
         control: whether to run it with shuffled ones, too.
     """
     for strategy, _, options in tasks_of:
-        check_options(strategy, options)
+        typed_options(strategy, options)
     table = open_table(space, path)
     names = metrics_of(table, space, metrics)
     memories = memories_of(table, space, path, memory, control)
