@@ -145,7 +145,7 @@ class Nasgem(ModelStrategy):
                 )
             fidelity = replace(self.fidelity, epochs=cheap_epochs)
             common: dict[str, Any] = {"beta": beta, "encoder": encoder, "structure": structure, "drawn": drawn}
-            common |= {"untrained": untrained}
+            common |= {"untrained": untrained, "boosters": boosters, "spread": spread}
             common |= {"acquisition": acquisition, "cost": cost, "measure": measure, "signals": signals}
             common |= {"memory": memory}
             self.low = Nasgem(space, seed, **{**options, **common, "fidelity": fidelity})
