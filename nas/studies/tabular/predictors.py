@@ -20,7 +20,6 @@ from rich.console import Console
 from scipy.stats import kendalltau, norm
 
 from gemnet.errors import nearest
-from gemnet.files import write_csv
 from nas.evaluation.remembered import MemorySource
 from nas.evaluation.statistics import Interval, interval_columns, mean_interval, paired_difference
 from nas.predictors.pool import enumerated_pool
@@ -29,7 +28,7 @@ from nas.spaces.limits import Limits
 from nas.studies.tabular.memories import NASGEM, check_memories, memories_of
 from nas.studies.tabular.models import MODELS, find_model, nasgem
 from nas.studies.tabular.plots import plot_tau
-from nas.studies.tabular.runs import BenchmarkError, RunRow, RunsFile, run_all, run_key, text_table
+from nas.studies.tabular.runs import BenchmarkError, RunRow, Study, run_key, text_table
 from nas.studies.tabular.sources import DEFAULT_SIZES, DEFAULT_TARGET, metrics_of, open_table
 from nas.tables.table import Table
 
@@ -159,6 +158,7 @@ def compare_predictors(rows: Sequence[RunRow], reference: str) -> dict[str, dict
 
 def report_predictors(
     console: Console,
+    *,
     space: str | None,
     path: str | None,
     metric: str | None,
@@ -185,6 +185,7 @@ def report_predictors(
         control: whether to try it with shuffled ones, too.
     """
     table = open_table(space, path)
+    study = Study(console, table, partial(open_table, space, path), workers, folder)
     usual = metric or DEFAULT_TARGET.get(space or "")
     target = metrics_of(table, None, None if usual is None else [usual])[0]
     if not sizes and space not in DEFAULT_SIZES:
@@ -200,15 +201,12 @@ def report_predictors(
         for remembering in ((), *(memories if predictor == NASGEM else ()))
     ]
     check_predictor_tasks(table, tasks)
-    rows = run_all(
-        console,
-        RunsFile(folder / "predictors.csv", KEY, COLUMNS),
-        table,
+    rows = study.run(
+        "predictors.csv",
+        KEY,
+        COLUMNS,
         tasks,
         run_predictor,
-        workers,
-        open_table,
-        (space, path),
         lambda task: f"{task.name}, {task.size} cells, seed {task.seed}",
     )
     tau = summarise_predictors(rows, "tau")
@@ -258,7 +256,7 @@ def report_predictors(
                 "nll": f"{nll[predictor][size].mean:.3f}" if size in nll.get(predictor, {}) else "",
             }
         )
-    write_csv(folder / "predictors_summary.csv", summary)
+    study.write("predictors_summary.csv", summary)
     plot_tau(tau, folder / "predictors.png", f"{table.name}, {target}")
     console.print(f"{folder}/predictors.csv (runs), predictors_summary.csv, predictors.png")
 
