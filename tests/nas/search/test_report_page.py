@@ -28,6 +28,7 @@ from nas.search.report.result import Chosen, Row, SearchResult
 from nas.spaces.base import Candidate
 from nas.spaces.limits import Limits
 from nas.spaces.nasbench201 import NASBench201
+from nas.strategies.random import RandomSearch
 
 HOSTILE = "</script><script>document.title='broken'</script><img src=x onerror=alert(1)>"
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -159,9 +160,7 @@ def test_answer_says_found_against_the_rest() -> None:
     assert "no. 7 of 24" in lines
 
 
-def test_page_says_on_what_device_milliseconds_were_measured(tmp_path: Path) -> None:
-    done = evaluations(4)
-    space, file = NASBench201(), tmp_path / "report.html"
+def live_page(file: Path) -> LivePage:
     config = read_config(
         {
             "space": {"type": "nasbench201"},
@@ -171,7 +170,19 @@ def test_page_says_on_what_device_milliseconds_were_measured(tmp_path: Path) -> 
             "search": {"evaluations": 4, "batch": 4},
         }
     )
-    live = LivePage(file, config, space, Stopwatch())
+    return LivePage(file, config, NASBench201(), Stopwatch())
+
+
+def test_page_says_how_many_were_random_as_the_strategy_does(tmp_path: Path) -> None:
+    live = live_page(tmp_path / "report.html")
+    live.follow(RandomSearch(NASBench201(), 0, fidelity=Fidelity(1), initial=3))
+    assert live._report("running", None).initial == 3
+
+
+def test_page_says_on_what_device_milliseconds_were_measured(tmp_path: Path) -> None:
+    done = evaluations(4)
+    file = tmp_path / "report.html"
+    live = live_page(file)
     for each in done:
         live.add(each)
     rows = (Row("found network", (81.2,), (), 8e6, 2e5, milliseconds=1.25), Row("random cells", (80.0,), (), 8e6, 2e5))
