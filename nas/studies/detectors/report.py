@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from gemnet.detection.costs import Costs
+from nas.evaluation.statistics import Interval, mean_interval
 from nas.studies.detectors.config import Backbone
 from nas.studies.detectors.run import DEV, TEST, DetectorComparison, DetectorEntry
-from nas.studies.statistics import Interval, mean_interval
 
 SHARES = ("mAP", "mAP_50")
 """Ends of the names of figures that tables show, in percent; COCO has many more."""

@@ -20,13 +20,14 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 import torch
+from official_nasbench101 import module_hash, spec_from_cell
 
 from gemnet.cell_graph import CellGraph
 from nas.graphs.structure import structural_features
 from nas.predictors.features import macro_table
 from nas.spaces.base import Candidate, SpaceError
 from nas.spaces.limits import Limits, LimitsError, check_limits
-from nas.spaces.nasbench101 import NASBench101, module_hash, spec_from_cell
+from nas.spaces.nasbench101 import NASBench101
 from nas.spaces.nasbench201 import EDGES_OF_CELL, NASBench201, arch_from_cell, cell_from_arch
 from nas.studies.tabular.sources import open_table
 from nas.tables import read
