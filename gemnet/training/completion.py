@@ -12,7 +12,7 @@ from mmengine.config import Config, ConfigDict
 from gemnet.detection.config import complete_config
 from gemnet.genome import Genome
 from gemnet.metadata import read_metadata
-from gemnet.models import registered_names
+from gemnet.registered import registered_names
 from gemnet.registry import DATASETS
 from gemnet.training.runner_config import RunnerError, unknown_network
 from gemnet.weights import find_weights
