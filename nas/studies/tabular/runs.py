@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import os
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table as TextTable
 
 from gemnet.errors import GemnetError
-from gemnet.machine import one_thread
+from gemnet.machine import available_cores, one_thread
 from gemnet.strict import find_class
 from nas.executors import Call, Executor, LocalExecutor, SerialExecutor
 from nas.executors.base import describe as describe_error
@@ -138,7 +137,7 @@ def run_all(
         describe: names a run.
         file, table, tasks, run, make_table, arguments: see `finish`.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = available_cores()
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
