@@ -175,7 +175,7 @@ class Operation:
         Args:
             in_channels: channels read.
             out_channels: channels written.
-            stride: 1 or 2.
+            stride: 1 or 2; 4 in a stem.
             dilation: factor on every window's own dilation.
             activation: what ``act`` means.
             dilates: whether the stride is not taken, but spreads the windows that come after it: what comes out is
