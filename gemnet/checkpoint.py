@@ -17,6 +17,8 @@ from typing import IO, Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from gemnet.errors import GemnetError
@@ -229,9 +231,6 @@ def _load_from_anything(file: str | IO[bytes], map_location: Any = None, **optio
 
 
 def _load_safetensors(name: str, map_location: Any) -> dict[str, Any]:
-    from safetensors import SafetensorError, safe_open
-    from safetensors.torch import load_file
-
     try:
         tensors = load_file(name)
         with safe_open(name, framework="pt") as file:
