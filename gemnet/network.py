@@ -101,11 +101,11 @@ class GEMNet(nn.Module):
                         genome.cells[block.cell],
                         block.in_channels,
                         block.width,
-                        stride,
-                        dilation,
-                        genome.activation,
-                        rates[place],
-                        dilates,
+                        stride=stride,
+                        dilation=dilation,
+                        activation=genome.activation,
+                        drop_path=rates[place],
+                        dilates=dilates,
                         **dd,
                     )
                 )

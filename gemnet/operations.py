@@ -156,11 +156,6 @@ class Operation:
         """Whether a step of it can change the number of channels."""
         return any(step.kind in ("conv", "sep") for step in self.steps)
 
-    @property
-    def is_linear(self) -> bool:
-        """Whether what it writes is linear in what it reads, at inference, and an offset."""
-        return not self.is_none and all(step.kind in LINEAR for step in self.steps)
-
     def layers(
         self,
         in_channels: int,
