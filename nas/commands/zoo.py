@@ -168,12 +168,10 @@ def _known_speed(row: Result, zoo: Path) -> Speed | None:
 
 
 def _row(options: argparse.Namespace, count: Callable[[], tuple[int, int]] | None = None) -> Result:
-    from gemnet.zoo.rows import row_from_log
+    from gemnet.zoo.rows import LoggedRow, row_from_log
 
-    detector = getattr(options, "detector", None)
-    return row_from_log(
-        options.name,
-        options.zoo.parent,
+    said = LoggedRow(
+        name=options.name,
         data=options.data,
         source=options.source,
         resolution=options.resolution,
@@ -183,11 +181,11 @@ def _row(options: argparse.Namespace, count: Callable[[], tuple[int, int]] | Non
         column=options.column,
         rows=_wanted_rows(options.rows),
         peer=getattr(options, "peer", False),
-        detector=detector,
+        detector=getattr(options, "detector", None),
         macs=options.macs,
         params=options.params,
-        count=count,
     )
+    return row_from_log(said, options.zoo.parent, count)
 
 
 def _wanted_rows(items: Sequence[str] | None) -> dict[str, str] | None:
