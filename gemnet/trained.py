@@ -24,6 +24,8 @@ from gemnet.checkpoint import CheckpointError, aligned, describe_mismatch, load_
 from gemnet.errors import GemnetError
 from gemnet.genome import Genome
 from gemnet.metadata import DETECTOR, Metadata, metadata_of, read_metadata
+from gemnet.registered import genome_for, registered_names
+from gemnet.weights import find_weights, verify_weights
 
 WEIGHT_FILES = (".safetensors", ".pth", ".pt", ".bin", ".tar", ".ckpt")
 SEARCHED = "best"
@@ -132,10 +134,6 @@ def find_trained(source: str | os.PathLike[str], ema: bool = False) -> TrainedNe
 
 
 def _packaged(name: str) -> TrainedNetwork:
-    # They know of each other: a name may be registered with weights from a file.
-    from gemnet.models import genome_for
-    from gemnet.weights import find_weights, verify_weights
-
     try:
         weights = find_weights(name)
     except GemnetError as error:
@@ -186,9 +184,6 @@ def _of_weights(path: Path, ema: bool) -> TrainedNetwork:
 
 def _of_timm(checkpoint: Mapping[str, Any], about: Metadata) -> Metadata:
     """What a checkpoint of timm's own train.py says: a name under ``arch``, and how it was called under ``args``."""
-    # They know of each other: a name may be registered with weights from a file.
-    from gemnet.models import genome_for, registered_names
-
     arch = checkpoint.get("arch")
     if not isinstance(arch, str) or arch not in registered_names():
         return about

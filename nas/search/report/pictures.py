@@ -1,4 +1,4 @@
-"""How a search went, in one picture: best so far against evaluations, accuracy against a cost."""
+"""Pictures of a search: best so far against evaluations, accuracy against a cost, and the cells it found."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ def markdown(comparison: DetectorComparison) -> str:
 
 
 def as_csv(comparison: DetectorComparison) -> str:
-    """A row for each training and phase, figures in percent of nothing: as the evaluator gives them, shares of one."""
+    """A row for each training and phase; figures as the evaluator gives them, shares of one."""
     names = [name for name in comparison.entries[0].dev if "AP" in name]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import os
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +18,7 @@ from rich.table import Table as TextTable
 
 from gemnet.errors import GemnetError
 from gemnet.files import write_csv
-from gemnet.machine import one_thread
+from gemnet.machine import available_cores, one_thread
 from gemnet.strict import find_class
 from nas.executors import Call, Executor, LocalExecutor, SerialExecutor
 from nas.executors.base import describe as describe_error
@@ -157,7 +156,7 @@ class Study:
             describe: names a run.
         """
         console, file = self.console, RunsFile(self.folder / name, key, columns)
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        cores = available_cores()
         bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
