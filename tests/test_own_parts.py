@@ -9,10 +9,12 @@ import json
 import re
 import runpy
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import nas
 from nas.commands import benchmark as benchmark_command
 from nas.commands import search as search_command
 
@@ -106,3 +108,67 @@ def test_a_file_of_ones_own_that_can_not_be_imported_is_named_with_its_line(
     finally:
         here.unlink()
     assert message.replace("HERE", str(here)) in capsys.readouterr().err
+
+
+def test_options_of_an_evaluator_are_part_of_what_its_results_are_known_by(folder: Path) -> None:
+    ledger = f"sqlite:///{folder / 'shared.db'}"
+    found = []
+    for number, convolution in enumerate((2.5, 9.0, 2.5)):
+        options = {"ledger": ledger, "evaluator.convolution": convolution, "strategy.type": "random"}
+        result = nas.search("search.py", f"shared{number}", options=options)
+        found.append([each.accuracy for each in result.evaluations])
+    assert found[0] == found[2] != found[1]
+
+
+FIGURES = """
+from mine import Worth
+from nas import Evaluation
+
+
+class Priced(Worth):
+    def evaluate(self, proposal):
+        found = super().evaluate(proposal)
+        return Evaluation(proposal, "ok", found.accuracy, macs=100 + len(proposal.candidate.cell.ops))
+
+
+class Announced(Priced):
+    metrics = ("macs",)
+
+
+class Endless(Worth):
+    metrics = ("energy",)
+
+    def evaluate(self, proposal):
+        found = super().evaluate(proposal)
+        energy = float("nan" if found.accuracy > 70 else "inf") if found.accuracy > 65 else 1.0
+        return Evaluation(proposal, "ok", found.accuracy, metrics={"energy": energy})
+"""
+
+
+@pytest.fixture
+def figures(folder: Path) -> Iterator[str]:
+    """Name of a module of evaluators."""
+    (folder / "figures.py").write_text(FIGURES)
+    importlib.invalidate_caches()
+    yield "figures"
+    (folder / "figures.py").unlink()
+
+
+def test_macs_that_only_an_evaluator_knows_are_charged_where_it_announces_them(
+    figures: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for kind, code in (("Priced", 2), ("Announced", 0)):
+        options = [f"evaluator.type={figures}.{kind}", "strategy.type=random", "score.weight=1", "score.target_macs=10"]
+        assert search_command.main(["search.py", "--work-dir", kind, "--cfg-options", *options]) == code
+    assert "give the class metrics = ('macs',)" in capsys.readouterr().err
+
+
+def test_figures_that_are_not_finite_are_failed_evaluations(figures: str) -> None:
+    options = {"evaluator.type": f"{figures}.Endless", "strategy": {"type": "evolution", "cost": "energy"}}
+    result = nas.search("search.py", "endless", options=options)
+    failed = [each for each in result.evaluations if each.status == "failed"]
+    assert failed
+    assert {each.reason.split("'] ")[-1] for each in failed} <= {
+        "nan, expected a finite number",
+        "inf, expected a finite number",
+    }

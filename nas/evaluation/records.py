@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, SupportsFloat
 
+import numpy as np
+
 from gemnet.errors import GemnetError
 from gemnet.strict import at_least
 from nas.spaces.base import Candidate
@@ -98,7 +100,7 @@ def checked(returned: Any) -> Evaluation:
         returned: an evaluator may be somebody's own, so it may be anything.
 
     Raises:
-        EvaluationError: no `Evaluation`, another status, a figure that is no number, or an accuracy that is not finite.
+        EvaluationError: no `Evaluation`, another status, or a figure that is no finite number.
     """
     if not isinstance(returned, Evaluation):
         raise EvaluationError(f"the evaluator returned {_shown(returned)}, expected a nas.Evaluation")
@@ -106,27 +108,37 @@ def checked(returned: Any) -> Evaluation:
         raise EvaluationError(f"the evaluator returned status {returned.status!r}, expected 'ok' or 'failed'")
     if not isinstance(returned.metrics, Mapping):
         raise EvaluationError(f"the evaluator returned metrics {_shown(returned.metrics)}, expected a dict of numbers")
-    accuracy = None if returned.status == "failed" else _number("accuracy", returned.accuracy)
-    if accuracy is not None and not math.isfinite(accuracy):
-        raise EvaluationError(f"the evaluator returned {accuracy}, expected an accuracy in percent")
+    number = _number if returned.status == "ok" else _finite  # figures of what has failed are not compared
     return replace(
         returned,
-        accuracy=accuracy,
-        macs=None if returned.macs is None else _number("macs", returned.macs),
-        params=None if returned.params is None else _number("params", returned.params),
+        accuracy=None if returned.status == "failed" else _number("accuracy", returned.accuracy),
+        macs=None if returned.macs is None else number("macs", returned.macs),
+        params=None if returned.params is None else number("params", returned.params),
         seconds=_number("seconds", returned.seconds),
         reason=str(returned.reason),
-        metrics={str(name): _number(f"metrics[{name!r}]", value) for name, value in returned.metrics.items()},
+        metrics={
+            str(name): figure
+            for name, value in returned.metrics.items()
+            if (figure := number(f"metrics[{name!r}]", value)) is not None
+        },
     )
 
 
 def _number(name: str, value: Any) -> float:
-    if isinstance(value, SupportsFloat):
-        try:
-            return float(value)
-        except (TypeError, ValueError):  # an array of several
-            pass
-    raise EvaluationError(f"the evaluator returned {name} {_shown(value)}, expected a number")
+    number = _finite(name, value)
+    if number is None:
+        given = value if isinstance(value, float | np.floating) else _shown(value)
+        raise EvaluationError(f"the evaluator returned {name} {given}, expected a finite number")
+    return number
+
+
+def _finite(name: str, value: Any) -> float | None:
+    """A value as a number; None where it is none, or not finite."""
+    try:
+        number = float(value) if isinstance(value, SupportsFloat) else math.nan
+    except (TypeError, ValueError):  # an array of several
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _shown(value: Any) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -35,7 +37,7 @@ from nas.search.config import SearchConfig, read_config
 from nas.spaces import is_base, is_own, space_class
 from nas.spaces.base import SearchSpace
 from nas.spaces.gemnet import GEMNetSpace
-from nas.spaces.limits import check_limits
+from nas.spaces.limits import LimitsError, check_limits
 from nas.strategies import make_strategy, strategy_options
 from nas.strategies.base import Strategy
 from nas.tables.read import find_table, read_table
@@ -139,6 +141,20 @@ def _own_parts(config: SearchConfig, kind: type) -> tuple[SearchSpace, Evaluator
     return space, build(space, **typed(kind, config.evaluator.options, "evaluator"))
 
 
+def fingerprint_of(config: SearchConfig, evaluator: Evaluator) -> str:
+    """What an evaluator's results are known by: somebody's own need not say what options it was given.
+
+    Args:
+        config: says these options.
+        evaluator: built from it.
+    """
+    options = config.evaluator.options
+    if not options or not is_own(config.evaluator.type):
+        return evaluator.fingerprint
+    said = json.dumps(options, sort_keys=True, default=repr)
+    return f"{evaluator.fingerprint} {hashlib.sha256(said.encode()).hexdigest()[:8]}"
+
+
 def _own_space(config: SearchConfig) -> SearchSpace:
     kind = space_class(config.space.type)
     check_options(keyword_names(kind), config.space.options, "space")
@@ -201,6 +217,11 @@ def check_space(config: SearchConfig, space: SearchSpace, evaluator: Evaluator) 
     cost = config.score.cost
     if config.score.weight and cost != LATENCY and cost not in metrics_of(evaluator):
         known = space.cost(cost, space.sample(1, np.random.default_rng(0)))
+        if known is None and is_own(config.evaluator.type):
+            raise LimitsError(
+                f"The score charges {cost}, which space {space.name!r} does not have. If the evaluations of "
+                f"{config.evaluator.type} say it, give the class metrics = ({cost!r},); else set score.weight=0."
+            )
         config.score(0.0, known)
     check_limits(space, replace(config.limits, max_latency=None))  # measuring latencies takes minutes
 

@@ -22,7 +22,15 @@ from nas.search.begin import earlier_evaluations, first_candidates, fitting
 from nas.search.callbacks import Callback, make_callbacks
 from nas.search.config import SearchConfig
 from nas.search.folder import LATENCY, check_work_folder
-from nas.search.parts import build_parts, build_strategy, check_config, check_space, check_strategy, prepare_latency
+from nas.search.parts import (
+    build_parts,
+    build_strategy,
+    check_config,
+    check_space,
+    check_strategy,
+    fingerprint_of,
+    prepare_latency,
+)
 from nas.spaces.base import Candidate, SearchSpace
 from nas.spaces.gemnet import GEMNetSpace
 from nas.strategies.base import Strategy
@@ -59,7 +67,7 @@ class ReadySearch:
     @property
     def fingerprint(self) -> str:
         """The evaluator's: results with the same one may be compared."""
-        return self.evaluator.fingerprint
+        return fingerprint_of(self.config, self.evaluator)
 
     def score(self, evaluation: Evaluation) -> float:
         """Efficiency score; minus infinity for a failed evaluation."""
@@ -99,7 +107,7 @@ def preflight(config: SearchConfig, path: Path, resume: bool, monitor: Monitor) 
     check_config(config)
     callbacks = make_callbacks(config.callbacks)
     space, evaluator = build_parts(config)
-    begun = check_work_folder(path, config, evaluator.fingerprint, resume)
+    begun = check_work_folder(path, config, fingerprint_of(config, evaluator), resume)
     if config.search.steps is not None and isinstance(evaluator, NetworkTrainer):
         config = replace(config, fidelity=evaluator.evaluator.with_steps(config.fidelity, config.search.steps))
     check_space(config, space, evaluator)
@@ -116,7 +124,7 @@ def preflight(config: SearchConfig, path: Path, resume: bool, monitor: Monitor) 
         evaluator=evaluator,
         strategy=strategy,
         first=first_candidates(config, space),
-        earlier=None if records is None else fitting(records, config, space, evaluator.fingerprint),
+        earlier=None if records is None else fitting(records, config, space, fingerprint_of(config, evaluator)),
         latency=latency,
         measures_latency=latency is not None and latency.is_of(config.latency or LatencyOptions()),
         missing_test=missing_test_images(make(DataSpec, config.data, "data")) if wants_test else "",

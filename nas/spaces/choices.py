@@ -20,6 +20,9 @@ from nas.spaces.base import Candidate, CandidateBatch, Choice, SearchSpace, Spac
 EMPTY_CELL = CellGraph((), frozenset({(0, 1)}))
 LISTED = 50_000  # candidates of a space that is searched as a list; of a larger one, fresh samples each round
 
+MOST_CHOICES = 32_767
+"""Values of one choice: their numbers are kept in 16 bits."""
+
 
 class ChoiceSpace(SearchSpace):
     """All combinations of some named choices.
@@ -44,7 +47,14 @@ class ChoiceSpace(SearchSpace):
         if not choices:
             raise SpaceError("A space of choices has at least one: choices=dict(layer1=['identity', 'mb3_k3'], ...).")
         for name, values in choices.items():
-            if isinstance(values, str) or not values or len(set(map(str, values))) < len(values):
+            if isinstance(values, str) or not values or not all(isinstance(each, str | int | float) for each in values):
+                raise SpaceError(f"Choice {name!r} is a list of different names or numbers, got {values!r}.")
+            if len(values) > MOST_CHOICES:
+                raise SpaceError(
+                    f"Choice {name!r} has {len(values):,} values; at most {MOST_CHOICES:,} are told apart."
+                )
+            # 1, 1.0 and True are equal, '1' and 1 are written alike: either way one could not be told from the other.
+            if len(set(values)) < len(values) or len(set(map(str, values))) < len(values):
                 raise SpaceError(f"Choice {name!r} is a list of different values, got {values!r}.")
         for name in ordinal:
             if name not in choices:

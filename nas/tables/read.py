@@ -35,7 +35,7 @@ from gemnet.data.image_set import data_root
 from gemnet.errors import nearest
 from nas.spaces.accel_nasbench import CHOICES, AccelNASBench
 from nas.spaces.base import CandidateBatch, SearchSpace
-from nas.spaces.choices import EMPTY_CELL, ChoiceSpace
+from nas.spaces.choices import EMPTY_CELL, MOST_CHOICES, ChoiceSpace
 from nas.spaces.darts import DARTS
 from nas.spaces.nasbench101 import NASBench101
 from nas.spaces.nasbench201 import NASBench201
@@ -54,8 +54,6 @@ FILES = {
 }
 MOST_VALUES = 500_000_000
 """Rows times columns of a file that is unpacked: equal values take next to no room in one, and all of it in memory."""
-MOST_CHOICES = 32_767
-"""Values of one choice: their numbers are kept in 16 bits."""
 BENCHMARKS: Mapping[str, type[SearchSpace]] = {
     "nasbench201": NASBench201,
     "nasbench101": NASBench101,
@@ -213,13 +211,18 @@ def _read_columns(path: Path, choices: Iterable[str]) -> dict[str, NDArray[Any]]
             table = pa.parquet.read_table(path)
         elif path.suffix == ".csv":
             # Digit strings such as NB101's ops "02001", or a choice's name 007, must not turn into numbers.
-            texts = ("ops", "graph", "arch_str", "genotype", "choices", *choices)
+            with pa.csv.open_csv(path) as opened:
+                names = opened.schema.names
+            graphs = next((columns for columns in GRAPH_COLUMNS.values() if set(columns) <= set(names)), ())
+            texts = ("arch_str", "genotype", "graph", *(("ops",) if "ops" in graphs else ()), "choices", *choices)
             options = pa.csv.ConvertOptions(column_types=dict.fromkeys(texts, pa.string()))
             table = pa.csv.read_csv(path, convert_options=options)
         else:
             raise TableError(f"A table is a .parquet or .csv file, got {path}.")
     except pa.ArrowInvalid as error:
         raise TableError(f"{path} can't be read as {path.suffix[1:]}: {error}") from None
+    except UnicodeDecodeError as error:
+        raise TableError(f"{path} is not in UTF-8 ({error.reason}). Save it with this encoding.") from None
     _check_names(path, table.column_names)
     columns = {key: table[key].to_numpy() for key in table.column_names}
     if path.suffix == ".csv":

@@ -129,12 +129,20 @@ class TableSpace(SearchSpace):
     def _features(self) -> tuple[csr_array, csr_array, NDArray[np.float64]]:
         """WL features and choices by row, the same by column, and their row sums."""
         choices = [
-            chosen[:, None] > np.arange(len(values) - 1) if self.is_ordinal(name) else np.eye(len(values))[chosen]
+            self._rank(name)[chosen][:, None] > np.arange(len(values) - 1)
+            if self.is_ordinal(name)
+            else np.eye(len(values))[chosen]
             for (name, values), chosen in zip(self.macro_choices.items(), self._batch.macro.T, strict=True)
         ]
         parts = [wl_features(self._batch.graphs, 1), *(csr_array(part.astype(np.float64)) for part in choices)]
         features = csr_array(hstack(parts, format="csr")) if choices else csr_array(parts[0])
         return features, csr_array(features.T), np.asarray(features.sum(axis=1), dtype=np.float64).reshape(-1)
+
+    def _rank(self, name: str) -> NDArray[np.intp]:
+        """Place of each value of an ordinal choice in its order: numbers by size, names as they are listed."""
+        values = self.macro_choices[name]
+        is_number = name not in self.ordinal_choices
+        return np.argsort(np.argsort(np.array(values, dtype=float) if is_number else np.arange(len(values))))
 
     def _nearest(self, row: int, count: int) -> NDArray[np.intp]:
         if row in self._near and len(self._near[row]) >= count:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -78,7 +79,7 @@ def open_hardware_table(space: str | None, path: str | None) -> Table:
             device = _device(name, measured)
             if device is not None and (values > 0).any():
                 times.setdefault(
-                    f"{device}_{_TIME}", values if measured == _TIME else 1000 / np.where(values > 0, values, np.nan)
+                    _time_on(device), values if measured == _TIME else 1000 / np.where(values > 0, values, np.nan)
                 )
     slowest = {name: float(np.nanmax(values)) for name, values in times.items()}
     times = {name: np.where(values > 0, values, slowest[name]) for name, values in times.items()}
@@ -87,12 +88,22 @@ def open_hardware_table(space: str | None, path: str | None) -> Table:
 
 def _device(column: str, measured: str) -> str | None:
     """The device whose latency or throughput a column holds, by its name; None where it holds something else."""
-    words = column.split("_")
-    rest = [word for word in words if word not in (_TIME, _RATE, "mean")]
+    words = _words(column)
+    known = {word.lower() for word in words}
     other = _RATE if measured == _TIME else _TIME
-    if column == measured == _RATE:
-        return _RATE  # of the only device
-    return "_".join(rest) if rest and measured in words and other not in words and "std" not in words else None
+    if measured not in known or other in known or "std" in known:
+        return None
+    rest = [word for word in words if word.lower() not in (_TIME, _RATE, "mean")]
+    return "_".join(rest) or ("" if measured == _TIME else _RATE)  # of the only device
+
+
+def _words(column: str) -> list[str]:
+    return [word for word in re.split(r"[^A-Za-z0-9]+", column) if word]
+
+
+def _time_on(device: str) -> str:
+    """The column with a device's times; the only device has no name."""
+    return f"{device}_{_TIME}" if device else _TIME
 
 
 def find_time(table: Table, space: str | None, metric: str, device: str) -> str:
@@ -102,19 +113,21 @@ def find_time(table: Table, space: str | None, metric: str, device: str) -> str:
         table: as `open_hardware_table` gives it.
         space: a key of `DEVICES`, or None.
         metric: the accuracy that stands against the time.
-        device: its name, or that of a column of the table. A throughput stands for the time that follows from it; any
-            other column is taken as it is, and is to be small.
+        device: its name, or that of a column of the table. A throughput stands for the time that follows from it, a
+            time for itself as `open_hardware_table` completes it; any other column is taken as it is, and is to be
+            small.
 
     Raises:
         BenchmarkError: neither a device nor a column of the table.
     """
     data_set = f"{metric.partition('_')[0]}_" if space == "nasbench201" else ""
-    rate_of = _device(device, _RATE) if device in table.metrics else None
-    for name in (f"{data_set}{device}_{_TIME}", f"{rate_of}_{_TIME}", device):
+    named = [_device(device, measured) for measured in (_TIME, _RATE)] if device in table.metrics else []
+    of_column = [_time_on(each) for each in named if each is not None]
+    for name in (f"{data_set}{device}_{_TIME}", _time_on("_".join(_words(device))), *of_column, device):
         if name in table.metrics:
             return name
     times = [name for name in table.metrics if name.startswith(data_set) and name.endswith(f"_{_TIME}")]
-    devices = [d for name in times if (d := _device(name, _TIME)) and name == f"{d}_{_TIME}"]
+    devices = [d for name in times if (d := _device(name, _TIME)) and name == _time_on(d)]
     known = ", ".join(each.removeprefix(data_set) for each in devices) or "no device"
     raise BenchmarkError(
         f"Table {table.name!r} has no time on {device!r}; it has times on {known}. Name one of these, or any column "

@@ -246,12 +246,29 @@ def test_figures_of_other_libraries_are_recorded_as_numbers(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        (lambda each: Evaluation(each, "ok", float("nan")), "the evaluator returned nan, expected an accuracy"),
-        (lambda each: Evaluation(each, "ok", np.float32("inf")), "the evaluator returned inf, expected an accuracy"),
-        (lambda each: Evaluation(each, "ok", None), "the evaluator returned accuracy None, expected a number"),
-        (lambda each: Evaluation(each, "ok", "90"), "accuracy '90' of class str, expected a number"),
-        (lambda each: Evaluation(each, "ok", np.ones(2)), "accuracy '[1. 1.]' of class ndarray, expected a number"),
-        (lambda each: Evaluation(each, "ok", 9.0, metrics={"ms": None}), "metrics['ms'] None, expected a number"),
+        (
+            lambda each: Evaluation(each, "ok", float("nan")),
+            "the evaluator returned accuracy nan, expected a finite number",
+        ),
+        (
+            lambda each: Evaluation(each, "ok", np.float32("inf")),
+            "the evaluator returned accuracy inf, expected a finite number",
+        ),
+        (lambda each: Evaluation(each, "ok", None), "the evaluator returned accuracy None, expected a finite"),
+        (lambda each: Evaluation(each, "ok", "90"), "accuracy '90' of class str, expected a finite number"),
+        (
+            lambda each: Evaluation(each, "ok", np.ones(2)),
+            "accuracy '[1. 1.]' of class ndarray, expected a finite number",
+        ),
+        (
+            lambda each: Evaluation(each, "ok", 9.0, metrics={"ms": None}),
+            "metrics['ms'] None, expected a finite number",
+        ),
+        (
+            lambda each: Evaluation(each, "ok", 9.0, metrics={"ms": float("inf")}),
+            "metrics['ms'] inf, expected",
+        ),
+        (lambda each: Evaluation(each, "ok", 9.0, float("nan")), "macs nan, expected a finite"),
         (lambda each: Evaluation(each, "ok", 9.0, metrics=[1.0]), "metrics '[1.0]' of class list, expected a dict"),
         (lambda each: Evaluation(each, "done", 9.0), "status 'done', expected 'ok' or 'failed'"),
         (lambda each: None, "the evaluator returned None, expected a nas.Evaluation"),

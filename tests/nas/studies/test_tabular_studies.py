@@ -557,3 +557,26 @@ def test_a_throughput_without_a_device_is_large_where_it_is_good(own_table: Path
     pa.parquet.write_table(table.append_column("throughput", rates), tmp_path / "rates.parquet")
     read = open_hardware_table(None, str(tmp_path / "rates.parquet"))
     assert read.metric(find_time(read, None, "accuracy", "throughput")) == pytest.approx(1000 / rates.to_numpy())
+
+
+@pytest.mark.parametrize("name", ["throughput_mean", "a100-throughput", "Throughput", "A100.Throughput mean"])
+def test_throughputs_are_known_by_a_word_of_their_column(name: str, own_table: Path, tmp_path: Path) -> None:
+    table = pa.parquet.read_table(own_table)
+    rates = np.linspace(10.0, 20.0, len(table))
+    pa.parquet.write_table(table.append_column(name, pa.array(rates)), tmp_path / "rates.parquet")
+    read = open_hardware_table(None, str(tmp_path / "rates.parquet"))
+    assert read.metric(find_time(read, None, "accuracy", name)) == pytest.approx(1000 / rates)
+
+
+@pytest.mark.parametrize("name", ["gpu_latency", "gpu_latency_ms", "Latency", "latency"])
+def test_a_network_that_was_not_measured_is_the_slowest_whatever_its_column_is_called(
+    name: str, own_table: Path, tmp_path: Path
+) -> None:
+    table = pa.parquet.read_table(own_table)
+    times = np.linspace(1.0, 4.0, len(table))
+    times[3] = -1.0
+    pa.parquet.write_table(table.append_column(name, pa.array(times)), tmp_path / "times.parquet")
+    read = open_hardware_table(None, str(tmp_path / "times.parquet"))
+    expected = times.copy()
+    expected[3] = 4.0
+    assert read.metric(find_time(read, None, "accuracy", name)) == pytest.approx(expected)

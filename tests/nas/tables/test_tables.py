@@ -26,6 +26,7 @@ from gemnet.cell_graph import CellGraph
 from nas.graphs.structure import structural_features
 from nas.predictors.features import macro_table
 from nas.spaces.base import Candidate, SpaceError
+from nas.spaces.choices import EMPTY_CELL, ChoiceSpace
 from nas.spaces.limits import Limits, LimitsError, check_limits
 from nas.spaces.nasbench101 import NASBench101
 from nas.spaces.nasbench201 import EDGES_OF_CELL, NASBench201, arch_from_cell, cell_from_arch
@@ -33,6 +34,7 @@ from nas.studies.tabular.sources import open_table
 from nas.tables import read
 from nas.tables.official import convert
 from nas.tables.read import FILES, find_table, read_table
+from nas.tables.space import TableSpace
 from nas.tables.table import TableError
 
 ARCH = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|avg_pool_3x3~0|nor_conv_1x1~1|skip_connect~2|"
@@ -82,7 +84,7 @@ def test_own_table_is_read_with_its_metrics(tmp_path: Path, suffix: str) -> None
     assert table.space.unpack(table.batch, 0).cell == CellGraph.from_json(CHAIN)
 
 
-def test_own_space_finds_isomorphic_cells_and_near_ones(tmp_path: Path) -> None:
+def test_own_space_finds_isomorphic_cells_and_eachs(tmp_path: Path) -> None:
     cells = [{"ops": [a, b, c], "edges": [[0, 1], [1, 2], [2, 3], [3, 4]]} for a in "xyz" for b in "xyz" for c in "xyz"]
     table = read_table(write(tmp_path / "mine.parquet", graph=[json.dumps(c) for c in cells], accuracy=list(range(27))))
     near = table.space.neighbours(table.space.unpack(table.batch, 0))
@@ -584,3 +586,23 @@ def test_costs_recorded_with_zero_operations_are_what_predictors_see(tmp_path: P
 def test_a_cost_that_is_no_positive_number_is_refused_with_its_row(tmp_path: Path) -> None:
     with pytest.raises(TableError, match="row 1 holds 0"):
         read_table(write(tmp_path / "mine.csv", arch_str=[ARCH, OTHER], accuracy=[1.0, 2.0], macs=[5.0, 0.0]))
+
+
+def test_numbers_in_a_column_called_ops_are_a_metric_where_the_graph_is_elsewhere(tmp_path: Path) -> None:
+    graph = '"{""ops"": [""a""], ""edges"": [[0, 1], [1, 2]]}"', '"{""ops"": [""b""], ""edges"": [[0, 1], [1, 2]]}"'
+    rows = "".join(f"{cell},{70 + k},{100 + k}\n" for k, cell in enumerate(graph))
+    (tmp_path / "t.csv").write_text("graph,accuracy,ops\n" + rows)
+    assert read_table(tmp_path / "t.csv").metric("ops").tolist() == [100, 101]
+
+
+def test_a_csv_in_another_encoding_is_named(tmp_path: Path) -> None:
+    (tmp_path / "latin.csv").write_bytes("graph,genauigkeit_für_mich\n{},1\n".encode("latin-1"))
+    with pytest.raises(TableError, match=r"latin\.csv is not in UTF-8 \(.*\)\. Save it with this encoding"):
+        read_table(tmp_path / "latin.csv")
+
+
+def test_neighbours_are_by_size_where_numbers_are_not_listed_in_order() -> None:
+    space = ChoiceSpace({"b": [5, 3, 7, 9]})
+    table = TableSpace("t", space.all(), space)
+    near = table.neighbours(Candidate(EMPTY_CELL, (("b", 5),)))
+    assert [dict(each.macro)["b"] for each in (table.unpack(near, k) for k in range(len(near)))][-1] == 9
