@@ -8,6 +8,7 @@ find_trained("gemnet_a.imagenette96")                    weights in the package
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from argparse import Namespace
@@ -18,12 +19,14 @@ from typing import Any
 
 import timm
 import torch
+from timm.data import resolve_data_config
+from timm.models import get_arch_pretrained_cfgs
 from torch import Tensor, nn
 
 from gemnet.checkpoint import CheckpointError, aligned, describe_mismatch, load_checkpoint, state_dict_of
 from gemnet.errors import GemnetError
 from gemnet.genome import Genome
-from gemnet.metadata import DETECTOR, Metadata, metadata_of, read_metadata
+from gemnet.metadata import DETECTOR, MAX_CHANNELS, Metadata, metadata_of, read_metadata
 
 WEIGHT_FILES = (".safetensors", ".pth", ".pt", ".bin", ".tar", ".ckpt")
 SEARCHED = "best"
@@ -162,14 +165,12 @@ def _of_genome(path: Path, ema: bool) -> TrainedNetwork:
 
 def _of_weights(path: Path, ema: bool) -> TrainedNetwork:
     checkpoint = load_checkpoint(path)
-    about = metadata_of(checkpoint, path)
+    about = said_by(checkpoint, path)
     if DETECTOR in about.notes:
         raise TrainedError(
             f"{path} holds a detector ({about.notes[DETECTOR]}), which is no classifier. gemnet-detect looks at images "
             "with it, and a backbone's init_cfg takes it."
         )
-    if about.genome is None and not about.arch and not about.fingerprint:
-        about = _of_timm(checkpoint, about)
     if about.genome is None and not about.arch:
         for beside in _genomes_beside(path):
             genome = Genome.load(beside)
@@ -184,25 +185,56 @@ def _of_weights(path: Path, ema: bool) -> TrainedNetwork:
     return TrainedNetwork(about, path, ema)
 
 
-def _of_timm(checkpoint: Mapping[str, Any], about: Metadata) -> Metadata:
-    """What a checkpoint of timm's own train.py says: a name under ``arch``, and how it was called under ``args``."""
+def said_by(checkpoint: Mapping[str, Any], source: str | os.PathLike[str]) -> Metadata:
+    """What a loaded checkpoint says about its weights: as `metadata_of`, and what timm's own train.py writes.
+
+    Raises:
+        CheckpointError: it says what can't be.
+    """
+    about = metadata_of(checkpoint, source)
+    if about.genome is None and not about.arch and not about.fingerprint and DETECTOR not in about.notes:
+        return _of_timm(checkpoint, about, source)
+    return about
+
+
+def _of_timm(checkpoint: Mapping[str, Any], about: Metadata, source: str | os.PathLike[str]) -> Metadata:
+    """What a checkpoint of timm's own train.py says: a name under ``arch``, and how it was called under ``args``.
+
+    Images are prepared as timm does it: as the arguments say, and what they leave open as the name's configuration has
+    it, whatever the images' size.
+
+    Raises:
+        CheckpointError: arguments that can't be.
+    """
     # They know of each other: a name may be registered with weights from a file.
     from gemnet.models import genome_for, registered_names
 
     arch = checkpoint.get("arch")
-    if not isinstance(arch, str) or arch not in registered_names():
+    if not isinstance(arch, str) or arch.split(".", 1)[0] not in registered_names():
         return about
+    name = arch.split(".", 1)[0]
+    cfg = get_arch_pretrained_cfgs(name).get(arch) or timm.get_pretrained_cfg(name)
     args = checkpoint.get("args")
     given = vars(args) if isinstance(args, Namespace) else {}
-    known: dict[str, Any] = {"genome": genome_for(arch)}
-    size = given.get("img_size") or (given.get("input_size") or (None,))[-1]
-    if isinstance(size, int):
-        known["input_size"] = size
-    if isinstance(given.get("in_chans"), int):
-        known["in_chans"] = given["in_chans"]
-    if given.get("mean") and given.get("std"):
-        known |= {key: tuple(map(float, given[key])) for key in ("mean", "std")}
-    return about.replace(**known)
+    try:
+        seen = resolve_data_config(given, cfg.to_dict())
+        channels = given.get("in_chans") or seen["input_size"][0]
+        if type(channels) is not int or not 1 <= channels <= MAX_CHANNELS:
+            raise GemnetError(f"in_chans is {channels!r}")
+        texts = {
+            "in_chans": str(channels),
+            "input_size": str(seen["input_size"][-1]),
+            "crop_pct": str(seen["crop_pct"]),
+            "interpolation": str(seen["interpolation"]),
+        }
+        for key in ("mean", "std"):
+            values = list(seen[key])
+            # timm's loader feeds a network of other channels by the average, too.
+            texts[key] = json.dumps(values if len(values) == channels else [sum(values) / len(values)] * channels)
+    except (ArithmeticError, AssertionError, LookupError, TypeError, ValueError) as error:
+        reason = str(error) or "timm refuses them"
+        raise CheckpointError(f"{source}: the arguments it was trained with can't be read: {reason}.") from None
+    return Metadata.from_texts(texts, source).replace(genome=genome_for(name), notes=about.notes)
 
 
 def _genomes_beside(path: Path) -> Iterator[Path]:

@@ -15,6 +15,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from gemnet.checkpoint import load_checkpoint
 from gemnet.detector_weights import detector_file
 from gemnet.errors import GemnetError, nearest
 from gemnet.genome import Genome
@@ -100,7 +101,13 @@ def image_statistics(weights: object) -> tuple[tuple[float, ...], tuple[float, .
     if known is not None:
         return known.mean, known.std
     path = Path(detector_file(weights)).expanduser()
-    return read_metadata(path).statistics if path.exists() else None
+    if not path.exists():
+        return None
+    if path.is_dir() or path.suffix == ".safetensors":
+        return read_metadata(path).statistics
+    from gemnet.trained import said_by  # which knows of the weights here
+
+    return said_by(load_checkpoint(path), path).statistics
 
 
 @lru_cache(maxsize=1)
