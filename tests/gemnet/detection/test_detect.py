@@ -153,7 +153,8 @@ def test_checkpoint_says_what_it_is(project: Path) -> None:
 def test_a_safetensors_file_is_used_with_the_trainings_config(
     project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    save_file(load_checkpoint(next((project / "run").glob("best*.pth")))["state_dict"], tmp_path / "w.safetensors")
+    checkpoint = load_checkpoint(next((project / "run").glob("best*.pth")))
+    save_file(checkpoint["state_dict"], tmp_path / "w.safetensors")
     image = str(next((project / "shapes").glob("*.jpg")))
     arguments = [image, "--score", "0", "--no-pictures", "--out"]
     assert detect.main([str(project / "run"), *arguments, str(tmp_path / "one")]) == 0
@@ -163,6 +164,9 @@ def test_a_safetensors_file_is_used_with_the_trainings_config(
     assert detect.main([str(tmp_path / "w.safetensors"), *config, *arguments, str(tmp_path / "two")]) == 0
     one, two = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("one", "two"))
     assert one == two
+    save_file(checkpoint["state_dict"], tmp_path / "w.safetensors", {"genome": "0123456789abcdef"})
+    assert detect.main([str(tmp_path / "w.safetensors"), *config, *arguments, str(tmp_path / "none")]) == 2
+    assert "trained with genome 0123456789abcdef" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("damage", ["foreign type", "no config", "another detector", "no image"])
