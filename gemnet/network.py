@@ -5,6 +5,7 @@ taken without hooks.
 """
 
 import contextlib
+import warnings
 from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -22,6 +23,7 @@ from gemnet.genome import Genome, LayerSpec
 from gemnet.macs import trained_cost
 from gemnet.operations import parse_operation
 from gemnet.private_timm import feature_take_indices
+from gemnet.program import Program
 
 MAX_PARAMS = 2_000_000_000
 """Eight gigabytes of weights."""
@@ -142,6 +144,18 @@ class GEMNet(nn.Module):
         classifier = nn.Linear(self.head_hidden_size, self.num_classes, **dd)
         _init_module(classifier)
         return classifier
+
+    def train(self, mode: bool = True) -> "GEMNet":
+        """Sets training or evaluation mode; warns of a deployed network that its classifier alone would learn."""
+        if mode and any(isinstance(module, Program) for module in self.modules()):
+            warnings.warn(
+                "This network is deployed (gemnet.deploy): its convolutions and norms are collapsed and have no "
+                "gradients, so that nothing but the classifier learns. Train the network it was made of, and deploy "
+                "that again.",
+                stacklevel=2,
+            )
+        super().train(mode)
+        return self
 
     def init_weights(self) -> None:
         """Draws all weights anew: convolutions from N(0, 2 / fan_out), norms at identity, edges' weights at 1/2."""

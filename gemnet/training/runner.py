@@ -45,6 +45,14 @@ ASIDES = ("Exp name: ", "Distributed training is not used", '"FileClient" will b
 class _Runner(Runner):
     """MMEngine's, whose environment, config and list of hooks go to the log file and not to the terminal."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """As MMEngine's; where a part can't be built, what writes into the work folder is closed."""
+        try:
+            super().__init__(*args, **kwargs)
+        except BaseException:
+            close_writers(self)
+            raise
+
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """The logger that MMEngine would build, with a terminal that says less."""
         logger = super().build_logger(*args, **kwargs)
@@ -60,6 +68,13 @@ class _Runner(Runner):
         if said.getvalue().strip():
             self.logger.info("%s%s", LOADER, said.getvalue().strip())
         return loaded
+
+
+def close_writers(runner: Runner) -> None:
+    """Closes what writes curves: TensorBoard's thread goes on writing after its folder was taken back."""
+    visualizer = getattr(runner, "visualizer", None)
+    if visualizer is not None:
+        visualizer.close()
 
 
 def _is_for_the_terminal(record: logging.LogRecord) -> bool:

@@ -388,6 +388,13 @@ def test_missing_and_damaged_checkpoints_are_named(trained, tmp_path, capsys):
         ("train_dataloader.dataset.source=cifar100", ["cifar100", "Did you mean 'cifar10'"]),
         ("train_dataloader.dataset.source=./nowhere", ["nowhere", "no image folder"]),
         ("train_dataloader.dataset.split=trian", ["trian", "'train'"]),
+        ("train_dataloader.batch_size=0", ["train_dataloader.batch_size is a whole number from 1, got 0"]),
+        ("val_dataloader.num_workers=-1", ["val_dataloader.num_workers is a whole number from 0, got -1"]),
+        ("train_cfg.max_epochs=0", ["train_cfg.max_epochs is a whole number from 1, got 0"]),
+        ("train_cfg.max_epochs=1.5", ["train_cfg.max_epochs is a whole number from 1, got 1.5"]),
+        ("optim_wrapper.optimizer.lr=abc", ["optim_wrapper.optimizer.lr is a number from 0, got 'abc'"]),
+        ("optim_wrapper.optimizer.lr=-1", ["optim_wrapper.optimizer.lr is a number from 0, got -1"]),
+        ("val_dataloader.dataset.resolution=-5", ["'network' or a number of pixels from 1 to 4096, got -5"]),
     ],
 )
 def test_wrong_config_value_is_named_with_the_right_one(option, words, tmp_path, capsys):
