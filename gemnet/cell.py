@@ -17,7 +17,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from timm.layers import DropPath, SqueezeExcite
@@ -55,6 +55,20 @@ class NodeLayout:
     stride: int
     shares: tuple[float, ...] = ()
     release: tuple[int, ...] = ()
+
+
+class Projection(NamedTuple):
+    """What a shortcut does where size or width change.
+
+    Args:
+        operation: what it runs.
+        pools: whether a 2x2 average pool comes first, which takes the cell's stride.
+        stride: the one that the operation takes itself.
+    """
+
+    operation: Operation
+    pools: bool
+    stride: int
 
 
 @dataclass(frozen=True)
@@ -100,6 +114,15 @@ class CellLayout:
             return "identity" if same else "none"
         return "identity" if same and self.spec.residual != "none" else self.spec.residual
 
+    @property
+    def projection(self) -> Projection | None:
+        """What the shortcut runs; None where there is no shortcut, or it passes on what it reads."""
+        if self.shortcut in ("none", "identity"):
+            return None
+        name = self.shortcut.removeprefix("pool_")
+        pools = name != self.shortcut and self.stride != 1
+        return Projection(parse_operation(name), pools, 1 if pools else self.stride)
+
     def cost(self, size: tuple[int, int]) -> Cost:
         """Cost of one cell on an input of ``size`` (height, width), deployed with norms folded and nothing else.
 
@@ -113,8 +136,7 @@ class CellLayout:
             at = size if layout.stride != 1 else inside
             if layout.operation is not None:
                 total += layout.operation.cost(layout.in_channels, self.inner, at, layout.stride)
-            how = spec.output if layout.operation is None else spec.aggregate
-            total += cost_of_reading(how, len(layout.sources), layout.in_channels, at)
+            total += cost_of_reading(aggregation(spec, layout), len(layout.sources), layout.in_channels, at)
         return total
 
     def cost_around(self, size: tuple[int, int], reads: int) -> Cost:
@@ -134,13 +156,12 @@ class CellLayout:
             total += parse_operation(spec.project).cost(joined, self.width, inside)
         if self.shortcut != "none":
             total += Cost(traffic=3 * written * math.prod(inside), passes=1)
-        if self.shortcut not in ("none", "identity"):
-            name = self.shortcut.removeprefix("pool_")
-            pools = name != self.shortcut and self.stride != 1
-            if pools:
+        projection = self.projection
+        if projection is not None:
+            if projection.pools:
                 total += _pool_cost(self.in_channels, size, inside)
-            at, stride = (inside, 1) if pools else (size, self.stride)
-            total += parse_operation(name).cost(self.in_channels, self.width, at, stride)
+            at = inside if projection.pools else size
+            total += projection.operation.cost(self.in_channels, self.width, at, projection.stride)
         if spec.final_activation is not None:
             total += Cost(traffic=2 * written * math.prod(inside), passes=1)
         return total
@@ -190,10 +211,14 @@ def shrunk(size: tuple[int, int], stride: int) -> tuple[int, int]:
     return -(-size[0] // stride), -(-size[1] // stride)
 
 
+def aggregation(spec: CellSpec, layout: NodeLayout) -> str:
+    """How this node combines what it reads."""
+    return spec.output if layout.operation is None else spec.aggregate
+
+
 def has_edge_weights(spec: CellSpec, layout: NodeLayout) -> bool:
     """Whether this node weighs its inputs: with one input there is nothing to weigh."""
-    how = spec.output if layout.operation is None else spec.aggregate
-    return how == "sigmoid_weighted" and len(layout.sources) > 1
+    return aggregation(spec, layout) == "sigmoid_weighted" and len(layout.sources) > 1
 
 
 def reads_input_itself(operation: Operation, strides: bool, widens: bool) -> bool:
@@ -257,7 +282,7 @@ def _without_identities(spec: CellSpec, nodes: list[NodeLayout]) -> list[NodeLay
     replaced: dict[int, dict[int, float]] = {}
     found: list[NodeLayout] = []
     for layout in nodes:
-        how = spec.output if layout.operation is None else spec.aggregate
+        how = aggregation(spec, layout)
         if how in ("mean", "sum") and layout.sources:
             share = 1.0 / len(layout.sources) if how == "mean" else 1.0
             shares: dict[int, float] = {}
@@ -294,9 +319,9 @@ class Cell(nn.Module):
         width: channels of its output.
         stride: 1 or 2.
         dilation: spread of the cell's input: every ``dilation``-th of its pixels is one of the undilated network's.
-        dilates: whether the stride is not taken, but spreads what comes after it (see `Operation.layers`).
         activation: what ``act`` means.
         drop_path: probability of dropping the branch beside a residual while training.
+        dilates: whether the stride is not taken, but spreads what comes after it (see `Operation.layers`).
         device: where parameters are made.
         dtype: what type they have.
     """
@@ -367,14 +392,15 @@ class Cell(nn.Module):
         self.shortcut: nn.Module | None = None
         if layout.shortcut != "none":
             self.shortcut = Steps()
-            if layout.shortcut != "identity":
-                name = layout.shortcut.removeprefix("pool_")
-                pools = name != layout.shortcut and stride != 1
-                if pools:
+            projection = layout.projection
+            if projection is not None:
+                if projection.pools:
                     self.shortcut.add_module("pool", pool())
-                at, spread = (1, inside) if pools else (stride, dilation)
-                projection = parse_operation(name).build(in_channels, width, at, spread, activation, dd, dilates)
-                for part, module in projection.named_children():
+                spread = inside if projection.pools else dilation
+                built = projection.operation.build(
+                    in_channels, width, projection.stride, spread, activation, dd, dilates
+                )
+                for part, module in built.named_children():
                     self.shortcut.add_module(part, module)
             if len(self.shortcut) == 0:
                 self.shortcut = nn.Identity()
@@ -415,8 +441,7 @@ class Cell(nn.Module):
             value = values[sources[0]]
             return value if shares in ((), (1.0,)) else value * shares[0]
         if not shares:
-            spec = self.layout.spec
-            if (spec.output if layout.operation is None else spec.aggregate) == "concat":
+            if aggregation(self.layout.spec, layout) == "concat":
                 return torch.cat([values[source] for source in sources], dim=1)
             weights = torch.sigmoid(self.edge_weights[str(layout.node)])
             total = values[sources[0]] * weights[0]

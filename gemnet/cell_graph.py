@@ -12,7 +12,7 @@ import json
 import sys
 from array import array
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -269,7 +269,6 @@ class GraphBatch:
     sizes: NDArray[np.uint8]
     ops: NDArray[np.uint8]
     successors: NDArray[np.uint32]
-    _cache: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -343,16 +342,18 @@ class GraphBatch:
             np.concatenate([np.pad(batch.successors, p) for batch, p in zip(batches, pad, strict=True)]),
         )
 
+    @cached_property
+    def _predecessors(self) -> NDArray[np.uint32]:
+        masks = np.zeros_like(self.successors)
+        for i in range(self.width):
+            row = self.successors[:, i]
+            for j in range(i + 1, self.width):
+                masks[:, j] |= ((row >> np.uint32(j)) & np.uint32(1)) << np.uint32(i)
+        return masks
+
     def predecessors(self) -> NDArray[np.uint32]:
         """Bit i of ``[g, j]`` says that graph g has the edge i -> j; uint32 (n, width)."""
-        if "predecessors" not in self._cache:
-            masks = np.zeros_like(self.successors)
-            for i in range(self.width):
-                row = self.successors[:, i]
-                for j in range(i + 1, self.width):
-                    masks[:, j] |= ((row >> np.uint32(j)) & np.uint32(1)) << np.uint32(i)
-            self._cache["predecessors"] = masks
-        return self._cache["predecessors"]
+        return self._predecessors
 
     def adjacency(self) -> NDArray[np.bool_]:
         """Dense adjacency; bool (n, width, width), ``[g, i, j]`` for the edge i -> j."""

@@ -17,6 +17,8 @@ from typing import IO, Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from gemnet.errors import GemnetError
@@ -229,9 +231,6 @@ def _load_from_anything(file: str | IO[bytes], map_location: Any = None, **optio
 
 
 def _load_safetensors(name: str, map_location: Any) -> dict[str, Any]:
-    from safetensors import SafetensorError, safe_open
-    from safetensors.torch import load_file
-
     try:
         tensors = load_file(name)
         with safe_open(name, framework="pt") as file:
@@ -326,14 +325,10 @@ def _plain_value(node: ast.expr | None) -> Any:
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         return -_plain_value(node.operand)
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "dict" and not node.args:
-        return {str(word.arg): _plain_value(word.value) for word in node.keywords if _is_keyword(word)}
+        if any(word.arg is None for word in node.keywords):
+            raise ValueError("** is no plain data")
+        return {str(word.arg): _plain_value(word.value) for word in node.keywords}
     raise ValueError(f"{type(node).__name__} is no plain data")
-
-
-def _is_keyword(word: ast.keyword) -> bool:
-    if word.arg is None:
-        raise ValueError("** is no plain data")
-    return True
 
 
 def _names_only_known_code(value: Any) -> bool:

@@ -400,32 +400,41 @@ NASBENCH201_OPERATIONS = {
 }
 
 
-def nasbench201_cell(arch: str) -> CellGraph:
-    """The cell of an architecture string such as ``|nor_conv_3x3~0|+|none~0|skip_connect~1|+|...|``.
+NASBENCH201_EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
+"""In the order in which an architecture string names their operations."""
+_NASBENCH201_FORM = re.compile(r"\|([^|~]+)~0\|\+\|([^|~]+)~0\|([^|~]+)~1\|\+\|([^|~]+)~0\|([^|~]+)~1\|([^|~]+)~2\|")
 
-    NAS-Bench-201 puts operations on the six edges of a four-node DAG whose nodes sum; here each edge becomes a node,
-    which reads the nodes of the edges that end where it starts.
+
+def nasbench201_names(arch: str) -> tuple[str, ...]:
+    """The benchmark's names of the six operations in an architecture string, in the order of `NASBENCH201_EDGES`.
 
     Raises:
         GemnetError: the string is not an architecture of NAS-Bench-201.
     """
-    found = re.findall(r"([a-z0-9_]+)~(\d)", arch) if isinstance(arch, str) else []
-    pairs = [(0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3)]
-    if [int(source) for _, source in found] != [source for source, _ in pairs] or arch.count("+") != 2:
+    match = _NASBENCH201_FORM.fullmatch(arch.strip()) if isinstance(arch, str) else None
+    if match is None:
         raise GemnetError(
-            f"Not an architecture of NAS-Bench-201: {arch!r}. Expected '|op~0|+|op~0|op~1|+|op~0|op~1|op~2|'."
+            f"Not an architecture of NAS-Bench-201: {arch!r}. The form is |op~0|+|op~0|op~1|+|op~0|op~1|op~2| with op "
+            f"one of {', '.join(NASBENCH201_OPERATIONS)}."
         )
-    for name, _ in found:
+    for name in match.groups():
         if name not in NASBENCH201_OPERATIONS:
             raise GemnetError(f"Unknown operation {name!r} in {arch!r}.{nearest(name, NASBENCH201_OPERATIONS)}")
-    edges = set()
-    for number, (source, target) in enumerate(pairs, start=1):
-        if source == 0:
-            edges.add((0, number))
-        edges |= {(before, number) for before, (_, end) in enumerate(pairs, start=1) if end == source}
-        if target == 3:
-            edges.add((number, 7))
-    return CellGraph(tuple(NASBENCH201_OPERATIONS[name] for name, _ in found), frozenset(edges))
+    return match.groups()
+
+
+def nasbench201_cell(arch: str) -> CellGraph:
+    """The cell of an architecture string such as ``|nor_conv_3x3~0|+|none~0|skip_connect~1|+|...|``.
+
+    NAS-Bench-201 puts operations on the six edges of a four-node DAG whose nodes sum; see `CellGraph.from_edge_ops`.
+
+    Raises:
+        GemnetError: the string is not an architecture of NAS-Bench-201.
+    """
+    names = nasbench201_names(arch)
+    return CellGraph.from_edge_ops(
+        (i, j, NASBENCH201_OPERATIONS[name]) for (i, j), name in zip(NASBENCH201_EDGES, names, strict=True)
+    )
 
 
 def nasbench201(

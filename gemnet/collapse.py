@@ -23,7 +23,7 @@ import torch
 from timm.layers import DropPath, SqueezeExcite
 from torch import Tensor, nn
 
-from gemnet.cell import ADAPTED, RAW, Cell, CellLayout, SpreadHalfPool2d
+from gemnet.cell import ADAPTED, RAW, Cell, CellLayout, SpreadHalfPool2d, aggregation
 from gemnet.errors import GemnetError
 from gemnet.layers import ACTIVATIONS, DilatedPool2d, Layer, changed
 from gemnet.linear_map import PASS, LinearMap
@@ -418,11 +418,10 @@ def plan(layout: CellLayout, activation: str) -> tuple[Instruction, ...]:
 
     shortcut: tuple[Layer, ...] | None = None
     if layout.shortcut != "none":
-        name = layout.shortcut.removeprefix("pool_")
-        pools = name != layout.shortcut and stride != 1
-        shortcut = half(layout.in_channels) if pools else ()
-        if name != "identity":
-            shortcut += layers(name, layout.in_channels, layout.width, 1 if pools else stride)
+        shortcut, projection = (), layout.projection
+        if projection is not None:
+            shortcut += half(layout.in_channels) if projection.pools else ()
+            shortcut += layers(projection.operation.name, layout.in_channels, layout.width, projection.stride)
     final = activation if spec.final_activation == "act" else spec.final_activation
     parts = CellParts(
         None if spec.expand is None else layers(spec.expand, layout.in_channels, inner),
@@ -447,7 +446,6 @@ def plan(layout: CellLayout, activation: str) -> tuple[Instruction, ...]:
 
 def _walk(writer: Collapse, layout: CellLayout, parts: CellParts) -> tuple[Instruction, ...]:
     """Writes the program of a cell, in the order of `Cell.forward`."""
-    spec = layout.spec
     readers = Counter(key for node in layout.nodes for key in node.sources or (node.zeros_like,))
     x = Form.of(INPUT, layout.in_channels)
     raw = writer.kept(writer.run(parts.expand, x), readers[RAW] + layout.adapts)
@@ -462,7 +460,7 @@ def _walk(writer: Collapse, layout: CellLayout, parts: CellParts) -> tuple[Instr
             form = forms[node.zeros_like] * 0.0
         elif len(read) == 1:
             form = read[0] * (node.shares[0] if node.shares else 1.0)
-        elif (spec.output if node.operation is None else spec.aggregate) == "concat":
+        elif aggregation(layout.spec, node) == "concat":
             form = writer.join(read)
         else:
             form = read[0] * shares[0]

@@ -7,15 +7,13 @@ names of its classes and how its images were normalised, so that nothing else is
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 
 from gemnet.errors import GemnetError, nearest
+from gemnet.files import DIGITS, verify_sha256
 
 FOLDER = Path(__file__).parent / "weights/detectors"
-DIGITS = 8
-"""Hex digits of the sha256 in a file's name."""
 
 
 def published_detectors() -> dict[str, Path]:
@@ -48,11 +46,9 @@ def verify(path: Path) -> None:
     """Checks a file against the digits in its name.
 
     Raises:
-        GemnetError: it is damaged.
+        GemnetError: it is missing or damaged.
     """
-    said, found = path.stem.rpartition("-")[2], hashlib.sha256(path.read_bytes()).hexdigest()[:DIGITS]
-    if said != found:
-        raise GemnetError(f"{path}: its sha256 begins with {found}, not {said}: the file is damaged. Install again.")
+    verify_sha256(path, path.stem.rpartition("-")[2], "Install the package again.", DIGITS)
 
 
 def withdraw_detector(name: str, but: Path | None = None) -> None:

@@ -13,7 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from gemnet.errors import GemnetError
 from gemnet.strict_json import parse_json
+
+DIGITS = 8
+"""Hex digits of its sha256 in the name of a published file."""
 
 
 def stored_json(path: Path) -> dict[str, Any]:
@@ -55,7 +59,7 @@ def write_named(folder: Path, name: str, write: Callable[[Path], object]) -> tup
 
     Args:
         folder: where to.
-        name: how its name begins; eight hex digits follow.
+        name: how its name begins; `DIGITS` hex digits follow.
         write: writes it to the path it is given.
 
     Returns:
@@ -65,13 +69,36 @@ def write_named(folder: Path, name: str, write: Callable[[Path], object]) -> tup
     try:
         write(draft)
         digest = hashlib.sha256(draft.read_bytes()).hexdigest()
-        path = folder / f"{name}-{digest[:8]}.safetensors"
+        path = folder / f"{name}-{digest[:DIGITS]}.safetensors"
         with replacing(path) as target:
             os.rename(draft, target)
             os.chmod(target, 0o644)
     finally:
         draft.unlink(missing_ok=True)
     return path, digest
+
+
+def verify_sha256(path: Path, expected: str, remedy: str, digits: int = 64) -> None:
+    """Checks a file against its sha256.
+
+    Args:
+        path: the file.
+        expected: hex digits.
+        remedy: last sentence of the message where it doesn't agree.
+        digits: how many of them are known.
+
+    Raises:
+        GemnetError: the file is missing, truncated or altered.
+    """
+    try:
+        found = hashlib.sha256(path.read_bytes()).hexdigest()  # a few megabytes at most
+    except OSError as error:
+        raise GemnetError(f"{path}: can't be read ({error.strerror}). {remedy}") from None
+    if found[:digits] != expected:
+        raise GemnetError(
+            f"{path}: sha256 is {found[:8]}..., expected {expected[:8]}...; the file is damaged or was altered. "
+            f"{remedy}"
+        )
 
 
 def write_json(path: Path, data: Any) -> None:

@@ -13,7 +13,7 @@ from gemnet.macs import macs
 WIDTH_STEP = 4
 """Stage widths are fitted in steps of this many channels."""
 
-BLOCKS = {
+RIVAL_BLOCKS = {
     "mobilenetv2": (inverted_residual, "relu6", "MobileNetV2 block"),
     "resnet": (basic_block, "relu", "ResNet block"),
     "resnet_bottleneck": (bottleneck_block, "relu", "ResNet bottleneck"),
@@ -29,15 +29,15 @@ def block_genome(block: str, frame: Genome) -> Genome:
     """A hand-made block in the stem, stages and head of another network, at its widths.
 
     Args:
-        block: a name in `BLOCKS`.
+        block: a name in `RIVAL_BLOCKS`.
         frame: the other network.
 
     Raises:
         BaselineError: there is no such block.
     """
-    if block not in BLOCKS:
-        raise BaselineError(f"There is no block {block!r} to compare with.{nearest(block, BLOCKS)}")
-    build, activation, title = BLOCKS[block]
+    if block not in RIVAL_BLOCKS:
+        raise BaselineError(f"There is no block {block!r} to compare with.{nearest(block, RIVAL_BLOCKS)}")
+    build, activation, title = RIVAL_BLOCKS[block]
     cell: CellSpec = build()
     stages = tuple(replace(stage, cell="cell", downsample=None) for stage in frame.stages)
     return frame.replace(cells={"cell": cell}, stages=stages, activation=activation, name=block, origin=title)

@@ -19,7 +19,8 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -258,7 +259,6 @@ class Genome:
     num_classes: int = 1000
     name: str = ""
     origin: str = ""
-    _cached: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stem", tuple(self.stem))
@@ -347,16 +347,14 @@ class Genome:
                 found.append(Level(number, stage.width, reduction))
         return tuple(found)
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """16 hex digits that genomes of the same network share, whatever their name, origin or class count."""
-        if "fingerprint" not in self._cached:
-            data = self.to_dict()
-            for key in ("name", "origin", "num_classes", "input_size"):
-                data.pop(key, None)
-            text = json.dumps(data, sort_keys=True, separators=(",", ":"))
-            self._cached["fingerprint"] = hashlib.sha256(text.encode()).hexdigest()[:16]
-        return self._cached["fingerprint"]
+        data = self.to_dict()
+        for key in ("name", "origin", "num_classes", "input_size"):
+            data.pop(key, None)
+        text = json.dumps(data, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def replace(self, **changes: Any) -> Genome:
         """A copy with other values."""

@@ -163,7 +163,8 @@ class Layer:
     """One layer of an operation, with its sizes settled.
 
     Args:
-        kind: ``conv``, ``avg_pool``, ``max_pool``, ``bn``, ``pad`` or the name of an activation.
+        kind: ``conv``, ``avg_pool``, ``max_pool``, ``bn``, ``pad`` or the name of an activation; in a deployed cell
+            also ``se``, ``sum`` or ``concat``.
         name: attribute name inside the module.
         in_channels: channels read.
         out_channels: channels written.

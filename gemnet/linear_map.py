@@ -140,9 +140,7 @@ class LinearMap:
         if scale == 1:
             return self
         if self.scale is not None:
-            return LinearMap(
-                self.channels, self.groups, self.offsets, self.stride, self.scale * scale, self.blocks, self.chain
-            )
+            return changed(self, scale=self.scale * scale)
         chain = (*self.chain[:-1], self.chain[-1] * scale) if self.chain else ()
         return changed(self, blocks={key: block * scale for key, block in self.blocks.items()}, chain=chain)
 

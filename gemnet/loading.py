@@ -25,6 +25,7 @@ from gemnet.checkpoint import (
 from gemnet.metadata import Metadata
 from gemnet.network import GEMNet
 from gemnet.private_timm import load_checkpoints_with, loader_of_checkpoints
+from gemnet.timm_checkpoints import said_by
 
 
 def load_weights(model: GEMNet, source: str | os.PathLike[str], ema: bool = False) -> Metadata:
@@ -45,8 +46,6 @@ def load_weights(model: GEMNet, source: str | os.PathLike[str], ema: bool = Fals
 
 
 def _load(model: GEMNet, checkpoint: Mapping[str, Any], source: str | os.PathLike[str], ema: bool) -> Metadata:
-    from gemnet.trained import said_by  # which needs networks that this module taught timm to load
-
     about = said_by(checkpoint, source)
     check_genome(about, model.genome.fingerprint, source)
     weights = aligned(state_dict_of(checkpoint, ema), model.state_dict())

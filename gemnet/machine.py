@@ -60,9 +60,6 @@ def single_thread() -> Iterator[None]:
 
 def one_thread() -> None:
     """Keeps the numerical libraries of this process to one thread: the processes are the parallelism."""
-    import torch
-    from threadpoolctl import threadpool_limits
-
     torch.set_num_threads(1)
     threadpool_limits(1)
 

@@ -217,7 +217,7 @@ class CostModel:
         # that the output reads.
         self._shape = shape
         self._known = np.zeros(math.prod(shape), dtype=np.bool_)
-        self._linear_around = False  # whether a convolution without activation precedes the searched cells' nodes
+        self._linear_around = False  # in any combination so far
         self._linear = np.zeros((len(self._known), PARTS, 2 * len(self.vocabulary) + len(CHANGES) + 2), dtype=np.int64)
         self._tail = np.zeros((len(self._known), PARTS, MAX_INNER_NODES + 1), dtype=np.int64)
         self._needs_positions = False
@@ -235,7 +235,8 @@ class CostModel:
             genome = self._genome(placeholder, int(row))
             if self._cell not in genome.cells:
                 raise GemnetError(f"The genome has no cell {self._cell!r}; it has {', '.join(genome.cells)}.")
-            self._linear[row], self._tail[row] = self._coefficients(genome, self._cell, *self._image)
+            self._linear[row], self._tail[row], linear_around = self._coefficients(genome)
+            self._linear_around |= linear_around
             self._known[row] = True
             linear, tail = self._linear[row, :2], self._tail[row, :2]
             self._needs_positions |= bool(linear[:, len(self.vocabulary) :].any() or (tail != tail[:, :1]).any())
@@ -410,23 +411,23 @@ class CostModel:
         features = np.concatenate([counts, counts_alone, adapts, readers], axis=1)
         return features, np.maximum(output_reads, 1) - 1
 
-    def _coefficients(
-        self, genome: Genome, cell: str, input_size: int | Size | None, num_classes: int | None, in_chans: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def _coefficients(self, genome: Genome) -> tuple[NDArray[np.int64], NDArray[np.int64], bool]:
+        """A row of the coefficients, and whether a convolution without activation precedes searched cells' nodes."""
         kinds = len(self.vocabulary)
-        frame = _frame(genome, input_size, num_classes, in_chans)
+        frame = _frame(genome, *self._image)
+        linear_around = False
         linear = np.zeros((PARTS, 2 * kinds + len(CHANGES) + 2), dtype=np.int64)
         tail = np.zeros((PARTS, MAX_INNER_NODES + 1), dtype=np.int64)
         tail += _as_array(frame.fixed)[:, None]
         for (block, size), times in _repeated(frame).items():
             layout = lay_out(genome.cells[block.cell], block.in_channels, block.width, block.stride)
-            if block.cell != cell:
+            if block.cell != self._cell:
                 own = _Plans(layout.spec, genome.activation).cost(block, size)
                 tail += times * _as_array(own._replace(params=layout.cost(size).params))[:, None]
                 continue
             inside = shrunk(size, block.stride)
             strides, widens = block.stride != 1, layout.raw_channels != layout.inner
-            self._linear_around |= widens or _ends_linear(layout.spec.expand)
+            linear_around |= widens or _ends_linear(layout.spec.expand)
             for k, operation in enumerate(self._operations):
                 if operation.is_none:
                     continue
@@ -449,7 +450,7 @@ class CostModel:
                     tail[:, reads - 1] += times * _as_array(layout.cost_around(size, reads))
             else:
                 tail += times * _as_array(layout.cost_around(size, 1))[:, None]
-        return linear, tail
+        return linear, tail, linear_around
 
     @staticmethod
     def _reading(layout: CellLayout, how: str, reads: int, size: Size) -> NDArray[np.int64]:

@@ -23,17 +23,17 @@ import timm
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model, resolve_pretrained_cfg
 
-from gemnet.errors import GemnetError, nearest
+from gemnet.errors import GemnetError
 from gemnet.genome import Genome
 from gemnet.loading import check_genome, teach_timm
 from gemnet.metadata import Metadata
 from gemnet.network import GEMNet
+from gemnet.registered import genome_for, register_genome, registered_names
 from gemnet.trained import TrainedNetwork, find_trained
 from gemnet.weights import packaged_weights, verify_folder, verify_weights
 
 __all__ = ["genome_for", "register", "registered_names"]
 
-GENOME_FOLDER = Path(__file__).parent / "genomes"
 GenomeSource = Genome | Mapping[str, Any] | str | os.PathLike[str]
 
 CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
@@ -41,7 +41,6 @@ CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 teach_timm()
 _trained: dict[str, TrainedNetwork] = {}
 """Names that were registered with weights."""
-_genomes: dict[str, Genome] = {path.stem: Genome.load(path) for path in sorted(GENOME_FOLDER.glob("*.json"))}
 DEFAULT = "gemnet_b"
 """The architecture that `gemnet` stands for when no genome is given."""
 
@@ -87,29 +86,10 @@ def _cfgs_of(arch: str, genome: Genome) -> dict[str, dict[str, Any]]:
 
 default_cfgs = generate_default_cfgs(
     {
-        **{key: cfg for arch, genome in _genomes.items() for key, cfg in _cfgs_of(arch, genome).items()},
-        "gemnet.untrained*": _cfg(_genomes[DEFAULT]),
+        **{key: cfg for arch in registered_names() for key, cfg in _cfgs_of(arch, genome_for(arch)).items()},
+        "gemnet.untrained*": _cfg(genome_for(DEFAULT)),
     }
 )
-
-
-def registered_names() -> tuple[str, ...]:
-    """Names that have a genome."""
-    return tuple(sorted(_genomes))
-
-
-def genome_for(arch: str) -> Genome:
-    """The genome of a registered name, with or without a tag of weights.
-
-    Raises:
-        GemnetError: no such name; the message has the nearest that exists.
-    """
-    name = arch.split(".", 1)[0]
-    if name not in _genomes:
-        raise GemnetError(
-            f"Unknown architecture {arch!r}.{nearest(name, _genomes)} gemnet.register(name, genome) adds one."
-        )
-    return _genomes[name]
 
 
 def _create_gemnet(variant: str, genome: Genome, /, pretrained: bool = False, **kwargs: Any) -> Any:
@@ -198,73 +178,74 @@ def _check_weights(variant: str, genome: Genome, kwargs: Mapping[str, Any]) -> N
 @register_model
 def gemnet(pretrained: bool = False, genome: GenomeSource | None = None, **kwargs: Any) -> Any:
     """The network of ``genome`` (path, dict or `Genome`); `gemnet_b`'s without one."""
-    return _create_gemnet("gemnet", _genomes[DEFAULT] if genome is None else Genome.read(genome), pretrained, **kwargs)
+    read = genome_for(DEFAULT) if genome is None else Genome.read(genome)
+    return _create_gemnet("gemnet", read, pretrained, **kwargs)
 
 
 @register_model
 def gemnet_a(pretrained: bool = False, **kwargs: Any) -> Any:
     """GEMNet-A: about 100 M MACs at 224x224."""
-    return _create_gemnet("gemnet_a", _genomes["gemnet_a"], pretrained, **kwargs)
+    return _create_gemnet("gemnet_a", genome_for("gemnet_a"), pretrained, **kwargs)
 
 
 @register_model
 def gemnet_b(pretrained: bool = False, **kwargs: Any) -> Any:
     """GEMNet-B: about 300 M MACs at 224x224."""
-    return _create_gemnet("gemnet_b", _genomes["gemnet_b"], pretrained, **kwargs)
+    return _create_gemnet("gemnet_b", genome_for("gemnet_b"), pretrained, **kwargs)
 
 
 @register_model
 def gemnet_c(pretrained: bool = False, **kwargs: Any) -> Any:
     """GEMNet-C: about 470 M MACs at 224x224."""
-    return _create_gemnet("gemnet_c", _genomes["gemnet_c"], pretrained, **kwargs)
+    return _create_gemnet("gemnet_c", genome_for("gemnet_c"), pretrained, **kwargs)
 
 
 @register_model
 def gemnet_a_202611(pretrained: bool = False, **kwargs: Any) -> Any:
     """GEMNet-A of November 2026, searched for few multiply-adds: about 90 M MACs at 224x224."""
-    return _create_gemnet("gemnet_a_202611", _genomes["gemnet_a_202611"], pretrained, **kwargs)
+    return _create_gemnet("gemnet_a_202611", genome_for("gemnet_a_202611"), pretrained, **kwargs)
 
 
 @register_model
 def gemnet_b_202611(pretrained: bool = False, **kwargs: Any) -> Any:
     """GEMNet-B of November 2026, searched for few multiply-adds: about 300 M MACs at 224x224."""
-    return _create_gemnet("gemnet_b_202611", _genomes["gemnet_b_202611"], pretrained, **kwargs)
+    return _create_gemnet("gemnet_b_202611", genome_for("gemnet_b_202611"), pretrained, **kwargs)
 
 
 @register_model
 def gemnet_c_202611(pretrained: bool = False, **kwargs: Any) -> Any:
     """GEMNet-C of November 2026, searched for few multiply-adds: about 600 M MACs at 224x224."""
-    return _create_gemnet("gemnet_c_202611", _genomes["gemnet_c_202611"], pretrained, **kwargs)
+    return _create_gemnet("gemnet_c_202611", genome_for("gemnet_c_202611"), pretrained, **kwargs)
 
 
 @register_model
 def gemnet_a_cifar(pretrained: bool = False, **kwargs: Any) -> Any:
     """GEMNet-A for 32x32 images: about 6 M MACs."""
-    return _create_gemnet("gemnet_a_cifar", _genomes["gemnet_a_cifar"], pretrained, **kwargs)
+    return _create_gemnet("gemnet_a_cifar", genome_for("gemnet_a_cifar"), pretrained, **kwargs)
 
 
 @register_model
 def gemnet_b_cifar(pretrained: bool = False, **kwargs: Any) -> Any:
     """GEMNet-B for 32x32 images: about 12 M MACs."""
-    return _create_gemnet("gemnet_b_cifar", _genomes["gemnet_b_cifar"], pretrained, **kwargs)
+    return _create_gemnet("gemnet_b_cifar", genome_for("gemnet_b_cifar"), pretrained, **kwargs)
 
 
 @register_model
 def gemnet_c_cifar(pretrained: bool = False, **kwargs: Any) -> Any:
     """GEMNet-C for 32x32 images: about 24 M MACs."""
-    return _create_gemnet("gemnet_c_cifar", _genomes["gemnet_c_cifar"], pretrained, **kwargs)
+    return _create_gemnet("gemnet_c_cifar", genome_for("gemnet_c_cifar"), pretrained, **kwargs)
 
 
 @register_model
 def gemnet_a_cifar_fast(pretrained: bool = False, **kwargs: Any) -> Any:
     """GEMNet-A for 32x32 images, searched for time instead of multiply-adds: about 6 M MACs."""
-    return _create_gemnet("gemnet_a_cifar_fast", _genomes["gemnet_a_cifar_fast"], pretrained, **kwargs)
+    return _create_gemnet("gemnet_a_cifar_fast", genome_for("gemnet_a_cifar_fast"), pretrained, **kwargs)
 
 
 @register_model
 def gemnet_b_cifar_fast(pretrained: bool = False, **kwargs: Any) -> Any:
     """GEMNet-B for 32x32 images, searched for time instead of multiply-adds: about 10 M MACs."""
-    return _create_gemnet("gemnet_b_cifar_fast", _genomes["gemnet_b_cifar_fast"], pretrained, **kwargs)
+    return _create_gemnet("gemnet_b_cifar_fast", genome_for("gemnet_b_cifar_fast"), pretrained, **kwargs)
 
 
 def check_name(name: str) -> None:
@@ -277,7 +258,7 @@ def check_name(name: str) -> None:
         raise GemnetError(
             f"A network's name is made of letters, digits and '_' and starts with a letter, got {name!r}."
         )
-    if name in _genomes or timm.is_model(name):
+    if name in registered_names() or timm.is_model(name):
         raise GemnetError(f"The name {name!r} stands for another network already. Choose another.")
 
 
@@ -311,7 +292,7 @@ def register(
             raise GemnetError(f"{weights} holds no weights. Give genome={str(weights)!r} alone.")
         check_genome(trained.metadata, read.fingerprint, trained.weights)
         trained = replace(trained, metadata=trained.metadata.replace(genome=read, fingerprint=""))
-    if isinstance(name, str) and _genomes.get(name) == read and _trained.get(name) == trained:
+    if name in registered_names() and genome_for(name) == read and _trained.get(name) == trained:
         return timm.models.model_entrypoint(name)
     check_name(name)
 
@@ -320,7 +301,7 @@ def register(
 
     build.__name__ = build.__qualname__ = name
     build.__doc__ = f"The network registered as {name!r}."
-    _genomes[name] = read
+    register_genome(name, read)
     if trained is not None:
         _trained[name] = trained
     default_cfgs.update(generate_default_cfgs(_cfgs_of(name, read)))

@@ -105,11 +105,11 @@ class GEMNet(nn.Module):
                         genome.cells[block.cell],
                         block.in_channels,
                         block.width,
-                        stride,
-                        dilation,
-                        genome.activation,
-                        rates[place],
-                        dilates,
+                        stride=stride,
+                        dilation=dilation,
+                        activation=genome.activation,
+                        drop_path=rates[place],
+                        dilates=dilates,
                         **dd,
                     )
                 )
@@ -278,7 +278,7 @@ class GEMNet(nn.Module):
         return stage(x)
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
-        """The last feature map, ``batch x num_features x h / 32 x w / 32``."""
+        """The last feature map, ``batch x num_features x h / s x w / s``, ``s`` 32 or, in forms for 32x32 images, 8."""
         x = self.stem(x)
         for stage in self.stages:
             x = self._run(stage, x)

@@ -156,11 +156,6 @@ class Operation:
         """Whether a step of it can change the number of channels."""
         return any(step.kind in ("conv", "sep") for step in self.steps)
 
-    @property
-    def is_linear(self) -> bool:
-        """Whether what it writes is linear in what it reads, at inference, and an offset."""
-        return not self.is_none and all(step.kind in LINEAR for step in self.steps)
-
     def layers(
         self,
         in_channels: int,
@@ -175,7 +170,7 @@ class Operation:
         Args:
             in_channels: channels read.
             out_channels: channels written.
-            stride: 1 or 2.
+            stride: 1 or 2; 4 in a stem.
             dilation: factor on every window's own dilation.
             activation: what ``act`` means.
             dilates: whether the stride is not taken, but spreads the windows that come after it: what comes out is
@@ -193,38 +188,24 @@ class Operation:
                 f"Operation {self.name!r} can't turn {in_channels} channels into {out_channels}; "
                 "it has no dense convolution."
             )
-        layers: list[Layer] = []
-        seen: Counter[str] = Counter()
-        channels, striding = in_channels, self._striding
-
-        def add(
-            kind: str, label: str, out: int, kernel: int = 1, spread: int = 1, groups: int = 1, step: int = 1
-        ) -> None:
-            nonlocal channels, dilation
-            seen[label] += 1
-            name = label if seen[label] == 1 else f"{label}{seen[label]}"
-            layers.append(Layer(kind, name, channels, out, kernel, 1 if dilates else step, spread, groups))
-            dilation *= step if dilates else 1
-            channels = out
-
+        chain, striding = _Chain(in_channels, dilation, dilates), self._striding
         for place, (kind, kernel, own, group_width) in enumerate(self.steps):
-            spread = own * dilation if kernel > 1 else 1
-            step = stride if place == striding else 1
+            window = {"kernel": kernel, "own": own, "stride": stride if place == striding else 1}
+            channels = chain.channels
             if kind == "conv":
-                groups = groups_of(group_width, channels, out_channels)
-                add("conv", "conv", out_channels, kernel, spread, groups, step)
+                chain.add("conv", "conv", out_channels, groups_of(group_width, channels, out_channels), **window)
             elif kind == "dw":
-                add("conv", "conv_dw", channels, kernel, spread, channels, step)
+                chain.add("conv", "conv_dw", channels, channels, **window)
             elif kind == "sep":
-                add("conv", "conv_dw", channels, kernel, spread, channels, step)
-                add("conv", "conv_pw", out_channels)
+                chain.add("conv", "conv_dw", channels, channels, **window)
+                chain.add("conv", "conv_pw", out_channels)
             elif kind in ("avg_pool", "max_pool"):
-                add(kind, "pool", channels, kernel, spread, step=step)
+                chain.add(kind, "pool", channels, **window)
             elif kind in ("bn", "pad"):
-                add(kind, kind, channels)
+                chain.add(kind, kind, channels)
             else:
-                add(activation if kind == "act" else kind, "act", channels)
-        return _padded_once(layers)
+                chain.add(activation if kind == "act" else kind, "act", channels)
+        return _padded_once(chain.layers)
 
     def build(
         self,
@@ -261,6 +242,43 @@ class Operation:
             size = layer.output_size(size)
             before = layer.kind
         return total
+
+
+class _Chain:
+    """Layers, each of which reads the one before.
+
+    Args:
+        channels: read by the first.
+        dilation: factor on the windows' own dilation, so far.
+        dilates: whether strides are not taken, but spread the windows that come after them.
+    """
+
+    def __init__(self, channels: int, dilation: int, dilates: bool) -> None:
+        self.channels, self.dilation, self.dilates = channels, dilation, dilates
+        self.layers: list[Layer] = []
+        self._seen: Counter[str] = Counter()
+
+    def add(
+        self, kind: str, label: str, out: int, groups: int = 1, *, kernel: int = 1, own: int = 1, stride: int = 1
+    ) -> None:
+        """Adds a layer.
+
+        Args:
+            kind: see `Layer`.
+            label: its name, which gets a number from the second time on.
+            out: channels it writes.
+            groups: of a convolution.
+            kernel: side of its window.
+            own: its window's own dilation.
+            stride: step of its window, taken or spread.
+        """
+        self._seen[label] += 1
+        name = label if self._seen[label] == 1 else f"{label}{self._seen[label]}"
+        spread = own * self.dilation if kernel > 1 else 1
+        taken = 1 if self.dilates else stride
+        self.layers.append(Layer(kind, name, self.channels, out, kernel, taken, spread, groups))
+        self.dilation *= stride if self.dilates else 1
+        self.channels = out
 
 
 def _padded_once(layers: Sequence[Layer]) -> tuple[Layer, ...]:

@@ -26,7 +26,7 @@ class ConfigError(GemnetError):
 
 @dataclass(frozen=True)
 class Component:
-    """A part chosen by name: ``dict(type='nasgem', pool=20000)``.
+    """A part chosen by name: ``dict(type='nasgem', pool_size=20000)``.
 
     Args:
         type: the name.
@@ -85,7 +85,7 @@ def make(kind: type[T], data: Any, where: str) -> T:
         where: dotted path of ``data`` in the config, for messages.
 
     Raises:
-        ConfigError: as `read_config`.
+        ConfigError: a key that there is not or that is missing, a value of a wrong type, or one that the class refuses.
     """
     if not isinstance(data, Mapping):
         raise ConfigError(f"{where or 'A config'} is a dict, got {data!r}.")

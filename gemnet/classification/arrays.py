@@ -76,7 +76,7 @@ class ImageArrays(Dataset[Any]):
             train, dev = train_dev_split(images.labels, images.classes, dev_fraction, split_seed, images.groups)
             train = train[: max(1, round(len(train) * subset))]
             index = {"train": train, "dev": dev, "train+dev": np.sort(np.concatenate([train, dev]))}[split]
-        self.images = resize(images.images, resolution)
+        self.images = resize(images.images, resolution, INTERPOLATION)
         self.labels = images.labels
         self.index = torch.from_numpy(index)
         self.metainfo: dict[str, Any] = {

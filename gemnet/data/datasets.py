@@ -22,7 +22,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from gemnet.cache import cache_root
-from gemnet.data.decoded import CACHE_FORMAT, content_digest, decode_images, from_cache, resize
+from gemnet.data.decoded import CACHE_FORMAT, INTERPOLATION, content_digest, decode_images, from_cache, resize
 from gemnet.data.folders import image_folder, named_folder, read_folder, split_folder
 from gemnet.data.image_set import TIMM_PREFIXES, DataError, ImageSet, data_root
 from gemnet.data.openings import log_opening
@@ -186,7 +186,7 @@ def _of_whole_groups(groups: NDArray[np.int64], share: float) -> NDArray[np.bool
 def _load(spec: DataSpec, split: str) -> ImageSet:
     if spec.source in DRAWN:
         images = _digits(split) if spec.source == "digits" else _digit_scenes(split)
-        pixels = resize(images.images, spec.resolution)
+        pixels = resize(images.images, spec.resolution, INTERPOLATION)
         if pixels is images.images:
             return images
         return replace(
@@ -250,7 +250,7 @@ def _torchvision_cifar10(spec: DataSpec, split: str) -> ImageSet:
             "the folder it lies in."
         ) from None
     images = torch.from_numpy(np.ascontiguousarray(data.data.transpose(0, 3, 1, 2)))
-    images = resize(images, spec.resolution)
+    images = resize(images, spec.resolution, INTERPOLATION)
     labels = torch.tensor(data.targets, dtype=torch.int64)
     classes = tuple(data.classes)
     return ImageSet(images, labels, classes, content_digest(images, labels, classes))

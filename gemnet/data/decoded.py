@@ -16,26 +16,32 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from gemnet.cache import cache_root, make_cache_folder
 from gemnet.data.image_set import TO_MEND, DataError, ImageSet
-from gemnet.data.reading import ImageFileError
+from gemnet.data.reading import ImageFileError, centre_square
 from gemnet.strict_json import parse_json
 
-CACHE_FORMAT = 2  # part of every cache key: raise it when decoding changes
+CACHE_FORMAT = 3  # part of every cache key: raise it when decoding changes
 CROP_PCT, INTERPOLATION = 1.0, "bicubic"
 """How images become squares, by timm's names: nothing of the shorter side is cut off."""
 
 
-def resize(images: Tensor, resolution: int | None) -> Tensor:
-    """Square uint8 images (n, c, h, h) at another resolution, antialiased bilinear; the same tensor if it is theirs."""
+def resize(images: Tensor, resolution: int | None, interpolation: str = "bilinear") -> Tensor:
+    """Square uint8 images (n, c, h, h) at another resolution, antialiased; the same tensor if it is theirs.
+
+    Args:
+        images: of one size.
+        resolution: side in pixels; None for theirs.
+        interpolation: ``bilinear``, or ``bicubic``, which is Pillow's to within 1.
+    """
     if resolution is None or resolution == images.shape[2]:
         return images
     parts = [
         torch.nn.functional.interpolate(
-            part, size=(resolution, resolution), mode="bilinear", antialias=True, align_corners=False
+            part, size=(resolution, resolution), mode=interpolation, antialias=True, align_corners=False
         )
         for part in images.split(4096)  # in parts: the intermediate sums are wider than bytes
     ]
@@ -61,7 +67,7 @@ def decode_images(
         try:
             image = read(index)
             if resolution is not None:
-                image = ImageOps.fit(image, (resolution, resolution), Image.Resampling.BICUBIC)
+                image = centre_square(image, resolution, CROP_PCT, INTERPOLATION)
             return np.asarray(image)
         except ImageFileError as error:  # it names the file
             return str(error).rstrip(".")

@@ -80,7 +80,7 @@ def read_folder(root: Path, split: str, resolution: int | None) -> ImageSet:
         manifest.update(os.fsencode(file.path) + f" {status.st_size} {status.st_mtime_ns}\n".encode())
 
     def read(index: int) -> Image.Image:
-        return read_image(files[index].path, side=resolution)
+        return read_image(files[index].path)
 
     def decode() -> Tensor:
         return decode_images(read, [file.path for file in files], resolution)

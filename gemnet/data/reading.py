@@ -6,6 +6,7 @@ levels are cut off at 255, and a shape that is in the alpha channel alone disapp
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 from functools import lru_cache
@@ -65,7 +66,7 @@ def orientation(image: Image.Image) -> int:
     return found if isinstance(found, int) and found in ORIENTATIONS else 1
 
 
-def read_image(file: str | os.PathLike[str] | IO[bytes], upright: bool = True, side: int | None = None) -> Image.Image:
+def read_image(file: str | os.PathLike[str] | IO[bytes], upright: bool = True) -> Image.Image:
     """An image in 8-bit colour.
 
     Grey levels of 16 bits are brought to 8 by their upper half; 32-bit whole numbers and fractions have no range that
@@ -74,7 +75,6 @@ def read_image(file: str | os.PathLike[str] | IO[bytes], upright: bool = True, s
     Args:
         file: path or open file; any type that Pillow reads.
         upright: whether EXIF's orientation is applied (JPEG, PNG, WebP; a TIFF always is).
-        side: least side in pixels that is needed: a JPEG may then be decoded at a half, quarter or eighth of its size.
 
     Returns:
         A picture of mode ``RGB``.
@@ -85,8 +85,6 @@ def read_image(file: str | os.PathLike[str] | IO[bytes], upright: bool = True, s
     with open_image(file) as image:
         turned = orientation(image)
         try:
-            if side is not None:
-                image.draft(None, (side, side))
             image.load()
             if upright and turned != 1:
                 image = ImageOps.exif_transpose(image)
@@ -95,6 +93,25 @@ def read_image(file: str | os.PathLike[str] | IO[bytes], upright: bool = True, s
             if isinstance(error, ImageFileError):
                 raise
             raise _undecodable(_name(file), error) from None
+
+
+def centre_square(image: Image.Image, side: int, crop_pct: float = 1.0, interpolation: str = "bicubic") -> Image.Image:
+    """The middle of an image as a square: what timm's transform of test images makes of it, pixel for pixel.
+
+    What training, tests, predictions and exported files see is made here; ``predict.py`` beside those has its own copy.
+
+    Args:
+        image: of any size.
+        side: of the square, in pixels.
+        crop_pct: share of the shorter side that is kept.
+        interpolation: Pillow's name of it, in small letters.
+    """
+    shorter, least = math.floor(side / crop_pct), min(image.size)
+    width, height = (shorter if length == least else int(shorter * length / least) for length in image.size)
+    if (width, height) != image.size:
+        image = image.resize((width, height), Image.Resampling[interpolation.upper()])
+    left, top = (round((length - side) / 2) for length in (width, height))
+    return image if (width, height) == (side, side) else image.crop((left, top, left + side, top + side))
 
 
 def as_colour(image: Image.Image, name: str) -> Image.Image:

@@ -20,7 +20,7 @@ from gemnet.genome import Genome
 from gemnet.loading import check_genome
 from gemnet.models import GenomeSource, genome_for
 from gemnet.registry import MODELS
-from gemnet.trained import said_by
+from gemnet.timm_checkpoints import said_by
 from gemnet.weights import find_weights, packaged_weights, verify_weights
 
 

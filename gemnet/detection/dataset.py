@@ -39,10 +39,10 @@ class CocoDataset(MMDetCocoDataset):
     EXIF orientation applies is decided by the size that the file gives for it.
 
     Args:
+        *args: as MMDetection's.
         part: ``train`` or ``dev`` for the images to learn from or those set aside to choose by; None for all.
         dev_fraction: share of the images that is set aside.
-        *args: as MMDetection's.
-        **kwargs: likewise.
+        **kwargs: as MMDetection's.
 
     Raises:
         DataError: an annotation file that is missing or malformed, classes that it lacks, an image that is not there,

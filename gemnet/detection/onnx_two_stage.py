@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gemnet.detection.onnx_form import ImageLevels, OnnxError, Suppression, exported, finish
+from gemnet.detection.onnx_parts import ImageLevels, OnnxError, Suppression, exported, finish
 
 
 class Regions(ImageLevels):

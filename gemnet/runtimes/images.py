@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gemnet.data.folders import class_folders, files_below
-from gemnet.data.reading import image_extensions, read_image
+from gemnet.data.reading import centre_square, image_extensions, read_image
 from gemnet.errors import GemnetError
 from gemnet.metadata import Metadata
 
@@ -50,11 +50,8 @@ def prepared(image: Image.Image, about: Metadata) -> Images:
     assert about.interpolation is not None
     side = about.input_size
     image = image.convert("L" if about.in_chans == 1 else "RGB")
-    scale = side / about.crop_pct / min(image.size)
-    width, height = (max(side, round(length * scale)) for length in image.size)
-    image = image.resize((width, height), Image.Resampling[about.interpolation.upper()])
-    left, top = (width - side) // 2, (height - side) // 2
-    pixels = np.asarray(image.crop((left, top, left + side, top + side)), np.float32).reshape(side, side, -1) / 255
+    square = centre_square(image, side, about.crop_pct, about.interpolation)
+    pixels = np.asarray(square, np.float32).reshape(side, side, -1) / 255
     found: Images = ((pixels - np.array(about.mean)) / np.array(about.std)).transpose(2, 0, 1).astype(np.float32)
     return found
 

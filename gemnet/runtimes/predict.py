@@ -34,9 +34,9 @@ for name in sys.argv[1:] or sys.exit(__doc__):
     except Exception as error:  # a damaged image makes Pillow raise whatever it meets
         failed.append(f"{name} can't be read: {str(error) or type(error).__name__}")
         continue
-    scale = side / float(about["crop_pct"]) / min(image.size)
-    size = [max(side, round(length * scale)) for length in image.size]
-    left, top = ((length - side) // 2 for length in size)
+    shorter, least = int(side / float(about["crop_pct"])), min(image.size)
+    size = [shorter if length == least else int(shorter * length / least) for length in image.size]
+    left, top = (round((length - side) / 2) for length in size)
     image = image.resize(size, Image.Resampling[about["interpolation"].upper()])
     image = image.crop((left, top, left + side, top + side))
     pixels = (np.asarray(image, np.float32).reshape(side, side, -1) / 255 - mean) / std

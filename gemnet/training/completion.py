@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import timm
 from mmengine.config import Config, ConfigDict
 
 from gemnet.detection.config import complete_config
 from gemnet.genome import MAX_INPUT_SIZE, Genome
 from gemnet.metadata import read_metadata
-from gemnet.models import registered_names
+from gemnet.registered import registered_names
 from gemnet.registry import DATASETS
 from gemnet.training.runner_config import RunnerError, unknown_network
 from gemnet.weights import find_weights
@@ -158,8 +159,6 @@ def network_resolution(arch: str | None, genome: Any = None, pretrained: bool = 
     """
     if genome is not None:
         return Genome.read(genome).input_size
-    import timm
-
     name = str(arch).split(".")[0]
     if not timm.is_model(name):
         raise RunnerError(unknown_network(str(arch)))

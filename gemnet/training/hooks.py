@@ -23,7 +23,7 @@ from gemnet.loading import check_genome
 from gemnet.metadata import Metadata
 from gemnet.private_mmengine import is_resuming, loop_of
 from gemnet.stopping import Stopped
-from gemnet.trained import said_by
+from gemnet.timm_checkpoints import said_by
 from gemnet.training.resuming import SCHEDULE, schedule_of
 
 LOSS_CHECK_INTERVAL = 50

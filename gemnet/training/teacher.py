@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from gemnet.checkpoint import aligned, describe_mismatch, load_checkpoint, state_dict_of
 from gemnet.errors import GemnetError, nearest
 from gemnet.metadata import Metadata, metadata_of
-from gemnet.models import registered_names
+from gemnet.registered import registered_names
 from gemnet.trained import find_trained
 
 IMAGENET_CLASSES = 1000

@@ -6,7 +6,6 @@ and what timm needs to know (classes, input size, mean, std). timm does not chec
 
 from __future__ import annotations
 
-import hashlib
 import os
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,9 +17,11 @@ from safetensors import SafetensorError, safe_open
 from gemnet.checkpoint import load_checkpoint
 from gemnet.detector_weights import detector_file
 from gemnet.errors import GemnetError, nearest
+from gemnet.files import verify_sha256
 from gemnet.genome import Genome
 from gemnet.metadata import Metadata, read_metadata
 from gemnet.strict_json import parse_json
+from gemnet.timm_checkpoints import said_by
 
 FOLDER = Path(__file__).parent
 
@@ -105,8 +106,6 @@ def image_statistics(weights: object) -> tuple[tuple[float, ...], tuple[float, .
         return None
     if path.is_dir() or path.suffix == ".safetensors":
         return read_metadata(path).statistics
-    from gemnet.trained import said_by  # which knows of the weights here
-
     return said_by(load_checkpoint(path), path).statistics
 
 
@@ -149,28 +148,6 @@ def verify_weights(weights: PackagedWeights) -> Path:
     """
     verify_sha256(weights.path, weights.sha256, "Install the package again.")
     return weights.path
-
-
-def verify_sha256(path: Path, expected: str, remedy: str) -> None:
-    """Checks a file against its sha256.
-
-    Args:
-        path: the file.
-        expected: 64 hex digits.
-        remedy: last sentence of the message where it doesn't agree.
-
-    Raises:
-        GemnetError: the file is missing, truncated or altered.
-    """
-    try:
-        found = hashlib.sha256(path.read_bytes()).hexdigest()  # a few megabytes at most
-    except OSError as error:
-        raise GemnetError(f"{path}: can't be read ({error.strerror}). {remedy}") from None
-    if found != expected:
-        raise GemnetError(
-            f"{path}: sha256 is {found[:8]}..., expected {expected[:8]}...; the file is damaged or was altered. "
-            f"{remedy}"
-        )
 
 
 def verify_folder(folder: Path, fingerprint: str) -> None:

@@ -9,7 +9,7 @@ import gemnet.weights
 from gemnet.detector_weights import published_detectors, verify
 from gemnet.errors import GemnetError
 from gemnet.metadata import read_metadata
-from gemnet.models import genome_for
+from gemnet.registered import genome_for
 from gemnet.weights import packaged_weights, verify_weights
 from gemnet.zoo.picture import PICTURE, is_current
 from gemnet.zoo.results import CLASSIFICATION, DETECTION, Result, load_results, read_figures

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 import gemnet.models  # noqa: F401  (registers its networks with timm)
+from gemnet.checkpoint import describe_mismatch, load_checkpoint
 from gemnet.data.datasets import DataSpec, open_test_images
 from gemnet.machine import processor_name
 from gemnet.runtimes.export import for_inference
@@ -33,8 +34,6 @@ def build(name: str, weights: PackagedWeights) -> nn.Module:
     Raises:
         GemnetError: the file is damaged or of another network.
     """
-    from gemnet.checkpoint import describe_mismatch, load_checkpoint
-
     model = timm.create_model(name.split(".", 1)[0], num_classes=weights.num_classes)
     state = load_checkpoint(verify_weights(weights))["state_dict"]
     difference = describe_mismatch(model, state)

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -15,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from gemnet.files import write_text
+from gemnet.pareto import pareto_front
 from gemnet.point_labels import write_names
 from gemnet.quoting import picture_text
 from gemnet.zoo.results import CLASSIFICATION, Result
@@ -86,10 +88,9 @@ def _panel(rows: Sequence[Result], axes: Axes) -> list[tuple[float, float, str]]
             capsize=3,
         )
         points.append((_milliseconds(row, deployed), row.mean, row.network))
-    front = _front(
-        [(time, accuracy) for (time, accuracy, _), row in zip(points, rows, strict=True) if row.epochs == usual]
-    )
-    axes.step(*zip(*front, strict=True), where="post", color="#95a5a6", linewidth=1, zorder=0)
+    alike = np.array([point[:2] for point, row in zip(points, rows, strict=True) if row.epochs == usual])
+    front = alike[pareto_front(alike[:, 0], alike[:, 1])]
+    axes.step(front[:, 0], front[:, 1], where="post", color="#95a5a6", linewidth=1, zorder=0)
     others = sorted({row.epochs for row in rows} - {usual})
     note = f"{usual} epochs" + (f"; hollow: {', '.join(map(str, others))}" if others else "")
     runtime = "onnxruntime, one image" if deployed else "PyTorch, batches of 32"
@@ -109,15 +110,6 @@ def _milliseconds(row: Result, deployed: bool) -> float:
     seconds = row.speed.onnx_single if deployed else row.speed.seconds
     assert seconds is not None
     return 1000 * seconds
-
-
-def _front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Points that no other is as fast as and more accurate, by time."""
-    found: list[tuple[float, float]] = []
-    for time, accuracy in sorted(points, key=lambda point: (point[0], -point[1])):
-        if not found or accuracy > found[-1][1]:
-            found.append((time, accuracy))
-    return found
 
 
 def _digest(results: Sequence[Result]) -> str:

@@ -17,8 +17,8 @@ from gemnet.checkpoint import describe_mismatch, load_checkpoint, state_dict_of
 from gemnet.data.decoded import CROP_PCT, INTERPOLATION
 from gemnet.files import write_named, write_text
 from gemnet.metadata import metadata_of, save_weights
-from gemnet.models import genome_for
 from gemnet.network import GEMNet
+from gemnet.registered import genome_for
 from gemnet.weights import PackagedWeights, packaged_weights
 from gemnet.zoo.results import ZooError
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import timm
@@ -28,29 +29,12 @@ PERCENT = {"coco/bbox_mAP": 100.0}
 """Factors that make percent of what is logged as a share."""
 
 
-def row_from_log(
-    name: str,
-    repository: Path,
-    *,
-    data: str,
-    source: str,
-    resolution: int,
-    log: str,
-    config: str,
-    search: str = "",
-    column: str | None = None,
-    rows: Mapping[str, str] | None = None,
-    peer: bool = False,
-    detector: str | None = None,
-    macs: int | None = None,
-    params: int | None = None,
-    count: Callable[[], tuple[int, int]] | None = None,
-) -> Result:
-    """A row whose figures are read from a log.
+@dataclass(frozen=True)
+class LoggedRow:
+    """What is said of a row whose figures a log holds.
 
     Args:
         name: ``<network>.<tag>``.
-        repository: the folder that ``log``, ``config`` and ``search`` are relative to.
         data: the data set's name for people.
         source: as configs call it.
         resolution: side of the images in pixels.
@@ -63,12 +47,68 @@ def row_from_log(
         detector: a detector's method; None for a classifier.
         macs: multiply-adds; by default the log's, else counted. Of a detector: its backbone's.
         params: parameters; likewise.
-        count: gives both where neither the log nor the caller does; by default as timm builds the network.
+    """
+
+    name: str
+    data: str
+    source: str
+    resolution: int
+    log: str
+    config: str
+    search: str = ""
+    column: str | None = None
+    rows: Mapping[str, str] | None = None
+    peer: bool = False
+    detector: str | None = None
+    macs: int | None = None
+    params: int | None = None
+
+    @property
+    def network(self) -> str:
+        """The name without its tag."""
+        return self.name.split(".", 1)[0]
+
+
+def row_from_log(said: LoggedRow, repository: Path, count: Callable[[], tuple[int, int]] | None = None) -> Result:
+    """A row whose figures are read from a log.
+
+    Args:
+        said: all else.
+        repository: the folder that the files are relative to.
+        count: gives MACs and parameters where neither ``said`` nor the log does; by default as timm builds the network.
 
     Raises:
         ZooError: the log has no such figure, or a file is not in the repository.
     """
-    for option, file in (("config", config), ("search", search), ("log", log)):
+    _check_files(said, repository)
+    figures = _figures(said, repository)
+    values = read_figures(figures, repository)
+    first = read_rows(figures, repository)[0]
+    macs, params = said.macs, said.params
+    if macs is None or params is None:
+        counted = _counted(said, first, count)
+        macs, params = macs if macs is not None else counted[0], params if params is not None else counted[1]
+    return Result(
+        name=said.name,
+        task=CLASSIFICATION if said.detector is None else DETECTION,
+        data=said.data,
+        source=said.source,
+        resolution=said.resolution,
+        values=values,
+        figures=figures,
+        macs=macs,
+        params=params,
+        config=said.config,
+        epochs=int(float(first.get("epochs") or 0)),
+        search=said.search,
+        peer=said.peer,
+        method=said.detector or "",
+    )
+
+
+def _check_files(said: LoggedRow, repository: Path) -> None:
+    """Refuses files that are not in the repository."""
+    for option, file in (("config", said.config), ("search", said.search), ("log", said.log)):
         if Path(file).is_absolute() or {"..", "work_dirs"} & set(Path(file).parts):
             raise ZooError(
                 f"--{option} {file}: not a file that is kept in the repository. Copy it to model_zoo/logs, and give "
@@ -76,45 +116,31 @@ def row_from_log(
             )
         if file and not (repository / file).is_file():
             raise ZooError(f"--{option} {file}: there is no such file in the repository ({repository.resolve()}).")
-    network = name.split(".", 1)[0]
-    columns = _columns(repository / log)
+
+
+def _figures(said: LoggedRow, repository: Path) -> Figures:
+    """Where in the log the figures stand."""
+    columns, column, rows = _columns(repository / said.log), said.column, said.rows
     if column is None:
         column = next((known for known in COLUMNS if known in columns), COLUMNS[0])
     if rows is None:
-        wanted = {"network": network, "phase": "test", "detector": detector or ""} if log.endswith(".csv") else {}
-        rows = {key: value for key, value in wanted.items() if key in columns}
-    figures = Figures(log, column, dict(rows), PERCENT.get(column, 1.0))
-    values = read_figures(figures, repository)
-    first = read_rows(figures, repository)[0]
-    if macs is None or params is None:
-        if "macs" in first and "params" in first:
-            counted = int(float(first["macs"])), int(float(first["params"]))
-        elif count is not None:
-            counted = count()
-        elif detector is not None:
-            raise ZooError(
-                f"Log {log} doesn't say what the backbone takes. Give --macs and --params, or publish the checkpoint, "
-                "which measures them."
-            )
-        else:
-            counted = _costs(network, source, resolution)
-        macs, params = macs if macs is not None else counted[0], params if params is not None else counted[1]
-    return Result(
-        name=name,
-        task=CLASSIFICATION if detector is None else DETECTION,
-        data=data,
-        source=source,
-        resolution=resolution,
-        values=values,
-        figures=figures,
-        macs=macs,
-        params=params,
-        config=config,
-        epochs=int(float(first.get("epochs") or 0)),
-        search=search,
-        peer=peer,
-        method=detector or "",
-    )
+        usual = {"network": said.network, "phase": "test", "detector": said.detector or ""}
+        rows = {key: value for key, value in usual.items() if key in columns} if said.log.endswith(".csv") else {}
+    return Figures(said.log, column, dict(rows), PERCENT.get(column, 1.0))
+
+
+def _counted(said: LoggedRow, first: Mapping[str, str], count: Callable[[], tuple[int, int]] | None) -> tuple[int, int]:
+    """MACs and parameters: those of the log's first row that counts, else counted."""
+    if "macs" in first and "params" in first:
+        return int(float(first["macs"])), int(float(first["params"]))
+    if count is not None:
+        return count()
+    if said.detector is not None:
+        raise ZooError(
+            f"Log {said.log} doesn't say what the backbone takes. Give --macs and --params, or publish the checkpoint, "
+            "which measures them."
+        )
+    return _costs(said.network, said.source, said.resolution)
 
 
 def published_row(zoo: Path, name: str) -> Result:

@@ -11,6 +11,7 @@ import numpy as np
 import yaml
 
 from gemnet.quoting import markdown_code, markdown_link, markdown_text
+from gemnet.zoo.cards import card, detector_card
 from gemnet.zoo.picture import PICTURE, drawn, usual_epochs
 from gemnet.zoo.results import (
     CLASSIFICATION,
@@ -299,8 +300,6 @@ def generated(zoo: Path) -> dict[Path, str]:
     Raises:
         ZooError: a result that can't be read.
     """
-    from gemnet.zoo.cards import card, detector_card
-
     results = load_results(zoo)
     files = {
         zoo / README: readme(results, zoo.parent),

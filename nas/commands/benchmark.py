@@ -82,18 +82,18 @@ def _search(options: argparse.Namespace) -> None:
     slow = options.slow_seeds if options.slow_seeds is not None else options.seeds
     report_search(
         make_console(),
-        options.space,
-        options.table,
-        options.metric,
-        [(name, slow if name in SLOW else options.seeds, extra.get(name, {})) for name in strategies],
-        options.queries,
-        options.initial,
-        options.batch,
-        options.workers,
-        Path(options.work_dir),
-        options.whole,
-        options.memory,
-        options.shuffled,
+        space=options.space,
+        path=options.table,
+        metrics=options.metric,
+        tasks_of=[(name, slow if name in SLOW else options.seeds, extra.get(name, {})) for name in strategies],
+        queries=options.queries,
+        initial=options.initial,
+        batch=options.batch,
+        workers=options.workers,
+        folder=Path(options.work_dir),
+        whole=options.whole,
+        memory=options.memory,
+        control=options.shuffled,
     )
 
 
@@ -103,16 +103,16 @@ def _predictors(options: argparse.Namespace) -> None:
 
     report_predictors(
         make_console(),
-        options.space,
-        options.table,
-        options.metric,
-        options.predictors,
-        options.train_sizes,
-        options.seeds,
-        options.workers,
-        Path(options.work_dir),
-        options.memory,
-        options.shuffled,
+        space=options.space,
+        path=options.table,
+        metric=options.metric,
+        predictors=options.predictors,
+        sizes=options.train_sizes,
+        seeds=options.seeds,
+        workers=options.workers,
+        folder=Path(options.work_dir),
+        memory=options.memory,
+        control=options.shuffled,
     )
 
 
@@ -122,15 +122,15 @@ def _ablation(options: argparse.Namespace) -> None:
 
     report_ablation(
         make_console(),
-        options.space,
-        options.table,
-        options.metric,
-        options.search_metric,
-        options.parts,
-        options.train_sizes,
-        options.seeds,
-        options.workers,
-        Path(options.work_dir),
+        space=options.space,
+        path=options.table,
+        metric=options.metric,
+        search_metric=options.search_metric,
+        parts=options.parts,
+        sizes=options.train_sizes,
+        seeds=options.seeds,
+        workers=options.workers,
+        folder=Path(options.work_dir),
     )
 
 
@@ -140,15 +140,15 @@ def _pareto(options: argparse.Namespace) -> None:
 
     report_pareto(
         make_console(),
-        options.space if options.space or options.table else "nasbench201",
-        options.table,
-        options.devices,
-        options.metric,
-        options.strategies,
-        options.queries,
-        options.seeds,
-        options.workers,
-        Path(options.work_dir),
+        space=options.space if options.space or options.table else "nasbench201",
+        path=options.table,
+        devices=options.devices,
+        metric=options.metric,
+        strategies=options.strategies,
+        queries=options.queries,
+        seeds=options.seeds,
+        workers=options.workers,
+        folder=Path(options.work_dir),
     )
 
 
@@ -158,15 +158,15 @@ def _cheap_queries(options: argparse.Namespace) -> None:
 
     report_cheap_queries(
         make_console(),
-        options.space,
-        options.table,
-        options.metric,
-        options.cheap_epochs,
-        options.cheap,
-        options.queries,
-        options.seeds,
-        options.workers,
-        Path(options.work_dir),
+        space=options.space,
+        path=options.table,
+        metric=options.metric,
+        epochs=options.cheap_epochs,
+        cheap=options.cheap,
+        queries=options.queries,
+        seeds=options.seeds,
+        workers=options.workers,
+        folder=Path(options.work_dir),
     )
 
 

@@ -32,13 +32,13 @@ examples
     {program} record mobilenetv2.cifar10 --peer --data CIFAR-10 --source cifar10 --resolution 32 \\
         --log model_zoo/logs/cifar10.csv --config configs/comparison/cifar10.py
   the row of a detector, from `tools/test.py --final --out`:
-    {program} record gemnet_a.coco320 --detector RetinaNet --data COCO-320 --source coco320 --resolution 224 \\
-        --log model_zoo/logs/retinanet_gemnet_a.json --config configs/retinanet_gemnet_coco320.py \\
+    {program} record gemnet_a.coco320_faster_rcnn --detector FasterRCNN --data COCO-320 --source coco320 \\
+        --resolution 320 --log model_zoo/logs/coco320_faster_rcnn.json --config configs/faster_rcnn_gemnet_coco320.py \\
         --macs 143368820 --params 436336
   a detector into the package, from a checkpoint of tools/train.py; --config is what it was trained with:
-    {program} publish work_dirs/retinanet_gemnet_coco320/epoch_9.pth gemnet_a.coco320_retinanet --detector RetinaNet \\
-        --data COCO-320 --source coco320 --resolution 224 --log model_zoo/logs/retinanet_gemnet_a.json \\
-        --config configs/retinanet_gemnet_coco320.py
+    {program} publish work_dirs/faster_rcnn_gemnet_coco320/epoch_9.pth gemnet_a.coco320_faster_rcnn \\
+        --detector FasterRCNN --data COCO-320 --source coco320 --resolution 320 \\
+        --log model_zoo/logs/coco320_faster_rcnn.json --config configs/faster_rcnn_gemnet_coco320.py
   a folder for timm's local-dir:, of published weights or of your own, and from there to a hub:
     {program} folder gemnet_a_cifar.cifar10 --out exported/gemnet_a_cifar
     {program} folder work_dirs/finetune --out exported/mynet
@@ -168,12 +168,10 @@ def _known_speed(row: Result, zoo: Path) -> Speed | None:
 
 
 def _row(options: argparse.Namespace, count: Callable[[], tuple[int, int]] | None = None) -> Result:
-    from gemnet.zoo.rows import row_from_log
+    from gemnet.zoo.rows import LoggedRow, row_from_log
 
-    detector = getattr(options, "detector", None)
-    return row_from_log(
-        options.name,
-        options.zoo.parent,
+    said = LoggedRow(
+        name=options.name,
         data=options.data,
         source=options.source,
         resolution=options.resolution,
@@ -183,11 +181,11 @@ def _row(options: argparse.Namespace, count: Callable[[], tuple[int, int]] | Non
         column=options.column,
         rows=_wanted_rows(options.rows),
         peer=getattr(options, "peer", False),
-        detector=detector,
+        detector=getattr(options, "detector", None),
         macs=options.macs,
         params=options.params,
-        count=count,
     )
+    return row_from_log(said, options.zoo.parent, count)
 
 
 def _wanted_rows(items: Sequence[str] | None) -> dict[str, str] | None:

@@ -12,8 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from gemnet.cache import cache_root, make_cache_folder
-from gemnet.files import replacing, write_named, write_text
-from gemnet.weights import verify_sha256
+from gemnet.files import replacing, verify_sha256, write_named, write_text
 from nas.encoder.model import GraphNetwork
 from nas.encoder.training import Encoder, EncoderConfig, Progress, config_key, train_encoder
 from nas.spaces.base import SearchSpace

@@ -18,11 +18,18 @@ class Cost:
         unit: behind a figure.
         scale: how much of what is counted makes one unit.
         title: of an axis.
+        name: in a sentence.
     """
 
     unit: str
     scale: float
     title: str
+    name: str
+
+    @property
+    def counted(self) -> str:
+        """What stands behind a figure that is not scaled: 490,000 MACs, 2.31 ms."""
+        return self.unit if self.scale == 1 else self.name
 
     def text(self, value: float) -> str:
         """A figure with three digits, or all digits of more: 0.49 M MACs, 3,412 M MACs, 2.31 ms."""
@@ -32,9 +39,9 @@ class Cost:
 
 COSTS: Mapping[str, Cost] = MappingProxyType(
     {
-        "macs": Cost("M MACs", 1e6, "MACs (millions)"),
-        "params": Cost("k parameters", 1e3, "parameters (thousands)"),
-        "latency": Cost("ms", 1.0, "milliseconds an image"),
+        "macs": Cost("M MACs", 1e6, "MACs (millions)", "MACs"),
+        "params": Cost("k parameters", 1e3, "parameters (thousands)", "parameters"),
+        "latency": Cost("ms", 1.0, "milliseconds an image", "estimated time"),
     }
 )
 """The costs a score may charge, by the names that configs use."""

@@ -39,8 +39,10 @@ from nas.evaluation.ledger_tables import (
 from nas.evaluation.records import Evaluation, Proposal
 from nas.evaluation.storage import LedgerError, address_of, open_engine, patiently, place_of, refusal
 
-__all__ = ["EvaluationKey", "Ledger", "LedgerError", "SearchRecord", "check_ledger"]
+__all__ = ["LEDGER", "EvaluationKey", "Ledger", "LedgerError", "SearchRecord", "check_ledger", "records_of"]
 
+LEDGER = "ledger.db"
+"""The ledger's file in a work folder."""
 NOTE_EVERY = 10.0
 """Seconds between two notes of how much a ledger holds."""
 
@@ -340,3 +342,16 @@ def check_ledger(url: str | Path) -> None:
         raise refusal(error, place) from None
     finally:
         engine.dispose()
+
+
+def records_of(folder: Path) -> list[tuple[Evaluation, str]]:
+    """Every evaluation in the ledger of a work folder, each with its evaluator's fingerprint.
+
+    Raises:
+        FileNotFoundError: there is no ledger in the folder.
+        LedgerError: it can't be read.
+    """
+    if not (folder / LEDGER).is_file():
+        raise FileNotFoundError(folder / LEDGER)
+    with Ledger(folder / LEDGER, read_only=True) as ledger:
+        return ledger.records()

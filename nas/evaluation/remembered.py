@@ -15,7 +15,7 @@ import numpy as np
 
 from gemnet.errors import GemnetError, nearest
 from nas.evaluation.csv_table import read_evaluations
-from nas.evaluation.ledger import Ledger
+from nas.evaluation.ledger import LEDGER, records_of
 from nas.evaluation.records import Evaluation, Fidelity
 from nas.predictors.memory import Remembered, rows_to_learn
 from nas.spaces.base import Candidate, SearchSpace
@@ -152,14 +152,13 @@ def _of_ledger(source: MemorySource, space: SearchSpace) -> tuple[Remembered, ..
 def _evaluations(source: MemorySource) -> list[tuple[Evaluation, str]]:
     if source.ledger is not None:
         return read_evaluations(Path(source.ledger))
-    file = Path(source.place) / "ledger.db"
-    if not file.is_file():
+    try:
+        return records_of(Path(source.place))
+    except FileNotFoundError:
         raise RecallError(
-            f"There is no {file.name} in {source.place}. Give the work folder of a search; of one whose ledger is "
+            f"There is no {LEDGER} in {source.place}. Give the work folder of a search; of one whose ledger is "
             "elsewhere, a table of its evaluations: ledger='....csv' (tools/export.py WORK_FOLDER --ledger FILE)."
-        )
-    with Ledger(file, read_only=True) as ledger:
-        return ledger.records()
+        ) from None
 
 
 def _task(candidates: list[Candidate], values: list[float], source: MemorySource, space: SearchSpace) -> Remembered:

@@ -15,7 +15,6 @@ no collision is possible, at many times the cost. Some pair among a million hash
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from scipy.sparse import csr_array
 
 from gemnet.cell_graph import INPUT, OUTPUT, CellGraph, GraphBatch
 from gemnet.errors import GemnetError
+from gemnet.machine import available_cores
 
 Direction = Literal["both", "out"]
 Graphs = GraphBatch | Sequence[CellGraph]
@@ -412,7 +412,7 @@ def _normalise(block: NDArray[np.float32], rows: NDArray[np.float32], columns: N
 
 def _map(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
     """``function`` of each item, on all cores: NumPy and SciPy let go of the interpreter while they compute."""
-    workers = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, len(items))
+    workers = min(available_cores(), len(items))
     if workers <= 1:
         return [function(item) for item in items]
     with ThreadPoolExecutor(workers) as pool:

@@ -98,7 +98,7 @@ def drawn_table(batch: CandidateBatch) -> FeatureTable:
     return FeatureTable(codes.sum(axis=1).astype(np.float32), ("drawn",) * codes.shape[2])
 
 
-def read_table(zero_ops: Collection[str], batch: CandidateBatch) -> FeatureTable:
+def reached_table(zero_ops: Collection[str], batch: CandidateBatch) -> FeatureTable:
     """Nodes of each operation whose results reach the output, whether or not the input reaches them, (n, operations).
 
     A latency is measured on what runs: a convolution of nothing but zeros costs as much as any other, where its result

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.predictors.features import Floats, PredictorError, choice_table
-from nas.predictors.nasgem_features import drawn_table, read_table
+from nas.predictors.nasgem_features import drawn_table, reached_table
 from nas.spaces.base import CandidateBatch, SearchSpace
 
 _OWN = 0.05  # variance of prices that no known device has, where that of known ones is about 1
@@ -57,7 +57,7 @@ class NewDevice:
                     f"different; got shape {costs.shape} with {np.isfinite(costs).sum()} numbers."
                 )
         choices = choice_table(space, batch).values
-        drawn, read = drawn_table(batch).values, read_table(space.zero_ops, batch).values
+        drawn, read = drawn_table(batch).values, reached_table(space.zero_ops, batch).values
         self._count = len(batch)
         sets = [drawn] if np.array_equal(drawn, read) else [drawn, read]
         self._models = [_with_prior(_standardised(np.concatenate([each, choices], axis=1)), known) for each in sets]

@@ -12,10 +12,9 @@ import numpy as np
 
 from gemnet.errors import GemnetError
 from nas.evaluation.csv_table import read_evaluations
-from nas.evaluation.ledger import Ledger
+from nas.evaluation.ledger import LEDGER, records_of
 from nas.evaluation.records import Evaluation
 from nas.search.config import SearchConfig
-from nas.search.folder import LEDGER
 from nas.spaces.base import Candidate, SearchSpace
 from nas.spaces.limits import admits, describe, figures
 
@@ -106,13 +105,13 @@ def earlier_evaluations(source: str) -> list[tuple[Evaluation, str]]:
     path = Path(source)
     if path.suffix == ".csv":
         return read_evaluations(path)
-    if not (path / LEDGER).is_file():
+    try:
+        return records_of(path)
+    except FileNotFoundError:
         raise BeginningError(
             f"search.start_from is '{path}', but there is no {LEDGER} in it. Give the work folder of an earlier "
             "search, or a table that tools/export.py --ledger made of it (.csv)."
-        )
-    with Ledger(path / LEDGER, read_only=True) as ledger:
-        return ledger.records()
+        ) from None
 
 
 def fitting(

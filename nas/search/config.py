@@ -67,6 +67,11 @@ class SearchOptions:
             )
         at_least("search", self, evaluations=1, batch=1, ahead=0, seed=0, steps=1)
 
+    @property
+    def proposed(self) -> int:
+        """How many candidates the strategy is asked for: whole batches."""
+        return -(-self.evaluations // self.batch) * self.batch
+
 
 @dataclass(frozen=True)
 class ConfirmOptions:

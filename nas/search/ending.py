@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gemnet.quoting import printable
+from nas.evaluation.costs import COSTS
 from nas.evaluation.score import compared_by
 from nas.search.config import SearchConfig
 from nas.search.folder import REPORT
@@ -100,10 +101,9 @@ def comparison_table(rows: Sequence[Row], epochs: int, cost: str = "macs") -> Ta
         epochs: how long each network was trained.
         cost: by which networks were fitted to the found one.
     """
-    unit = {"macs": "MACs", "params": "parameters", "latency": "estimated time"}[cost]
-    test = any(row.test_accuracies for row in rows)
+    name, test = COSTS[cost].name, any(row.test_accuracies for row in rows)
     table = Table(
-        title=f"Each trained alike ({epochs} epoch{'s' * (epochs != 1)}), at no more than the found network's {unit}",
+        title=f"Each trained alike ({epochs} epoch{'s' * (epochs != 1)}), at no more than the found network's {name}",
         caption="top-1 in %, mean ± standard deviation of n trainings; dev: images set aside from the training set",
     )
     table.add_column("network", no_wrap=True)

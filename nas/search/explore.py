@@ -73,8 +73,7 @@ def explore(
         SearchError: every evaluation failed.
     """
     options, strategy = ready.config.search, ready.strategy
-    asked = -(-options.evaluations // options.batch) * options.batch
-    if asked > getattr(strategy, "initial", 0):  # else all are random, and nothing is to be learnt
+    if options.proposed > strategy.initial:  # else all are random, and nothing is to be learnt
         with recorder.stopwatch("strategy"):
             prepare_strategy(strategy, monitor)
     page.follow(strategy)

@@ -18,12 +18,12 @@ from gemnet.models import check_name
 from gemnet.templates import template
 from gemnet.trained import find_trained
 from nas.evaluation.csv_table import write_evaluations
-from nas.evaluation.ledger import Ledger
+from nas.evaluation.ledger import LEDGER, Ledger
 from nas.evaluation.records import Evaluation
 from nas.evaluation.storage import is_url, place_of
 from nas.search.config import read_config
 from nas.search.estimates import estimated
-from nas.search.folder import ESTIMATES, LEDGER, read_identity
+from nas.search.folder import ESTIMATES, read_identity
 from nas.search.parts import build_parts
 from nas.spaces.gemnet import GEMNetSpace
 

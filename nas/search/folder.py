@@ -13,11 +13,10 @@ from gemnet.files import write_json
 from gemnet.folder_lock import HOLDER, LOCK, FolderInUseError, FolderLock, Holder
 from gemnet.strict import first_difference
 from gemnet.strict_json import parse_json
+from nas.evaluation.ledger import LEDGER
 from nas.search.config import SearchConfig, read_config
 
 FORMAT = 1
-LEDGER = "ledger.db"
-"""The ledger's file in a work folder."""
 REPORT = "report.html"
 """The page of a search, for people."""
 LATENCY = "latency.json"

@@ -89,7 +89,8 @@ class LivePage:
         while whole in self._done:
             whole += 1
         evaluations = tuple(self._done[number] for number in range(whole))
-        initial = 0 if config.search.first or config.search.start_from else config.strategy.options.get("initial", 10)
+        known = bool(config.search.first or config.search.start_from)
+        initial = 0 if known or self.strategy is None else self.strategy.initial
         positions: Floats | None = None
         rounds: tuple[Round, ...] = ()
         if isinstance(self.strategy, Nasgem) and len(evaluations) > 2:
@@ -112,7 +113,7 @@ class LivePage:
             initial=initial,
             chosen=None if result is None else result.chosen,
             rows=rows,
-            milliseconds={row.name: row.milliseconds for row in rows if row.milliseconds is not None},
+            device="" if result is None else result.device or "",
             positions=positions,
             rounds=rounds,
             seconds={**self.stopwatch.seconds, "total": self.stopwatch.total},

@@ -140,11 +140,8 @@ def _say_what_is_not_measured(ready: ReadySearch, monitor: Monitor) -> None:
 
 def _say_what_a_candidate_gets(ready: ReadySearch, monitor: Monitor) -> None:
     """Notes how long candidates are trained, and warns where that tells nothing of them."""
-    options, initial = ready.config.search, getattr(ready.strategy, "initial", 0)
-    if (
-        not isinstance(ready.strategy, RandomSearch)
-        and -(-options.evaluations // options.batch) * options.batch <= initial
-    ):
+    options, initial = ready.config.search, ready.strategy.initial
+    if not isinstance(ready.strategy, RandomSearch) and options.proposed <= initial:
         drawn = "known or random" if ready.first else "random"
         monitor.note(
             f"All {options.evaluations} candidates will be {drawn}: the strategy learns after the first {initial} "

@@ -14,7 +14,7 @@ import torch
 from gemnet.cache import cache_root, make_cache_folder
 from gemnet.data.datasets import DataSpec
 from gemnet.errors import nearest
-from gemnet.fitting import BLOCKS
+from gemnet.fitting import RIVAL_BLOCKS
 from gemnet.strict import ConfigError, check_options, find_class, keyword_names, make, typed
 from gemnet.training.images import load_data
 from gemnet.training.loop import TrainingLoss
@@ -153,8 +153,8 @@ def check_config(config: SearchConfig) -> None:
     """
     check_options(strategy_options(config.strategy.type), config.strategy.options, "strategy")
     for block in config.comparison.blocks if config.comparison is not None else ():
-        if block not in BLOCKS:
-            raise ConfigError(f"comparison.blocks names {block!r}.{nearest(block, BLOCKS)}")
+        if block not in RIVAL_BLOCKS:
+            raise ConfigError(f"comparison.blocks names {block!r}.{nearest(block, RIVAL_BLOCKS)}")
     kind = config.evaluator.type
     if (kind in ("tabular", DETECTOR) or is_own(kind)) and config.final is not None:
         raise ConfigError(f"final is given, but evaluator {kind!r} trains no networks of ours. Set final=None.")

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from gemnet.fitting import BLOCKS, BaselineError, block_genome, fit_width
+from gemnet.fitting import RIVAL_BLOCKS, BaselineError, block_genome, fit_width
 from gemnet.genome import Genome
 from gemnet.stopping import stop_file
+from nas.evaluation.costs import COSTS
 from nas.evaluation.latency import LatencyOptions, measure
 from nas.evaluation.networks import holds_weights, network_proposal
 from nas.evaluation.records import Evaluation, Proposal
@@ -28,7 +29,6 @@ from nas.spaces.gemnet import GEMNetSpace
 
 NETWORK_SEED = 1000
 """First seed of the longer trainings: none that the network was chosen by."""
-UNITS = {"macs": "MACs", "params": "parameters", "latency": "ms"}
 FOUND, RANDOM_CELLS = "found network", "random cells"
 
 
@@ -120,10 +120,10 @@ def _rivals(ready: ReadySearch, monitor: Monitor, genome: Genome) -> list[tuple[
     assert isinstance(space, GEMNetSpace)
     assert options is not None
     charged = ready.compared_by
-    limit, unit = ready.price(genome), UNITS[charged]
+    limit, unit = ready.price(genome), COSTS[charged].counted
     batch = random_candidates(space, options.random_cells, limit, ready.config.search.seed, charged)
     entries = [(RANDOM_CELLS, space.genome(space.unpack(batch, row)), 1) for row in range(len(batch))]
-    entries += [(BLOCKS[block][2], block_genome(block, genome), options.seeds) for block in options.blocks]
+    entries += [(RIVAL_BLOCKS[block][2], block_genome(block, genome), options.seeds) for block in options.blocks]
     rivals = []
     for line, network, trainings in entries:
         try:

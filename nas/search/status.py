@@ -9,14 +9,14 @@ from pathlib import Path
 
 from gemnet.folder_lock import Holder, holder_of, seems_alive
 from nas.evaluation.costs import LATENCY, with_latency
-from nas.evaluation.ledger import Ledger, SearchRecord
+from nas.evaluation.ledger import LEDGER, Ledger, SearchRecord
 from nas.evaluation.records import Evaluation
 from nas.evaluation.score import EfficiencyScore
 from nas.executors.options import workers_of
 from nas.search.config import read_config
 from nas.search.ending import duration
 from nas.search.estimates import estimated
-from nas.search.folder import ESTIMATES, LEDGER, read_identity
+from nas.search.folder import ESTIMATES, read_identity
 from nas.search.report.result import figures_of
 
 RECENT = 50

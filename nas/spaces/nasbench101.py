@@ -8,7 +8,6 @@ a table is the pool.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -56,35 +55,6 @@ def cell_from_spec(matrix: ArrayLike, ops: Sequence[str]) -> CellGraph:
     pruned = GraphBatch.from_graphs([cell], VOCABULARY).prune().graph(0)
     _check(pruned)
     return pruned
-
-
-def spec_from_cell(cell: CellGraph) -> tuple[NDArray[np.int8], tuple[str, ...]]:
-    """The official model specification of a cell: adjacency matrix (v, v) and operations with both ends."""
-    matrix = np.zeros((cell.size, cell.size), dtype=np.int8)
-    for i, j in cell.edges:
-        matrix[i, j] = 1
-    return matrix, cell.labels
-
-
-def module_hash(cell: CellGraph) -> str:
-    """The MD5 fingerprint under which the official table keeps the cell (`graph_util.hash_module`)."""
-    codes = {INPUT: -1, OUTPUT: -2} | {op: k for k, op in enumerate(VOCABULARY)}
-    readers = [cell.successors(v) for v in range(cell.size)]
-    sources = [cell.predecessors(v) for v in range(cell.size)]
-    hashes = [
-        _md5(str((len(out), len(into), codes[label])))
-        for out, into, label in zip(readers, sources, cell.labels, strict=True)
-    ]
-    for _ in range(cell.size):
-        hashes = [
-            _md5("|".join(("".join(sorted(hashes[u] for u in into)), "".join(sorted(hashes[u] for u in out)), own)))
-            for into, out, own in zip(sources, readers, hashes, strict=True)
-        ]
-    return _md5(str(sorted(hashes)))
-
-
-def _md5(text: str) -> str:
-    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
 
 
 def _check(cell: CellGraph) -> None:

@@ -12,31 +12,21 @@ Two cells are the same candidate when the strings are the same. That different s
 
 from __future__ import annotations
 
-import re
 from itertools import pairwise, product
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gemnet.cell_graph import FIRST_OP_CODE, INPUT_CODE, OUTPUT_CODE, CellGraph, GraphBatch
-from gemnet.errors import nearest
+from gemnet.classics import NASBENCH201_EDGES, NASBENCH201_OPERATIONS, nasbench201_names
+from gemnet.errors import GemnetError, nearest
 from nas.spaces.base import Candidate, CandidateBatch, SearchSpace, SpaceError
 
-VOCABULARY = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
-EDGES_OF_CELL = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))  # in the order of the architecture string
+VOCABULARY = tuple(NASBENCH201_OPERATIONS)
+EDGES_OF_CELL = NASBENCH201_EDGES
 _NODES = len(EDGES_OF_CELL)
-_FORM = re.compile(r"\|([^|~]+)~0\|\+\|([^|~]+)~0\|([^|~]+)~1\|\+\|([^|~]+)~0\|([^|~]+)~1\|([^|~]+)~2\|")
 
-CELL_EDGES = frozenset(
-    [(0, k + 1) for k, (source, _) in enumerate(EDGES_OF_CELL) if source == 0]
-    + [
-        (k + 1, m + 1)
-        for k, (_, target) in enumerate(EDGES_OF_CELL)
-        for m, (source, _) in enumerate(EDGES_OF_CELL)
-        if target == source
-    ]
-    + [(k + 1, _NODES + 1) for k, (_, target) in enumerate(EDGES_OF_CELL) if target == 3]
-)
+CELL_EDGES = CellGraph.from_edge_ops((i, j, "none") for i, j in EDGES_OF_CELL).edges
 _SUCCESSORS = np.zeros(_NODES + 2, dtype=np.uint32)
 for _i, _j in CELL_EDGES:
     _SUCCESSORS[_i] |= np.uint32(1 << _j)
@@ -52,16 +42,10 @@ def cell_from_arch(arch: str) -> CellGraph:
     Raises:
         SpaceError: the string has another form, or names an unknown operation.
     """
-    match = _FORM.fullmatch(arch.strip())
-    if match is None:
-        raise SpaceError(
-            f"{arch!r} is no NAS-Bench-201 architecture string; the form is "
-            "|op~0|+|op~0|op~1|+|op~0|op~1|op~2| with op one of " + ", ".join(VOCABULARY) + "."
-        )
-    for op in match.groups():
-        if op not in VOCABULARY:
-            raise SpaceError(f"Unknown operation {op!r} in {arch!r}.{nearest(op, VOCABULARY)}")
-    return CellGraph(match.groups(), CELL_EDGES)
+    try:
+        return CellGraph(nasbench201_names(arch), CELL_EDGES)
+    except GemnetError as error:
+        raise SpaceError(str(error)) from None
 
 
 def arch_from_cell(cell: CellGraph) -> str:

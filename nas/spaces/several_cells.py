@@ -52,22 +52,6 @@ def _own_edges(cell: CellGraph) -> CellGraph:
     return CellGraph((*cell.ops, PASS), frozenset({*edges, (0, last), (last, last + 1)}))
 
 
-def split_cells(graph: CellGraph) -> dict[str, CellGraph]:
-    """What `join_cells` joined; a cell without operations is missing."""
-    found: dict[str, list[int]] = {}
-    for node, label in enumerate(graph.ops, start=1):
-        found.setdefault(label.partition(MARK)[0], []).append(node)
-    cells = {}
-    for name, nodes in found.items():
-        place = {0: 0, len(graph.ops) + 1: len(nodes) + 1} | {node: k + 1 for k, node in enumerate(nodes)}
-        inside = {(i, j) for i, j in graph.edges if i in place and j in place and (i, j) != (0, len(graph.ops) + 1)}
-        cells[name] = CellGraph(
-            tuple(operation_of(graph.ops[node - 1]) for node in nodes),
-            frozenset((place[i], place[j]) for i, j in inside),
-        )
-    return cells
-
-
 def operation_of(label: str) -> str:
     """The operation that a label names: ``conv3x3`` of ``normal/conv3x3``, or the label itself."""
     return label.rpartition(MARK)[2]

@@ -42,9 +42,9 @@ __all__ = [
     "HistoryStrategy",
     "Strategy",
     "StrategyError",
-    "check_options",
     "make_strategy",
     "strategy_options",
+    "typed_options",
 ]
 
 
@@ -84,11 +84,11 @@ def make_strategy(
         LimitsError: limits no candidate meets.
     """
     own = {option: value for option, value in options.items() if option not in GIVEN}
-    options |= check_options(name, own)
+    options |= typed_options(name, own)
     return _class(name)(space, seed, fidelity=fidelity, score=score, limits=limits, **options)
 
 
-def check_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+def typed_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """A strategy's options with values as it wants them.
 
     Raises:

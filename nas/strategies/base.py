@@ -18,6 +18,9 @@ class Strategy(ABC):
     comes from ``numpy.random.default_rng([seed, number])`` with the number of the first proposal asked for.
     """
 
+    initial: int = 0
+    """How many proposals at the start are drawn at random."""
+
     def prepare(self, progress: Progress | None = None) -> None:  # noqa: B027  most have nothing to do
         """Does what takes minutes and is needed once, such as training an encoder; else the first `ask` would.
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from gemnet.pareto import pareto_front
 from nas.strategies.acquisition import expected_hypervolume_gain
 
 Floats = NDArray[np.float64]
@@ -51,9 +52,7 @@ def greedy_batch(
 
 def front_of(points: Floats) -> Floats:
     """The points that no other dominates, each once; two objectives, both maximised; (n, 2) to (k, 2)."""
-    points = points[np.lexsort((-points[:, 1], -points[:, 0]))]
-    before = np.concatenate([[-np.inf], np.maximum.accumulate(points[:, 1])[:-1]])
-    return points[points[:, 1] > before]
+    return points[pareto_front(-points[:, 0], points[:, 1])]
 
 
 def hypervolume_batch(

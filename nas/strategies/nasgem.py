@@ -25,7 +25,7 @@ from nas.evaluation.records import Evaluation, Fidelity, Proposal
 from nas.evaluation.remembered import MemorySource, remembered
 from nas.predictors.features import FeatureTable, Spread, Table
 from nas.predictors.memory import Memory
-from nas.predictors.nasgem_features import Parts, features, prepare_encoder, read_table
+from nas.predictors.nasgem_features import Parts, features, prepare_encoder, reached_table
 from nas.predictors.pool import Pool
 from nas.predictors.process import ProcessSettings
 from nas.predictors.scores import ScorePredictor
@@ -145,7 +145,7 @@ class Nasgem(ModelStrategy):
                 )
             fidelity = replace(self.fidelity, epochs=cheap_epochs)
             common: dict[str, Any] = {"beta": beta, "encoder": encoder, "structure": structure, "drawn": drawn}
-            common |= {"untrained": untrained}
+            common |= {"untrained": untrained, "boosters": boosters, "spread": spread}
             common |= {"acquisition": acquisition, "cost": cost, "measure": measure, "signals": signals}
             common |= {"memory": memory}
             self.low = Nasgem(space, seed, **{**options, **common, "fidelity": fidelity})
@@ -365,4 +365,4 @@ def _with_expected(see: See, cheap: ScorePredictor, pool: Pool) -> FeatureTable:
 
 def _with_read(see: See, pool: Pool) -> FeatureTable:
     """Beside what is seen, what a cost follows from."""
-    return FeatureTable.join([see(pool), pool.table("read", partial(read_table, pool.space.zero_ops))])
+    return FeatureTable.join([see(pool), pool.table("read", partial(reached_table, pool.space.zero_ops))])

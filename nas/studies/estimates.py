@@ -19,7 +19,7 @@ GROUP = 16
 
 
 @dataclass(frozen=True)
-class Estimates:
+class EstimateErrors:
     """Errors are relative, of networks that what estimates was not fitted to.
 
     Args:
@@ -51,7 +51,7 @@ class Estimates:
 
 def study_estimates(
     networks: int, runtime: Runtime, batch: int = 1, seed: int = 0, say: Callable[[str], None] = lambda text: None
-) -> Estimates:
+) -> EstimateErrors:
     """Measures random networks of the default space, and compares what is estimated of each by the others.
 
     Args:
@@ -92,7 +92,7 @@ def study_estimates(
         for counts in (by_table, by_sum, count_genomes(genomes, space.in_chans), by_prices)
     ]
     within = [(float(np.median(each)), float(np.quantile(each, 0.9))) for each in errors]
-    return Estimates(
+    return EstimateErrors(
         table.device,
         networks,
         float(milliseconds.min()),

@@ -93,7 +93,7 @@ class FidelityReport:
     longer_seconds: float
 
 
-def draw_cells(space: SearchSpace, limits: Limits, n: int, seed: int) -> list[Candidate]:
+def sample_cells(space: SearchSpace, limits: Limits, n: int, seed: int) -> list[Candidate]:
     """``n`` random candidates within the limits, no two alike; fewer are the first of more.
 
     Raises:
@@ -146,7 +146,7 @@ def measure_fidelity(
     config = replace(config, time_limit=None, limits=replace(config.limits, max_latency=None))
     space, evaluator = build_parts(config)
     fingerprint = evaluator.fingerprint
-    candidates = draw_cells(space, config.limits, cells, seed)
+    candidates = sample_cells(space, config.limits, cells, seed)
     plan = [
         (k, replace(config.fidelity, epochs=config.fidelity.epochs * factor), training_seed)
         for runs in (((1, 0), (1, 1)), ((times, 2),))

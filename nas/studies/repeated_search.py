@@ -18,12 +18,12 @@ from rich.table import Table
 
 from gemnet.files import stored_json, write_json
 from gemnet.strict import Component, ConfigError
+from nas.evaluation.statistics import Interval, paired_difference
 from nas.executors.monitor import Monitor
 from nas.search.config import SearchConfig, read_config
 from nas.search.folder import read_identity
 from nas.search.main import run_search
 from nas.search.rivals import FOUND, RANDOM_CELLS
-from nas.studies.statistics import Interval, paired_difference
 
 RESULTS, SUMMARY = "seeds.json", "summary.json"
 

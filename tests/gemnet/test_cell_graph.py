@@ -1,3 +1,5 @@
+import copy
+import pickle
 from itertools import combinations
 
 import networkx as nx
@@ -168,3 +170,14 @@ def test_unknown_operation_names_the_nearest() -> None:
 def test_malformed_json_is_refused_by_key(data: object, message: str) -> None:
     with pytest.raises(GraphError, match=message):
         CellGraph.from_json(data)
+
+
+def test_a_batch_and_its_copies_read_the_same_whether_predecessors_were_asked_for() -> None:
+    batch = GraphBatch.from_graphs([CellGraph(("a", "b"), frozenset({(0, 1), (1, 2), (2, 3)}))], VOCABULARY)
+    before = pickle.loads(pickle.dumps(batch))
+    asked = batch.predecessors()
+    assert batch.predecessors() is asked
+    for made in (before, pickle.loads(pickle.dumps(batch)), copy.deepcopy(batch), batch.take([0])):
+        np.testing.assert_array_equal(made.predecessors(), asked)
+    assert batch == batch
+    assert len({batch, before}) == 2  # batches are compared and hashed as objects

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gemnet.fitting import BLOCKS, WIDTH_STEP, BaselineError, block_genome, fit_width
+from gemnet.fitting import RIVAL_BLOCKS, WIDTH_STEP, BaselineError, block_genome, fit_width
 from gemnet.macs import macs
 from nas.search.rivals import random_candidates
 from nas.spaces.gemnet import GEMNetSpace
@@ -24,7 +24,7 @@ def frame(space):
     return space.genome(space.unpack(space.sample(1, np.random.default_rng(3)), 0))
 
 
-@pytest.mark.parametrize("block", BLOCKS)
+@pytest.mark.parametrize("block", RIVAL_BLOCKS)
 @pytest.mark.parametrize("limit", [3e6, 10e6, 60e6])
 def test_fitted_block_is_as_wide_as_the_limit_allows(frame, block, limit) -> None:
     fitted = fit_width(block_genome(block, frame), limit)

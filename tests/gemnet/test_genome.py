@@ -46,6 +46,10 @@ def test_every_genome_survives_its_file_form(seed: int) -> None:
     assert Genome.from_dict(genome.to_dict()).fingerprint == genome.fingerprint
     assert pickle.loads(pickle.dumps(genome)) == genome
     assert copy.deepcopy(genome) == genome
+    for made in (copy.copy(genome), genome.replace()):  # the fingerprint of this one was asked for, of that one not
+        assert made == genome
+    other = genome.replace(activation="relu" if genome.activation != "relu" else "hswish")
+    assert other.fingerprint != genome.fingerprint
 
 
 json_values = st.recursive(

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-import gemnet.models
+import gemnet.registered
 import gemnet.weights
 from gemnet.classics import chain
 from gemnet.network import GEMNet
@@ -63,7 +63,7 @@ def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     save_file(GEMNet(GENOME, num_classes=4).state_dict(), source)
     arch = f"recipe_test_net{next(_runs)}"  # timm learns tags when a name is registered, and names stay
     with monkeypatch.context() as patch:
-        patch.setitem(gemnet.models._genomes, arch, GENOME)
+        patch.setitem(gemnet.registered._genomes, arch, GENOME)
         entry = write_weights(source, f"{arch}.tag", "", 40, (0.4,) * 3, (0.2,) * 3, precision="float32")
     enter_weights(f"{arch}.tag", entry)
     gemnet.register(arch, GENOME)

@@ -29,12 +29,12 @@ from zero_cost import read_ledger
 from gemnet.machine import limited_threads
 from nas.encoder import EncoderConfig, train_encoder
 from nas.encoder.model import UntrainedNetworks
+from nas.evaluation.statistics import mean_interval
 from nas.predictors.features import FeatureTable, embedding_table, untrained_table
 from nas.predictors.nasgem_features import Parts, embedded_space, encoder_of, features
 from nas.predictors.pool import Pool
 from nas.predictors.scores import ScorePredictor
 from nas.search.parts import build_parts
-from nas.studies.statistics import mean_interval
 from nas.studies.tabular.predictors import UNSEEN
 from nas.studies.tabular.sources import DEFAULT_METRICS, open_table
 

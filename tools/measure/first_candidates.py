@@ -18,7 +18,7 @@ from gemnet.sources import GenomeSource, Images, describe
 from nas.search.config import load_config
 from nas.spaces.base import Candidate
 from nas.spaces.gemnet import GEMNetSpace
-from nas.studies.comparison.timing import FitOptions, Stopwatch
+from nas.studies.comparison.timing import FitOptions, RelativeTimes
 
 
 def main() -> None:
@@ -32,7 +32,7 @@ def main() -> None:
     space = GEMNetSpace(**{"num_classes": 10, **config.space.options})
     images = Images(space.template.input_size, space.in_chans, space.template.num_classes)
     reference = describe(options.reference, GenomeSource(genome_for(options.reference)), images)
-    watch = Stopwatch(reference, images, FitOptions("time", tuple(options.batch_sizes)))
+    watch = RelativeTimes(reference, images, FitOptions("time", tuple(options.batch_sizes)))
     print(f"{'time':>5} {'M MACs':>7}  cell and choices")
     for data in config.search.first:
         candidate = Candidate.from_json(data)

@@ -45,7 +45,7 @@ def large_config(workers: int = 0) -> SearchConfig:
     return load_config(find_config("default"), {**changes, "workers.count": workers})
 
 
-def draw_cells(space: GEMNetSpace, count: int, seed: int = 0) -> list[Candidate]:
+def sample_cells(space: GEMNetSpace, count: int, seed: int = 0) -> list[Candidate]:
     """Random cells of at least `LEAST` nodes within `MOST_MACS`, no two alike."""
     rng, found = np.random.default_rng(seed), dict[object, Candidate]()
     while len(found) < count:
@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = large_config(options.workers)
     space, trainer = build_parts(config)
     assert isinstance(space, GEMNetSpace)
-    cells = draw_cells(space, options.cells)
+    cells = sample_cells(space, options.cells)
     proposals = [
         Proposal(number, cell, config.fidelity, seed)
         for number, (seed, cell) in enumerate((seed, cell) for seed in range(options.seeds) for cell in cells)

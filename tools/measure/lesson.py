@@ -21,13 +21,13 @@ from numpy.typing import NDArray
 from scipy.stats import kendalltau
 
 from gemnet.machine import limited_threads
+from nas.evaluation.statistics import mean_interval
 from nas.predictors.features import FeatureTable
 from nas.predictors.nasgem_features import Parts, features
 from nas.predictors.pool import Pool
 from nas.predictors.process import ProcessSettings
 from nas.predictors.scores import ScorePredictor
 from nas.strategies.long_history import LongHistory
-from nas.studies.statistics import mean_interval
 from nas.tables.read import read_table
 
 

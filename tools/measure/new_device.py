@@ -21,13 +21,13 @@ from scipy.stats import kendalltau
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.linear_model import Ridge
 
+from nas.evaluation.statistics import mean_interval
 from nas.predictors.features import FeatureTable, choice_table
 from nas.predictors.memory import Memory, Remembered
-from nas.predictors.nasgem_features import Parts, drawn_table, features, read_table
+from nas.predictors.nasgem_features import Parts, drawn_table, features, reached_table
 from nas.predictors.new_device import NewDevice
 from nas.predictors.pool import Pool
 from nas.predictors.scores import ScorePredictor
-from nas.studies.statistics import mean_interval
 from nas.studies.tabular.sources import DEVICES, open_hardware_table
 
 Floats = NDArray[np.float64]
@@ -120,7 +120,7 @@ def _ceiling(pool: Pool, seen: FeatureTable, costs: Floats, can: Rows) -> float:
     """What half of all measurements tell of the other half."""
     counts = [
         drawn_table(pool.batch),
-        read_table(pool.space.zero_ops, pool.batch),
+        reached_table(pool.space.zero_ops, pool.batch),
         choice_table(pool.space, pool.batch),
     ]
     learnt, asked = np.array_split(np.random.default_rng(0).permutation(can), 2)

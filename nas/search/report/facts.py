@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import kendalltau, t
+from scipy.stats import kendalltau
 from sklearn.decomposition import PCA
 
 from nas.evaluation.records import Evaluation
@@ -20,7 +20,6 @@ from nas.spaces.limits import Limits
 
 Floats = NDArray[np.float64]
 FeaturesOf = Callable[[CandidateBatch], FeatureTable]
-LEVEL = 0.95
 LEAST_TO_LEARN = 5
 """Evaluations below which a prediction means nothing."""
 
@@ -64,8 +63,7 @@ class Report:
         initial: how many evaluations were drawn at random at the start.
         chosen: the candidate it ended with; None while it runs.
         rows: the comparison, the found network first; empty until it is trained.
-        milliseconds: name of a row -> time of an image, where it was measured.
-        device: what the milliseconds are of.
+        device: what the rows' milliseconds are of.
         positions: map of the candidates, (n, 2), a row for each evaluation; None without an embedding.
         rounds: what was predicted.
         seconds: part of the search -> wall-clock time.
@@ -86,7 +84,6 @@ class Report:
     initial: int = 0
     chosen: Chosen | None = None
     rows: tuple[Row, ...] = ()
-    milliseconds: Mapping[str, float] = field(default_factory=dict)
     device: str = ""
     positions: Floats | None = None
     rounds: tuple[Round, ...] = ()
@@ -142,14 +139,6 @@ def expected_best(random: Floats, counts: Sequence[int]) -> Floats:
             weights[i] = weights[i + 1] * (i + 2 - n) / (i + 1)
         means.append(float(weights @ ordered))
     return np.array(means)
-
-
-def interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """Student's 95 % interval of a mean; None of fewer than two values."""
-    if len(values) < 2:
-        return None
-    half = float(t.ppf((1 + LEVEL) / 2, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
-    return float(np.mean(values)) - half, float(np.mean(values)) + half
 
 
 def map_of(vectors: NDArray[np.floating]) -> Floats:

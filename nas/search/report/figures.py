@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from scipy.stats import kendalltau
 
+from gemnet.pareto import pareto_front
 from nas.evaluation.costs import COSTS, LATENCY, costs_text
 from nas.evaluation.records import Evaluation
 from nas.evaluation.score import compared_by
 from nas.search.report.facts import Floats, Report, best_so_far, expected_best
-from nas.search.report.pictures import pareto_front
 
 Figure = dict[str, Any]
 DOT, BEST, CHANCE, GUIDE, FRONT, FAILED = "#5b8def", "#2563eb", "#a855f7", "#9a9a9a", "#f97316", "#dc2626"

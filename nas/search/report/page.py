@@ -14,8 +14,9 @@ from markupsafe import Markup
 
 from gemnet.files import write_text
 from nas.evaluation.costs import COSTS
+from nas.evaluation.statistics import mean_interval
 from nas.search.report.cell_drawing import cell_svg
-from nas.search.report.facts import Report, failures_of, interval
+from nas.search.report.facts import Report, failures_of
 from nas.search.report.figures import (
     Figure,
     cost_figure,
@@ -53,9 +54,9 @@ def page(report: Report) -> str:
         failed=sum(each.status == "failed" for each in report.evaluations),
         written=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         answer=answer(report),
-        table=[_row(row, report) for row in report.rows],
+        table=[_row(row) for row in report.rows],
         tested=any(row.test_accuracies for row in report.rows),
-        timed=bool(report.milliseconds),
+        timed=any(row.milliseconds is not None for row in report.rows),
         figures=figures,
         cells=_cells(report),
         failures=failures_of(report.evaluations),
@@ -103,8 +104,7 @@ def _accuracies(row: Row, tested: bool) -> tuple[float, ...]:
     return row.test_accuracies if tested else row.accuracies
 
 
-def _row(row: Row, report: Report) -> dict[str, str]:
-    milliseconds = report.milliseconds.get(row.name)
+def _row(row: Row) -> dict[str, str]:
     return {
         "name": row.name,
         "trainings": f"{len(row.accuracies)}" + (f" (+{row.failed} failed)" if row.failed else ""),
@@ -112,17 +112,15 @@ def _row(row: Row, report: Report) -> dict[str, str]:
         "test": _mean(row.test_accuracies),
         "macs": f"{row.macs / 1e6:.3g}" if np.isfinite(row.macs) else "",
         "params": f"{row.params / 1e3:.1f}" if np.isfinite(row.params) else "",
-        "milliseconds": "" if milliseconds is None else f"{milliseconds:.3g}",
+        "milliseconds": "" if row.milliseconds is None else f"{row.milliseconds:.3g}",
     }
 
 
 def _mean(values: tuple[float, ...]) -> str:
     if not values:
         return "-"
-    bounds = interval(values)
-    return f"{np.mean(values):.2f}" + (
-        "" if bounds is None else f" [{max(bounds[0], 0):.1f}, {min(bounds[1], 100):.1f}]"
-    )
+    found = mean_interval(values)
+    return f"{found.mean:.2f}" + ("" if found.n < 2 else f" [{max(found.low, 0):.1f}, {min(found.high, 100):.1f}]")
 
 
 def _figures(report: Report) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""How a search went, in one picture: best so far against evaluations, accuracy against a cost."""
+"""Pictures of a search: best so far against evaluations, accuracy against a cost, and the cells it found."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Patch
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import NDArray
 
 from gemnet.cell_graph import INPUT, OUTPUT, CellGraph
+from gemnet.pareto import pareto_front
 from gemnet.quoting import picture_text
 from nas.evaluation.costs import COSTS
 from nas.evaluation.records import Evaluation
@@ -103,20 +103,6 @@ def _draw_costs(
     axes.set_ylabel("accuracy on the development split (%)")
     _legend(axes)
     axes.figure.colorbar(dots, ax=axes, label="number of the evaluation", ticks=MaxNLocator(integer=True))
-
-
-def pareto_front(costs: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Indices of the points that no other beats in both, by rising cost.
-
-    Args:
-        costs: the less the better, (n,).
-        values: the more the better, (n,).
-    """
-    order = np.lexsort((-values, costs))
-    best = np.maximum.accumulate(values[order])
-    first = np.ones(len(order), dtype=bool)
-    first[1:] = values[order][1:] > best[:-1]
-    return order[first]
 
 
 PALETTE = (

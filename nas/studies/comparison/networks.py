@@ -28,7 +28,7 @@ from nas.studies.comparison.peers import (
     resnet_network,
     timm_family,
 )
-from nas.studies.comparison.timing import Stopwatch
+from nas.studies.comparison.timing import RelativeTimes
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 FIXED = ("gemnet", "timm", "python")
@@ -92,7 +92,7 @@ def networks_compared(
             f"reference {config.reference!r} has forms; the others are fitted to the cost of a single one."
         )
     reference = _entry(config.reference, chosen[0], images, None, None)
-    clock = Stopwatch(reference.forms[0], images, config.fit, times, say) if config.fit.by == "time" else None
+    clock = RelativeTimes(reference.forms[0], images, config.fit, times, say) if config.fit.by == "time" else None
     entries = [reference]
     for name, part in parts:
         if part is chosen[0]:
@@ -128,7 +128,7 @@ def _name(part: Component) -> str:
 
 
 def _entry(
-    name: str, part: Component, images: Images, reference: Network | None, clock: Stopwatch | None
+    name: str, part: Component, images: Images, reference: Network | None, clock: RelativeTimes | None
 ) -> NetworkEntry:
     options = {key: value for key, value in part.options.items() if key not in ("name", "forms")}
     forms = part.options.get("forms", [{}])
@@ -145,7 +145,9 @@ def _entry(
     return NetworkEntry(name, tuple(networks))
 
 
-def _source(name: str, part: Component, images: Images, reference: Network | None, clock: Stopwatch | None) -> Source:
+def _source(
+    name: str, part: Component, images: Images, reference: Network | None, clock: RelativeTimes | None
+) -> Source:
     where, options = f"networks ({name})", dict(part.options)
     if part.type == "gemnet":
         check_options(("name", "arch", "genome"), options, where)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from gemnet.quoting import markdown_text
+from nas.evaluation.statistics import Interval, mean_interval
 from nas.studies.comparison.run import Comparison, Contender
-from nas.studies.statistics import Interval, mean_interval
 
 
 @dataclass(frozen=True)

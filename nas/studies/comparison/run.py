@@ -33,6 +33,7 @@ from nas.studies.comparison.config import ComparisonConfig
 from nas.studies.comparison.networks import NetworkEntry, networks_compared
 from nas.studies.comparison.trainings import (
     CHOICE,
+    TABLE,
     TEST,
     TRAINING,
     ComparisonError,
@@ -40,10 +41,10 @@ from nas.studies.comparison.trainings import (
     Job,
     TrainingRow,
     Trainings,
-    load_weights,
     make_row,
     row_key,
     state_file,
+    trained_network,
 )
 
 TIMES = "times.json"
@@ -96,7 +97,7 @@ class ComparisonFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.table = path / "trainings.csv"
+        self.table = path / TABLE
         self.weights = path / "weights"
         self.log = path / "comparison.log"
         self.worker_log = path / "workers.log"
@@ -169,7 +170,7 @@ def comparison_so_far(config: ComparisonConfig, path: Path) -> Comparison:
         GemnetError: the images or a network can't be had.
     """
     trainer = make_trainer(config)
-    table = Trainings(path / "trainings.csv")
+    table = Trainings(path / TABLE)
     compared = [
         entry
         for entry in networks_compared(config, trainer.shape, path / TIMES)
@@ -180,7 +181,7 @@ def comparison_so_far(config: ComparisonConfig, path: Path) -> Comparison:
     begun = tuple(one for one in found if one.accuracies)
     if not begun or begun[0].network.name != config.reference:
         raise ComparisonError(
-            f"There is nothing to report: {path / 'trainings.csv'} holds no training of {config.reference!r}, which "
+            f"There is nothing to report: {path / TABLE} holds no training of {config.reference!r}, which "
             "all others are compared with, by these settings. Run the same command without --report."
         )
     return Comparison(begun, given_up, config)
@@ -330,7 +331,7 @@ def _open_test_images(
     if not waiting:
         return
     models = [  # all of them before the images are opened: nothing should be missing then
-        load_weights(
+        trained_network(
             job.network, trainer.shape, folder.weights / table.rows[row_key(job, key)].weights, row_key(job, key)
         )
         for job in waiting

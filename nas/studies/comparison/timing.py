@@ -57,7 +57,7 @@ def standard_error(ratios: NDArray[np.float64]) -> float:
     return float(1.253 * (high - low) / 1.349 / math.sqrt(len(ratios)) / middle)
 
 
-class Stopwatch:
+class RelativeTimes:
     """Times of networks as multiples of the reference's. Each network is measured once, and then known by its file.
 
     So a comparison that goes on, on this machine or another, has the peers it began with. The file keeps the ratios of

@@ -32,6 +32,8 @@ from nas.evaluation.training import EVALUATION_VERSION
 from nas.studies.csv_log import CsvLog, columns_of, records
 
 CHOICE, TRAINING, TEST = "choice", "training", "test"
+TABLE = "trainings.csv"
+"""File of a comparison with a row for each training."""
 MEASUREMENTS = 20
 """So many times a training that counts is measured on its way, on the development images."""
 
@@ -328,7 +330,7 @@ def weights_metadata(job: Job, data: TrainingData, key: str) -> Metadata:
     )
 
 
-def load_weights(network: Network, images: Images, path: Path, key: str) -> nn.Module:
+def trained_network(network: Network, images: Images, path: Path, key: str) -> nn.Module:
     """A trained network.
 
     Args:
@@ -340,7 +342,7 @@ def load_weights(network: Network, images: Images, path: Path, key: str) -> nn.M
     Raises:
         ComparisonError: the file is missing, damaged or of another training.
     """
-    again = "Delete the row of this training from trainings.csv, and the command trains it again."
+    again = f"Delete the row of this training from {TABLE}, and the command trains it again."
     if not path.is_file():
         raise ComparisonError(f"The weights {path} are missing. {again}")
     try:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from gemnet.detection.costs import Costs
+from nas.evaluation.statistics import Interval, mean_interval
 from nas.studies.detectors.config import Backbone
 from nas.studies.detectors.run import DEV, TEST, DetectorComparison, DetectorEntry
-from nas.studies.statistics import Interval, mean_interval
 
 SHARES = ("mAP", "mAP_50")
 """Ends of the names of figures that tables show, in percent; COCO has many more."""
@@ -124,7 +124,7 @@ def markdown(comparison: DetectorComparison) -> str:
 
 
 def as_csv(comparison: DetectorComparison) -> str:
-    """A row for each training and phase, figures in percent of nothing: as the evaluator gives them, shares of one."""
+    """A row for each training and phase; figures as the evaluator gives them, shares of one."""
     names = [name for name in comparison.entries[0].dev if "AP" in name]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

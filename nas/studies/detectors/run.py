@@ -143,7 +143,7 @@ def run_detector_comparison(
         if final:
             unopened = [job for job in jobs if not job.figures(TEST).is_file()]
             _do(executor, "test", unopened, len(jobs), TEST, monitor)
-    costs = _costs(jobs, folder, monitor)
+    costs = _costs(jobs, monitor)
     return DetectorComparison(
         config,
         tuple(
@@ -295,7 +295,7 @@ def _measure(job: DetectorJob, folder: Path, final: bool = False) -> Mapping[str
     return figures
 
 
-def _costs(jobs: Sequence[DetectorJob], folder: ComparisonFolder, monitor: Monitor) -> dict[tuple[str, str], Costs]:
+def _costs(jobs: Sequence[DetectorJob], monitor: Monitor) -> dict[tuple[str, str], Costs]:
     """Of each detector on each backbone, from the first seed's training; measured one after the other, once."""
     found: dict[tuple[str, str], Costs] = {}
     for job in jobs:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,13 @@ from rich.console import Console
 from rich.table import Table as TextTable
 
 from gemnet.errors import nearest
-from gemnet.files import write_csv
-from nas.studies.statistics import Interval, interval_columns, mean_interval, paired_difference
+from nas.evaluation.statistics import Interval, interval_columns, mean_interval, paired_difference
 from nas.studies.tabular.models import ABLATIONS
 from nas.studies.tabular.plots import plot_differences
 from nas.studies.tabular.predictors import COLUMNS as PREDICTOR_COLUMNS
 from nas.studies.tabular.predictors import KEY as PREDICTOR_KEY
 from nas.studies.tabular.predictors import PredictorTask, check_predictor_tasks, run_predictor
-from nas.studies.tabular.runs import BenchmarkError, RunRow, RunsFile, run_all, text_table
+from nas.studies.tabular.runs import BenchmarkError, RunRow, Study, text_table
 from nas.studies.tabular.search import COLUMNS, KEY, SearchTask, check_tasks, run_task, text_to_steps
 from nas.studies.tabular.sources import DEFAULT_METRICS, DEFAULT_TARGET, metrics_of, open_table
 
@@ -46,6 +46,7 @@ class Worth:
 
 def report_ablation(
     console: Console,
+    *,
     space: str | None,
     path: str | None,
     metric: str | None,
@@ -78,6 +79,7 @@ def report_ablation(
         if name not in ABLATIONS:
             raise BenchmarkError(f"There is no part {name!r}.{nearest(name, ABLATIONS)}")
     table = open_table(space, path)
+    study = Study(console, table, partial(open_table, space, path), workers, folder)
     target = metrics_of(table, None, _one(metric, DEFAULT_TARGET.get(space or "")))[0]
     searched = metrics_of(table, None, _one(search_metric, DEFAULT_METRICS.get(space or "", (target,))[-1]))[0]
     if not sizes and space not in DEFAULT_SIZES:
@@ -95,32 +97,27 @@ def report_ablation(
     ]
     check_predictor_tasks(table, predictions)
     check_tasks(table, searches)
-    source = open_table, (space, path)
-    predicted = run_all(
-        console,
-        RunsFile(folder / "ablation_tau.csv", PREDICTOR_KEY, PREDICTOR_COLUMNS),
-        table,
+    predicted = study.run(
+        "ablation_tau.csv",
+        PREDICTOR_KEY,
+        PREDICTOR_COLUMNS,
         predictions,
         run_predictor,
-        workers,
-        *source,
         lambda task: f"{task.predictor}, {task.size} cells, seed {task.seed}",
     )
-    found = run_all(
-        console,
-        RunsFile(folder / "ablation_search.csv", KEY, COLUMNS),
-        table,
+    found = study.run(
+        "ablation_search.csv",
+        KEY,
+        COLUMNS,
         searches,
         run_task,
-        workers,
-        *source,
         lambda task: f"search, seed {task.seed}",
     )
     worths = [*_taus(predicted, chosen), *_regrets(found, searches, list(options) * seeds)]
     worths.sort(key=lambda worth: [WHOLE, *names].index(worth.variant))
     figures = list(dict.fromkeys(worth.figure for worth in worths))
     console.print(_text(f"{table.name}: tau on {target}, regret on {searched} in points", worths, figures))
-    write_csv(folder / "ablation_summary.csv", [_plain(worth) for worth in worths])
+    study.write("ablation_summary.csv", [_plain(worth) for worth in worths])
     for kind in ("tau", "regret"):
         shown = [worth for worth in worths if worth.figure.startswith(kind) and worth.difference is not None]
         if shown:

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 
-from gemnet.files import write_csv
+from nas.evaluation.statistics import interval_columns, mean_interval, paired_difference
 from nas.evaluation.tabular import TabularEvaluator
 from nas.strategies import make_strategy
-from nas.studies.statistics import interval_columns, mean_interval, paired_difference
-from nas.studies.tabular.runs import BenchmarkError, RunsFile, run_all, run_key, text_table
+from nas.studies.tabular.runs import BenchmarkError, Study, run_key, text_table
 from nas.studies.tabular.search import steps_to_text, text_to_steps
 from nas.studies.tabular.sources import DEFAULT_METRICS, open_table
 from nas.tables.table import Table
@@ -117,6 +117,7 @@ def run_cheap_queries(table: Table, task: CheapQueriesTask) -> dict[str, object]
 
 def report_cheap_queries(
     console: Console,
+    *,
     space: str,
     path: str | None,
     metric: str | None,
@@ -140,18 +141,16 @@ def report_cheap_queries(
         folder: where the files go.
     """
     table = open_table(space, path)
+    study = Study(console, table, partial(open_table, space, path), workers, folder)
     tasks = cheap_query_tasks(space, metric or DEFAULT_METRICS[space][0], epochs, cheap, seeds, queries)
     for column in {column for task in tasks for column in (task.metric, task.cheap_metric) if column}:
         table.metric(column)
-    rows = run_all(
-        console,
-        RunsFile(folder / "fidelity.csv", KEY, COLUMNS),
-        table,
+    rows = study.run(
+        "fidelity.csv",
+        KEY,
+        COLUMNS,
         tasks,
         run_cheap_queries,
-        workers,
-        open_table,
-        (space, path),
         lambda task: f"{task.cheap} cheap, seed {task.seed}",
     )
     checkpoints = [k for k in (10, 20, 30, 40, 50, 100, 150) if k < queries] + [queries]
@@ -186,5 +185,5 @@ def report_cheap_queries(
     }
     text.add_row("regret saved, pair by pair", *(str(interval) for interval in saved.values()))
     console.print(text)
-    write_csv(folder / "fidelity_summary.csv", summary)
+    study.write("fidelity_summary.csv", summary)
     console.print(f"{folder}/fidelity.csv (runs), fidelity_summary.csv")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,11 @@ from pymoo.indicators.hv import HV
 from pymoo.util.nds.non_dominated_sorting import NonDominatedSorting
 from rich.console import Console
 
-from gemnet.files import write_csv
+from nas.evaluation.statistics import Interval, interval_columns, mean_interval, paired_difference
 from nas.evaluation.tabular import TabularEvaluator
 from nas.strategies import make_strategy
-from nas.studies.statistics import Interval, interval_columns, mean_interval, paired_difference
 from nas.studies.tabular.plots import plot_hypervolume
-from nas.studies.tabular.runs import BenchmarkError, RunRow, RunsFile, run_all, run_key, text_table
+from nas.studies.tabular.runs import BenchmarkError, RunRow, Study, run_key, text_table
 from nas.studies.tabular.sources import CHECKPOINTS, DEVICES, find_time, metrics_of, open_hardware_table
 from nas.tables.table import Table
 
@@ -112,6 +112,7 @@ PARETO_STRATEGIES = ("nasgem", "evolution", "random")
 
 def report_pareto(
     console: Console,
+    *,
     space: str | None,
     path: str | None,
     devices: Sequence[str] | None,
@@ -140,6 +141,7 @@ def report_pareto(
         TableError: a table or metric that is not there.
     """
     table = open_hardware_table(space, path)
+    study = Study(console, table, partial(open_hardware_table, space, path), workers, folder)
     metric = metrics_of(table, space, None if metric is None else [metric])[0]
     devices = devices or DEVICES.get(space or "", ())[:1]
     if not devices:
@@ -158,15 +160,12 @@ def report_pareto(
         for cost in costs
         for strategy in strategies
     ]
-    rows = run_all(
-        console,
-        RunsFile(folder / "pareto.csv", KEY, COLUMNS),
-        table,
+    rows = study.run(
+        "pareto.csv",
+        KEY,
+        COLUMNS,
         tasks,
         run_pareto,
-        workers,
-        open_hardware_table,
-        (space, path),
         lambda task: f"{task.strategy}, {task.cost}, seed {task.seed}",
     )
     checkpoints = [k for k in CHECKPOINTS if k < queries] + [queries]
@@ -200,7 +199,7 @@ def report_pareto(
             f"{metric} against {cost}",
         )
     console.print(text)
-    write_csv(folder / "pareto_summary.csv", summary)
+    study.write("pareto_summary.csv", summary)
     console.print(f"{folder}/pareto.csv (runs), pareto_summary.csv, pareto_*.png")
 
 

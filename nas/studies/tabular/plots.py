@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gemnet.quoting import picture_text
-from nas.studies.statistics import Interval
+from nas.evaluation.statistics import Interval
 
 matplotlib.use("Agg")  # files only: a benchmark runs where there is no screen
 import matplotlib.pyplot as plt

@@ -17,20 +17,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.table import Table as TextTable
 from scipy.stats import kendalltau, norm
 
 from gemnet.errors import nearest
-from gemnet.files import write_csv
 from nas.evaluation.remembered import MemorySource
+from nas.evaluation.statistics import Interval, interval_columns, mean_interval, paired_difference
 from nas.predictors.pool import enumerated_pool
 from nas.spaces import is_own
 from nas.spaces.limits import Limits
-from nas.studies.statistics import Interval, mean_interval, paired_difference
 from nas.studies.tabular.memories import NASGEM, check_memories, memories_of
 from nas.studies.tabular.models import MODELS, find_model, nasgem
 from nas.studies.tabular.plots import plot_tau
-from nas.studies.tabular.runs import BenchmarkError, RunRow, RunsFile, run_all, run_key
+from nas.studies.tabular.runs import BenchmarkError, RunRow, Study, run_key, text_table
 from nas.studies.tabular.sources import DEFAULT_SIZES, DEFAULT_TARGET, metrics_of, open_table
 from nas.tables.table import Table
 
@@ -160,6 +158,7 @@ def compare_predictors(rows: Sequence[RunRow], reference: str) -> dict[str, dict
 
 def report_predictors(
     console: Console,
+    *,
     space: str | None,
     path: str | None,
     metric: str | None,
@@ -186,6 +185,7 @@ def report_predictors(
         control: whether to try it with shuffled ones, too.
     """
     table = open_table(space, path)
+    study = Study(console, table, partial(open_table, space, path), workers, folder)
     usual = metric or DEFAULT_TARGET.get(space or "")
     target = metrics_of(table, None, None if usual is None else [usual])[0]
     if not sizes and space not in DEFAULT_SIZES:
@@ -201,15 +201,12 @@ def report_predictors(
         for remembering in ((), *(memories if predictor == NASGEM else ()))
     ]
     check_predictor_tasks(table, tasks)
-    rows = run_all(
-        console,
-        RunsFile(folder / "predictors.csv", KEY, COLUMNS),
-        table,
+    rows = study.run(
+        "predictors.csv",
+        KEY,
+        COLUMNS,
         tasks,
         run_predictor,
-        workers,
-        open_table,
-        (space, path),
         lambda task: f"{task.name}, {task.size} cells, seed {task.seed}",
     )
     tau = summarise_predictors(rows, "tau")
@@ -217,10 +214,8 @@ def report_predictors(
     reference = next(iter(constant))[0]
     paired = compare_predictors(rows, reference)
     below = f"; below it, less {reference}, pair by pair" * any(paired.values())
-    text = TextTable(title=f"{table.name}, {target}: Kendall's tau [95 % interval]{below}", title_justify="left")
-    text.add_column("predictor")
-    for size in chosen:
-        text.add_column(str(size))
+    headings = ("predictor", *map(str, chosen))
+    text = text_table(f"{table.name}, {target}: Kendall's tau [95 % interval]{below}", headings)
     for predictor in dict.fromkeys(predictor for predictor, _ in constant):
         text.add_row(
             predictor,
@@ -238,13 +233,8 @@ def report_predictors(
         console.print("constant: it predicted the same of every cell, which ranks none, so there is no tau.")
     coverage, nll = summarise_predictors(rows, "coverage"), summarise_predictors(rows, "nll")
     if coverage:
-        text = TextTable(
-            title="calibration: share of unseen cells inside the predicted 90 % interval / negative log-likelihood",
-            title_justify="left",
-        )
-        text.add_column("predictor")
-        for size in chosen:
-            text.add_column(str(size))
+        title = "calibration: share of unseen cells inside the predicted 90 % interval / negative log-likelihood"
+        text = text_table(title, headings)
         for predictor in coverage:
             text.add_row(
                 predictor,
@@ -253,8 +243,6 @@ def report_predictors(
         console.print(text)
     summary = []
     for (predictor, size), (count, runs) in constant.items():
-        interval = tau.get(predictor, {}).get(size)
-        difference = paired.get(predictor, {}).get(size)
         summary.append(
             {
                 "metric": target,
@@ -262,17 +250,13 @@ def report_predictors(
                 "size": size,
                 "seeds": runs,
                 "constant": count,
-                "tau": "" if interval is None else f"{interval.mean:.4f}",
-                "tau_low": "" if interval is None else f"{interval.low:.4f}",
-                "tau_high": "" if interval is None else f"{interval.high:.4f}",
-                "difference": "" if difference is None else f"{difference.mean:.4f}",
-                "difference_low": "" if difference is None else f"{difference.low:.4f}",
-                "difference_high": "" if difference is None else f"{difference.high:.4f}",
+                **interval_columns("tau", tau.get(predictor, {}).get(size)),
+                **interval_columns("difference", paired.get(predictor, {}).get(size)),
                 "coverage": f"{coverage[predictor][size].mean:.3f}" if size in coverage.get(predictor, {}) else "",
                 "nll": f"{nll[predictor][size].mean:.3f}" if size in nll.get(predictor, {}) else "",
             }
         )
-    write_csv(folder / "predictors_summary.csv", summary)
+    study.write("predictors_summary.csv", summary)
     plot_tau(tau, folder / "predictors.png", f"{table.name}, {target}")
     console.print(f"{folder}/predictors.csv (runs), predictors_summary.csv, predictors.png")
 

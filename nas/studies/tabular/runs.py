@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import os
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -17,7 +17,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table as TextTable
 
 from gemnet.errors import GemnetError
-from gemnet.machine import one_thread
+from gemnet.files import write_csv
+from gemnet.machine import available_cores, one_thread
 from gemnet.strict import find_class
 from nas.executors import Call, Executor, LocalExecutor, SerialExecutor
 from nas.executors.base import describe as describe_error
@@ -119,69 +120,89 @@ def text_table(title: str, headings: Sequence[str]) -> TextTable:
     return text
 
 
-def run_all(
-    console: Console,
-    file: RunsFile,
-    table: Table,
-    tasks: Sequence[T],
-    run: Callable[[Table, T], Mapping[str, object]],
-    workers: int | None,
-    make_table: Callable[..., Table],
-    arguments: tuple[Any, ...],
-    describe: Callable[[T], str],
-) -> list[RunRow]:
-    """`finish` with what there is to say about the table, and a bar of runs done and time left; in a pipe, lines.
+@dataclass(frozen=True)
+class Study:
+    """What the runs of a study share, and where what it says goes.
 
     Args:
-        console: where the bar goes.
+        console: where progress and tables go.
+        table: what the runs search in or learn from.
+        source: reads the table anew, in each other process.
         workers: processes; None takes one a core.
-        describe: names a run.
-        file, table, tasks, run, make_table, arguments: see `finish`.
+        folder: where the files go.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,  # then there are lines
-    )
-    for remark in table.remarks:
-        console.print(f"Note: {remark}", highlight=False, markup=False)
-    kept = sum(file.find(task.key(table)) is not None for task in tasks)
-    if kept:
-        console.print(f"{kept} of {len(tasks)} runs were done before: {file.path}", highlight=False, markup=False)
-    line = bar.add_task("runs", total=len(tasks))
-    begun = printed = time.monotonic()
-    done = 0
 
-    def on_result(task: T) -> None:
-        nonlocal done, printed
-        done += 1
-        bar.update(line, advance=1, description=describe(task))
-        now = time.monotonic()
-        if bar.disable and done > kept and (now - printed >= LINE_EVERY or done == len(tasks)):
-            printed = now
-            left = (now - begun) / (done - kept) * (len(tasks) - done)
-            text = f"runs {done}/{len(tasks)}; {describe(task)}; {left:.0f} s left"
-            console.print(text, highlight=False, markup=False)
+    console: Console
+    table: Table
+    source: Callable[[], Table]
+    workers: int | None
+    folder: Path
 
-    with bar:
-        return finish(
-            file,
-            table,
-            tasks,
-            run,
-            workers or cores,
-            make_table,
-            arguments,
-            on_result,
-            describe,
-            lambda remark: console.print(f"Note: {remark}", highlight=False, markup=False),
+    def run(
+        self,
+        name: str,
+        key: Sequence[str],
+        columns: Sequence[str],
+        tasks: Sequence[T],
+        run: Callable[[Table, T], Mapping[str, object]],
+        describe: Callable[[T], str],
+    ) -> list[RunRow]:
+        """`finish` with what there is to say about the table, and a bar of runs done and time left; in a pipe, lines.
+
+        Args:
+            name: of the results file.
+            key, columns: see `RunsFile`.
+            tasks, run: see `finish`.
+            describe: names a run.
+        """
+        console, file = self.console, RunsFile(self.folder / name, key, columns)
+        cores = available_cores()
+        bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,  # then there are lines
         )
+        for remark in self.table.remarks:
+            console.print(f"Note: {remark}", highlight=False, markup=False)
+        kept = sum(file.find(task.key(self.table)) is not None for task in tasks)
+        if kept:
+            console.print(f"{kept} of {len(tasks)} runs were done before: {file.path}", highlight=False, markup=False)
+        line = bar.add_task("runs", total=len(tasks))
+        begun = printed = time.monotonic()
+        done = 0
+
+        def on_result(task: T) -> None:
+            nonlocal done, printed
+            done += 1
+            bar.update(line, advance=1, description=describe(task))
+            now = time.monotonic()
+            if bar.disable and done > kept and (now - printed >= LINE_EVERY or done == len(tasks)):
+                printed = now
+                left = (now - begun) / (done - kept) * (len(tasks) - done)
+                text = f"runs {done}/{len(tasks)}; {describe(task)}; {left:.0f} s left"
+                console.print(text, highlight=False, markup=False)
+
+        with bar:
+            return finish(
+                file,
+                self.table,
+                tasks,
+                run,
+                self.workers or cores,
+                self.source,
+                on_result,
+                describe,
+                lambda remark: console.print(f"Note: {remark}", highlight=False, markup=False),
+            )
+
+    def write(self, name: str, rows: Sequence[dict[str, object]]) -> None:
+        """Writes a table of results into the folder."""
+        write_csv(self.folder / name, rows)
 
 
 def finish(
@@ -190,8 +211,7 @@ def finish(
     tasks: Sequence[T],
     run: Callable[[Table, T], Mapping[str, object]],
     workers: int,
-    make_table: Callable[..., Table],
-    arguments: tuple[Any, ...],
+    source: Callable[[], Table],
     on_result: Callable[[T], None],
     describe: Callable[[T], str],
     say: Callable[[str], None],
@@ -205,8 +225,7 @@ def finish(
         run: does one, and returns the values of the file's other columns, and under `REMARK` what there is to say of
             it; a module-level function.
         workers: processes; 1 works in this one.
-        make_table: reads the table anew in each other process, with ``arguments``.
-        arguments: see ``make_table``.
+        source: reads the table anew, in each other process.
         on_result: called for each task that is finished, old ones first.
         describe: names a run.
         say: hears remarks.
@@ -226,7 +245,7 @@ def finish(
             one_thread()
             executor: Executor = SerialExecutor(lambda: _Runs(table, run))
         else:
-            executor = LocalExecutor(partial(_runs, make_table, arguments, run), min(workers, len(open_)))
+            executor = LocalExecutor(partial(_runs, source, run), min(workers, len(open_)))
         with executor:
             for outcome in Jobs(executor, [Call(number, "run", (task,)) for number, task in enumerate(open_)]):
                 task, values = open_[outcome.call.number], outcome.value
@@ -259,8 +278,6 @@ class _Runs:
             return {FAILURE: f"{describe_error(error)} ({at.filename}:{at.lineno})"}
 
 
-def _runs(
-    make_table: Callable[..., Table], arguments: tuple[Any, ...], run: Callable[[Table, Any], Mapping[str, object]]
-) -> _Runs:
+def _runs(source: Callable[[], Table], run: Callable[[Table, Any], Mapping[str, object]]) -> _Runs:
     one_thread()
-    return _Runs(make_table(*arguments), run)
+    return _Runs(source(), run)

@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +20,15 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table as TextTable
 
-from gemnet.files import write_csv
 from gemnet.strict import make
 from gemnet.strict_json import parse_json
 from nas.evaluation.remembered import MemorySource
+from nas.evaluation.statistics import interval_columns, mean_interval, paired_difference
 from nas.evaluation.tabular import TabularEvaluator
-from nas.strategies import check_options, make_strategy
-from nas.studies.statistics import interval_columns, mean_interval, paired_difference
+from nas.strategies import make_strategy, typed_options
 from nas.studies.tabular.memories import NASGEM, check_memories, memories_of
 from nas.studies.tabular.plots import StrategySummary, plot_regret
-from nas.studies.tabular.runs import REMARK, BenchmarkError, RunRow, RunsFile, run_all, run_key, text_table
+from nas.studies.tabular.runs import REMARK, BenchmarkError, RunRow, Study, run_key, text_table
 from nas.studies.tabular.sources import CHECKPOINTS, DEVIATION, metrics_of, open_table
 from nas.tables.table import Table
 
@@ -121,7 +121,7 @@ def check_tasks(table: Table, tasks: Iterable[SearchTask]) -> None:
     """Raises where a task can't be run: unknown metric, strategy or option, more queries than cells."""
     for task in tasks:
         table.metric(task.metric)
-        check_options(task.strategy, task.options)
+        typed_options(task.strategy, task.options)
         if task.queries > len(table):
             raise BenchmarkError(
                 f"{task.queries} queries were asked for, but table {table.name!r} has {len(table)} cells. "
@@ -213,6 +213,7 @@ def label(row: RunRow) -> str:
 
 def report_search(
     console: Console,
+    *,
     space: str | None,
     path: str | None,
     metrics: Sequence[str] | None,
@@ -240,8 +241,9 @@ def report_search(
         control: whether to run it with shuffled ones, too.
     """
     for strategy, _, options in tasks_of:
-        check_options(strategy, options)
+        typed_options(strategy, options)
     table = open_table(space, path)
+    study = Study(console, table, partial(open_table, space, path), workers, folder)
     names = metrics_of(table, space, metrics)
     memories = memories_of(table, space, path, memory, control)
     check_memories(memories, names, any(strategy == NASGEM for strategy, _, _ in tasks_of))
@@ -259,15 +261,12 @@ def report_search(
         if seed < count
     ]
     check_tasks(table, tasks)
-    rows = run_all(
-        console,
-        RunsFile(folder / "search.csv", KEY, COLUMNS),
-        table,
+    rows = study.run(
+        "search.csv",
+        KEY,
+        COLUMNS,
         tasks,
         run_task,
-        workers,
-        open_table,
-        (space, path),
         lambda task: f"{task.strategy} on {task.metric}, seed {task.seed}",
     )
     checkpoints = [k for k in CHECKPOINTS if k < queries] + [queries]
@@ -275,7 +274,7 @@ def report_search(
     for metric in names:
         about = [s for s in summaries if s.metric == metric]
         console.print(_search_table(metric, about, checkpoints, reference_of(rows)))
-    write_csv(folder / "search_summary.csv", list(_search_rows(summaries)))
+    study.write("search_summary.csv", list(_search_rows(summaries)))
     plot_regret(summaries, folder / "search.png", f"{table.name}: mean regret, quartiles of the seeds shaded")
     console.print(f"{folder}/search.csv (runs), search_summary.csv, search.png")
     return summaries

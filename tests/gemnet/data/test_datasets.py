@@ -16,9 +16,10 @@ from torchvision.datasets import cifar as cifar_module
 
 from gemnet.data import datasets
 from gemnet.data.datasets import DataSpec, load_train_images, open_test_images, train_dev_split
-from gemnet.data.decoded import resize
+from gemnet.data.decoded import INTERPOLATION, resize
 from gemnet.data.folders import list_images
 from gemnet.data.image_set import DataError
+from gemnet.data.reading import centre_square
 
 REAL_DATA = os.environ.get("GEMNET_DATA", "data")  # before a test sets another
 
@@ -431,6 +432,14 @@ def test_prefixes_of_the_training_part_hold_the_classes_in_proportion():
 def test_other_seed_gives_another_split():
     labels = torch.from_numpy(np.repeat([0, 1], 50))
     assert not np.array_equal(train_dev_split(labels, "ab", 0.2, 0)[1], train_dev_split(labels, "ab", 0.2, 1)[1])
+
+
+@pytest.mark.parametrize(("side", "resolution"), [(32, 96), (96, 32), (28, 32)])
+def test_images_in_memory_are_resized_as_files_are(side, resolution):
+    pixels = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    found = resize(torch.from_numpy(pixels.transpose(2, 0, 1).copy())[None], resolution, INTERPOLATION)[0]
+    expected = np.asarray(centre_square(Image.fromarray(pixels), resolution)).transpose(2, 0, 1)
+    assert np.abs(found.numpy().astype(int) - expected).max() <= 1
 
 
 def test_resize_keeps_bytes_and_averages():

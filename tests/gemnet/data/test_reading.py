@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from timm.data import create_transform
 
-from gemnet.data.reading import ImageFileError, read_image
+from gemnet.data.reading import ImageFileError, centre_square, read_image
 
 ORIENTATION = 0x0112
 
@@ -92,9 +93,17 @@ def test_every_mode_becomes_colour(mode: str, tmp_path: Path) -> None:
     assert found[20, 10].mean() < found[20, 50].mean() - 150
 
 
-def test_a_large_photo_may_be_decoded_at_a_fraction(tmp_path: Path) -> None:
-    half_dark().resize((640, 480)).save(tmp_path / "large.jpg")
-    assert read_image(tmp_path / "large.jpg", side=100).size == (160, 120)
+@pytest.mark.parametrize(("crop_pct", "interpolation"), [(1.0, "bicubic"), (0.875, "bicubic"), (0.95, "bilinear")])
+def test_the_centre_is_what_timms_transform_makes_of_an_image(crop_pct: float, interpolation: str) -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        width, height, side = (int(rng.integers(5, most)) for most in (300, 300, 120))
+        image = Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
+        transform = create_transform(
+            side, is_training=False, crop_pct=crop_pct, interpolation=interpolation, normalize=False
+        )
+        theirs = np.asarray(transform(image)).transpose(1, 2, 0)
+        assert np.array_equal(np.asarray(centre_square(image, side, crop_pct, interpolation)), theirs)
 
 
 def test_what_can_not_be_read_is_named_and_a_pipe_is_not_waited_for(tmp_path: Path) -> None:

@@ -13,7 +13,10 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from gemnet.metadata import read_metadata
+from gemnet.data.datasets import DataSpec, load_train_images
+from gemnet.data.reading import read_image
+from gemnet.metadata import Metadata, read_metadata
+from gemnet.runtimes.images import prepared
 from gemnet.runtimes.inference import InferenceError, find_images, open_classifier
 from gemnet.weights import packaged_weights
 from nas.commands.predict import in_words, main
@@ -48,6 +51,24 @@ def test_probabilities_are_those_of_the_network_fed_as_it_was_trained(pictures: 
     files = sorted(pictures.rglob("*.png"))
     found = np.stack(list(open_classifier(TAG).probabilities(files)))
     np.testing.assert_allclose(found, by_timm(files), atol=1e-4)
+
+
+def test_training_predictions_and_timm_see_the_same_pixels(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for number, (width, height) in enumerate([(906, 534), (90, 61), (50, 377), (32, 32)]):
+        folder = tmp_path / ("cat", "truck")[number % 2]
+        folder.mkdir(exist_ok=True)
+        pixels = rng.integers(0, 256, (height // 2 + 1, width // 2 + 1, 3), dtype=np.uint8)
+        Image.fromarray(pixels).resize((width, height)).save(folder / f"{number}.jpg")
+    learnt = load_train_images(DataSpec(str(tmp_path), resolution=32))
+    about = Metadata(
+        in_chans=3, input_size=32, crop_pct=1.0, interpolation="bicubic", mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)
+    )
+    files = sorted(tmp_path.rglob("*.jpg"))
+    seen = np.stack([prepared(read_image(file), about) for file in files])
+    np.testing.assert_array_equal((seen * 255).round(), learnt.images.numpy())
+    found = np.stack(list(open_classifier(TAG).probabilities(files)))
+    np.testing.assert_allclose(found, by_timm(files), atol=1e-5)
 
 
 def test_a_network_that_has_diverged_says_nothing(

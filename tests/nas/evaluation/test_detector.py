@@ -18,10 +18,9 @@ from gemnet.detection.channels import DetectorConfigError
 from gemnet.strict import ConfigError
 from nas.commands import search as search_command
 from nas.evaluation.detector import DetectorEvaluator
-from nas.evaluation.ledger import Ledger
+from nas.evaluation.ledger import LEDGER, Ledger
 from nas.evaluation.records import Fidelity, Proposal
 from nas.search.config import SearchConfig, read_config
-from nas.search.folder import LEDGER
 from nas.search.parts import build_parts, check_config
 from nas.spaces import make_space
 from nas.spaces.gemnet import GEMNetSpace

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.stats import kendalltau
 
 from nas.predictors.features import PredictorError
-from nas.predictors.nasgem_features import drawn_table, read_table
+from nas.predictors.nasgem_features import drawn_table, reached_table
 from nas.predictors.new_device import NewDevice
 from nas.spaces.base import CandidateBatch
 from nas.spaces.choices import ChoiceSpace
@@ -20,7 +20,7 @@ PRICES = np.array([[0.0, 0.5, 1.0, 3.0, 1.5], [0.0, 0.2, 2.0, 4.0, 1.0], [0.1, 1
 
 
 def costs_of(batch: CandidateBatch, prices: NDArray[np.float64], read: bool) -> NDArray[np.float64]:
-    counts = read_table(CELLS.zero_ops, batch) if read else drawn_table(batch)
+    counts = reached_table(CELLS.zero_ops, batch) if read else drawn_table(batch)
     return 2 + counts.values.astype(np.float64) @ prices
 
 

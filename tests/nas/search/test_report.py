@@ -17,7 +17,7 @@ from nas.commands.console import ConsoleMonitor
 from nas.evaluation.records import Evaluation, Fidelity, Proposal
 from nas.evaluation.score import EfficiencyScore
 from nas.search.ending import comparison_table, duration, spread
-from nas.search.report.pictures import draw_cell, draw_search, layered_layout, operation_colours, pareto_front
+from nas.search.report.pictures import draw_cell, draw_search, layered_layout, operation_colours
 from nas.search.report.result import Row
 from nas.spaces.gemnet import GEMNetSpace
 from nas.spaces.limits import Limits
@@ -50,18 +50,6 @@ def test_layout_goes_from_left_to_right_and_puts_no_node_on_another() -> None:
         assert len(set(position)) == candidate.cell.size
         assert all(position[i][0] < position[j][0] for i, j in candidate.cell.edges)
         assert position[-1][0] == max(x for x, _ in position)
-
-
-def test_pareto_front_is_what_no_other_point_beats() -> None:
-    rng = np.random.default_rng(0)
-    costs, values = rng.integers(0, 20, 60).astype(float), rng.integers(0, 20, 60).astype(float)
-    front = pareto_front(costs, values)
-    assert (np.diff(costs[front]) > 0).all()
-    assert (np.diff(values[front]) > 0).all()
-    on_front = {(costs[k], values[k]) for k in front}
-    for cost, value in zip(costs, values, strict=True):
-        beaten = any(c <= cost and v >= value and (c, v) != (cost, value) for c, v in zip(costs, values, strict=True))
-        assert beaten == ((cost, value) not in on_front)
 
 
 def test_pictures_are_drawn_of_the_smallest_and_the_largest(tmp_path) -> None:

@@ -17,14 +17,18 @@ import pytest
 from gemnet.cell_graph import CellGraph
 from nas.evaluation.records import Evaluation, Fidelity, Proposal
 from nas.evaluation.score import EfficiencyScore
+from nas.executors.monitor import Stopwatch
 from nas.predictors.nasgem_features import Parts, features
 from nas.predictors.pool import Pool
-from nas.search.report.facts import Hindsight, Report, best_so_far, expected_best, failures_of, interval, map_of
+from nas.search.config import read_config
+from nas.search.live import LivePage
+from nas.search.report.facts import Hindsight, Report, best_so_far, expected_best, failures_of, map_of
 from nas.search.report.page import answer, page, write_page
-from nas.search.report.result import Chosen, Row
+from nas.search.report.result import Chosen, Row, SearchResult
 from nas.spaces.base import Candidate
 from nas.spaces.limits import Limits
 from nas.spaces.nasbench201 import NASBench201
+from nas.strategies.random import RandomSearch
 
 HOSTILE = "</script><script>document.title='broken'</script><img src=x onerror=alert(1)>"
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -50,7 +54,8 @@ def report(count: int = 24) -> Report:
     done[5] = replace(done[5], status="failed", accuracy=None, reason=HOSTILE)
     odd = Candidate(CellGraph(ops=(HOSTILE, "$x$"), edges=frozenset({(0, 1), (1, 2), (2, 3)})), (("width", HOSTILE),))
     done[7] = replace(done[7], proposal=replace(done[7].proposal, candidate=odd), accuracy=99.0)
-    rows = (Row("found network", (81.2, 82.0), (80.1, 80.5), 8e6, 2e5), Row(HOSTILE, (71.0,), (70.0,), 8e6, 2e5, 1))
+    found = Row("found network", (81.2, 82.0), (80.1, 80.5), 8e6, 2e5, milliseconds=1.25)
+    rows = (found, Row(HOSTILE, (71.0,), (70.0,), 8e6, 2e5, 1))
     return Report(
         name=HOSTILE,
         state="finished",
@@ -61,7 +66,6 @@ def report(count: int = 24) -> Report:
         initial=8,
         chosen=Chosen(done[7], (done[1], done[2]), 60.0),
         rows=rows,
-        milliseconds={"found network": 1.25},
         device=HOSTILE,
         positions=np.random.default_rng(1).normal(size=(count, 2)),
         seconds={"explore": 9.0, "ask": 1.0, "total": 12.0},
@@ -91,12 +95,6 @@ def test_expected_best_counts_failures_as_the_worst() -> None:
 
 def test_best_so_far_passes_over_failures() -> None:
     np.testing.assert_equal(best_so_far(np.array([np.nan, 2.0, np.nan, 1.0, 5.0])), [np.nan, 2, 2, 2, 5])
-
-
-def test_interval_is_students() -> None:
-    low, high = interval([1.0, 2.0, 3.0]) or (0.0, 0.0)
-    assert (low, high) == pytest.approx((2 - 4.302653 / math.sqrt(3), 2 + 4.302653 / math.sqrt(3)), abs=1e-5)
-    assert interval([1.0]) is None
 
 
 def test_map_keeps_distances_of_what_lies_in_a_plane() -> None:
@@ -160,6 +158,39 @@ def test_answer_says_found_against_the_rest() -> None:
     lines = " ".join(answer(report()))
     assert "+10.30" in lines
     assert "no. 7 of 24" in lines
+
+
+def live_page(file: Path) -> LivePage:
+    config = read_config(
+        {
+            "space": {"type": "nasbench201"},
+            "strategy": {"type": "random"},
+            "evaluator": {"type": "tabular"},
+            "fidelity": {"epochs": 1},
+            "search": {"evaluations": 4, "batch": 4},
+        }
+    )
+    return LivePage(file, config, NASBench201(), Stopwatch())
+
+
+def test_page_says_how_many_were_random_as_the_strategy_does(tmp_path: Path) -> None:
+    live = live_page(tmp_path / "report.html")
+    live.follow(RandomSearch(NASBench201(), 0, fidelity=Fidelity(1), initial=3))
+    assert live._report("running", None).initial == 3
+
+
+def test_page_says_on_what_device_milliseconds_were_measured(tmp_path: Path) -> None:
+    done = evaluations(4)
+    file = tmp_path / "report.html"
+    live = live_page(file)
+    for each in done:
+        live.add(each)
+    rows = (Row("found network", (81.2,), (), 8e6, 2e5, milliseconds=1.25), Row("random cells", (80.0,), (), 8e6, 2e5))
+    chosen = Chosen(done[0], (), 60.0)
+    live.write("finished", SearchResult(tmp_path, done, chosen, None, None, rows, 4, {"explore": 1.0}, "one core"))
+    text = without_library(file.read_text(encoding="utf-8"))
+    assert "milliseconds on one core" in text
+    assert "<td>1.25</td>" in text
 
 
 def test_page_of_a_search_that_has_nothing_yet_is_written() -> None:

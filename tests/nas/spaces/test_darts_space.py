@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from split_cells import split_cells
 
 from gemnet.cell_graph import CellGraph
 from nas.graphs.structure import structural_features
 from nas.spaces.base import Candidate, SpaceError
 from nas.spaces.darts import DARTS, _genes, cell_from_genotype, genotype_of
-from nas.spaces.several_cells import split_cells
 
 SPACE = DARTS()
 # The cell of the paper's second order search, by which most others are compared.

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from official_nasbench101 import module_hash, spec_from_cell
 
 from gemnet.cell_graph import CellGraph
 from nas.graphs.structure import feature_names, structural_features
 from nas.spaces.base import Candidate, CandidateBatch, SpaceError
 from nas.spaces.nasbench101 import VOCABULARY as OPS_101
-from nas.spaces.nasbench101 import NASBench101, cell_from_spec, module_hash, spec_from_cell
+from nas.spaces.nasbench101 import NASBench101, cell_from_spec
 from nas.spaces.nasbench201 import NASBench201, arch_from_cell, cell_from_arch, functional_class
 
 TABLES = Path(os.environ.get("GEMNET_DATA", "data")) / "nasbench"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from split_cells import split_cells
 
 from gemnet.cell_graph import CellGraph
 from gemnet.errors import GraphError
-from nas.spaces.several_cells import join_cells, operation_of, split_cells
+from nas.spaces.several_cells import join_cells, operation_of
 
 CHAIN = CellGraph(("a", "b"), frozenset({(0, 1), (1, 2), (2, 3)}))
 BRANCH = CellGraph(("a", "c"), frozenset({(0, 1), (0, 2), (1, 3), (2, 3)}))

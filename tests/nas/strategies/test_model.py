@@ -315,6 +315,13 @@ def test_real_evaluations_are_learnt_from_as_soon_as_there_are_five(
     assert heard == [(6, None), (5, "score")]
 
 
+def test_cheap_evaluations_are_searched_like_the_real_ones(space: TableSpace) -> None:
+    options = {"boosters": 2, "spread": False, "encoder": None, "cheap_epochs": FIDELITY.epochs - 1}
+    strategy = Nasgem(space, 0, fidelity=FIDELITY, **options)
+    assert strategy.low is not None
+    assert (strategy.low.boosters, strategy.low.spread) == (strategy.boosters, strategy.spread) == (2, False)
+
+
 def test_front_of_points_is_what_no_other_dominates() -> None:
     points = rng(0).integers(0, 6, (40, 2)).astype(np.float64)
     kept = {tuple(p) for p in points if not any((q >= p).all() and (q > p).any() for q in points)}

@@ -253,14 +253,14 @@ class TestComparison:
                 assert row.weights == ""
                 continue
             network = next(one.network for one in comparison.contenders if one.network.name == row.network)
-            model = run_module.load_weights(network, trainer.shape, path / "weights" / row.weights, row.key)
+            model = run_module.trained_network(network, trainer.shape, path / "weights" / row.weights, row.key)
             assert run_module.measure(model, trainer.images) == row.accuracy
             with safe_open(path / "weights" / row.weights, framework="pt") as file:
                 assert file.metadata()["genome"] == network.fingerprint
             with pytest.raises(ComparisonError, match="another training"):
-                run_module.load_weights(network, trainer.shape, path / "weights" / row.weights, "0" * 16)
+                run_module.trained_network(network, trainer.shape, path / "weights" / row.weights, "0" * 16)
             with pytest.raises(ComparisonError, match="missing"):
-                run_module.load_weights(network, trainer.shape, path / "nothing.safetensors", row.key)
+                run_module.trained_network(network, trainer.shape, path / "nothing.safetensors", row.key)
 
     def test_crash_is_no_result_and_is_tried_again(self, settings, tmp_path, monkeypatch):
         train = run_module.ComparisonTrainer.train

@@ -13,7 +13,7 @@ from nas.search.config import load_config
 from nas.spaces.gemnet import GEMNetSpace
 from nas.spaces.limits import Limits, LimitsError
 from nas.studies import ranking as fidelity
-from nas.studies.ranking import RankingRow, draw_cells, measure_fidelity, report
+from nas.studies.ranking import RankingRow, measure_fidelity, report, sample_cells
 
 
 def row(cell, epochs, seed, accuracy, resolution=0):
@@ -50,13 +50,13 @@ def test_a_table_of_something_else_is_refused(tmp_path, capsys):
 def test_cells_are_within_the_limits_and_repeatable():
     space = GEMNetSpace(max_nodes=4)
     budget = Limits(max_macs=5e6)
-    cells = draw_cells(space, budget, 10, seed=3)
-    assert cells[:6] == draw_cells(space, budget, 6, seed=3)
-    assert cells != draw_cells(space, budget, 10, seed=4)
+    cells = sample_cells(space, budget, 10, seed=3)
+    assert cells[:6] == sample_cells(space, budget, 6, seed=3)
+    assert cells != sample_cells(space, budget, 10, seed=4)
     assert len({cell.key() for cell in cells}) == 10
     assert space.macs(space.pack(cells)).max() <= 5e6
     with pytest.raises(LimitsError, match="10 are needed"):
-        draw_cells(space, Limits(max_macs=1), 10, seed=0)
+        sample_cells(space, Limits(max_macs=1), 10, seed=0)
 
 
 def test_config_that_trains_nothing_is_refused(tmp_path, capsys):

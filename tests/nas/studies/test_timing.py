@@ -31,7 +31,7 @@ from nas.studies.comparison.peers import (
     resnet_network,
     timm_family,
 )
-from nas.studies.comparison.timing import FitOptions, Stopwatch, standard_error
+from nas.studies.comparison.timing import FitOptions, RelativeTimes, standard_error
 
 IMAGES = Images(32, 3, 10)
 
@@ -46,11 +46,11 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Measures MACs in place of time; the list says of what."""
     done: list[str] = []
 
-    def measure(watch: Stopwatch, network: Network) -> float:
+    def measure(watch: RelativeTimes, network: Network) -> float:
         done.append(network.fingerprint)
         return network.macs / watch.reference.macs
 
-    monkeypatch.setattr(Stopwatch, "_measure", measure)
+    monkeypatch.setattr(RelativeTimes, "_measure", measure)
     return done
 
 
@@ -167,10 +167,10 @@ def test_times_of_before_several_settings_were_kept_are_read(
     tmp_path: Path, measured: list[str], reference: Network
 ) -> None:
     times, other = tmp_path / "times.json", describe("other", GenomeSource(mobilenetv2(0.5, 96)), IMAGES)
-    ratio = Stopwatch(reference, IMAGES, FitOptions("time"), times).of(other)
+    ratio = RelativeTimes(reference, IMAGES, FitOptions("time"), times).of(other)
     (alone,) = json.loads(times.read_text())["times"]
     times.write_text(json.dumps(alone))
-    assert Stopwatch(reference, IMAGES, FitOptions("time"), times).of(other) == ratio
+    assert RelativeTimes(reference, IMAGES, FitOptions("time"), times).of(other) == ratio
     assert measured == [other.fingerprint]
 
 
@@ -190,7 +190,7 @@ def test_a_damaged_file_of_times_is_named(tmp_path: Path, reference: Network) ->
     file = tmp_path / "times.json"
     file.write_text("{")
     with pytest.raises(GemnetError, match=r"times\.json can't be read"):
-        Stopwatch(reference, IMAGES, FitOptions("time"), file)
+        RelativeTimes(reference, IMAGES, FitOptions("time"), file)
 
 
 @pytest.mark.slow
@@ -199,7 +199,7 @@ def test_times_are_measured_in_onnxruntime_and_written_down(tmp_path: Path, refe
     pytest.importorskip("onnxruntime", reason="pip install 'gemnet[export]' brings onnxruntime")
     pytest.importorskip("onnxscript", reason="pip install 'gemnet[export]' brings onnxscript")
     file = tmp_path / "times.json"
-    watch = Stopwatch(reference, IMAGES, FitOptions("time", (1, 2)), file)
+    watch = RelativeTimes(reference, IMAGES, FitOptions("time", (1, 2)), file)
     other = describe("other", timm_family("lcnet", IMAGES, Target(0), 0.5), IMAGES)
     ratio = watch.of(other)
     assert 0 < ratio < 100
