@@ -30,7 +30,8 @@ def deploy(model: Model) -> Model:
         model: the network; it is not changed.
 
     Returns:
-        A copy in eval mode, its collapsed weights without gradients.
+        A copy in eval mode, its collapsed weights without gradients. A classifier warns where it is set to training:
+        nothing but its last layer would learn. A detector's heads may be trained on a deployed backbone.
 
     Raises:
         DeployError: nothing in the model is GEMNet's, or a cell has a module that can't be folded.

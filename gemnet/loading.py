@@ -22,9 +22,10 @@ from gemnet.checkpoint import (
     load_checkpoint,
     state_dict_of,
 )
-from gemnet.metadata import Metadata, metadata_of
+from gemnet.metadata import Metadata
 from gemnet.network import GEMNet
 from gemnet.private_timm import load_checkpoints_with, loader_of_checkpoints
+from gemnet.timm_checkpoints import said_by
 
 
 def load_weights(model: GEMNet, source: str | os.PathLike[str], ema: bool = False) -> Metadata:
@@ -45,7 +46,7 @@ def load_weights(model: GEMNet, source: str | os.PathLike[str], ema: bool = Fals
 
 
 def _load(model: GEMNet, checkpoint: Mapping[str, Any], source: str | os.PathLike[str], ema: bool) -> Metadata:
-    about = metadata_of(checkpoint, source)
+    about = said_by(checkpoint, source)
     check_genome(about, model.genome.fingerprint, source)
     weights = aligned(state_dict_of(checkpoint, ema), model.state_dict())
     difference = describe_mismatch(model, weights)

@@ -30,6 +30,7 @@ from gemnet.strict_json import JsonError, parse_json, read_json
 INTERPOLATIONS = ("bilinear", "bicubic", "nearest", "lanczos", "hamming", "box")
 DETECTOR = "detector"
 """Note of a detector's weights: its kind."""
+MAX_CHANNELS = 1024
 WORD = 128
 """Letters of a name that is no text for people, at most."""
 
@@ -310,7 +311,7 @@ _READERS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "arch": ("arch", _word),
     "options": ("options", _mapping),
     "num_classes": ("num_classes", _whole(0, MAX_CLASSES)),
-    "in_chans": ("in_chans", _whole(1, 1024)),
+    "in_chans": ("in_chans", _whole(1, MAX_CHANNELS)),
     "input_size": ("input_size", _whole(1, MAX_INPUT_SIZE)),
     "crop_pct": ("crop_pct", _share),
     "interpolation": ("interpolation", _interpolation),

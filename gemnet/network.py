@@ -5,6 +5,7 @@ taken without hooks.
 """
 
 import contextlib
+import warnings
 from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -22,6 +23,7 @@ from gemnet.genome import Genome, LayerSpec
 from gemnet.macs import trained_cost
 from gemnet.operations import parse_operation
 from gemnet.private_timm import feature_take_indices
+from gemnet.program import Program
 
 MAX_PARAMS = 2_000_000_000
 """Eight gigabytes of weights."""
@@ -47,7 +49,7 @@ class GEMNet(nn.Module):
 
     Raises:
         GenomeError: the genome is not one, can't have this output stride, or is of a network that no machine holds.
-        GemnetError: a classifier without a pool, a rate outside [0, 1).
+        GemnetError: a classifier without a pool, a rate outside [0, 1), fewer than no classes or one channel.
     """
 
     def __init__(
@@ -66,6 +68,8 @@ class GEMNet(nn.Module):
         super().__init__()
         self.genome = genome = Genome.read(genome)
         self.num_classes = genome.num_classes if num_classes is None else num_classes
+        _check_count("num_classes", self.num_classes, 0)
+        _check_count("in_chans", in_chans, 1)
         _check_size(genome, self.num_classes, in_chans)
         self.in_chans = in_chans
         for name, rate in (("drop_rate", drop_rate), ("drop_path_rate", drop_path_rate)):
@@ -130,7 +134,7 @@ class GEMNet(nn.Module):
         self.init_weights()
 
     def _make_classifier(self, dd: dict[str, Any]) -> nn.Module:
-        if self.num_classes <= 0:
+        if self.num_classes == 0:
             return nn.Identity()
         if self.global_pool.is_identity():
             raise GemnetError(
@@ -140,6 +144,18 @@ class GEMNet(nn.Module):
         classifier = nn.Linear(self.head_hidden_size, self.num_classes, **dd)
         _init_module(classifier)
         return classifier
+
+    def train(self, mode: bool = True) -> "GEMNet":
+        """Sets training or evaluation mode; warns of a deployed network that its classifier alone would learn."""
+        if mode and any(isinstance(module, Program) for module in self.modules()):
+            warnings.warn(
+                "This network is deployed (gemnet.deploy): its convolutions and norms are collapsed and have no "
+                "gradients, so that nothing but the classifier learns. Train the network it was made of, and deploy "
+                "that again.",
+                stacklevel=2,
+            )
+        super().train(mode)
+        return self
 
     def init_weights(self) -> None:
         """Draws all weights anew: convolutions from N(0, 2 / fan_out), norms at identity, edges' weights at 1/2."""
@@ -182,7 +198,12 @@ class GEMNet(nn.Module):
         return self.classifier
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """A fresh classifier for ``num_classes`` (0: none), and another global pool unless None."""
+        """A fresh classifier for ``num_classes`` (0: none), and another global pool unless None.
+
+        Raises:
+            GemnetError: fewer than no classes, or a classifier without a pool.
+        """
+        _check_count("num_classes", num_classes, 0)
         weight = next(self.stem.parameters())
         dd = {"device": weight.device, "dtype": weight.dtype}
         self.num_classes = num_classes
@@ -273,6 +294,11 @@ class GEMNet(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits, ``batch x num_classes``, of images, ``batch x in_chans x h x w``."""
         return self.forward_head(self.forward_features(x))
+
+
+def _check_count(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise GemnetError(f"{name} is at least {least}{' (no classifier)' if least == 0 else ''}, got {value!r}.")
 
 
 def _check_size(genome: Genome, num_classes: int, in_chans: int) -> None:

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from argparse import Namespace
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,9 @@ from torch import Tensor, nn
 from gemnet.checkpoint import CheckpointError, aligned, describe_mismatch, load_checkpoint, state_dict_of
 from gemnet.errors import GemnetError
 from gemnet.genome import Genome
-from gemnet.metadata import DETECTOR, Metadata, metadata_of, read_metadata
-from gemnet.registered import genome_for, registered_names
+from gemnet.metadata import DETECTOR, Metadata, read_metadata
+from gemnet.registered import genome_for
+from gemnet.timm_checkpoints import said_by
 from gemnet.weights import find_weights, verify_weights
 
 WEIGHT_FILES = (".safetensors", ".pth", ".pt", ".bin", ".tar", ".ckpt")
@@ -160,14 +160,12 @@ def _of_genome(path: Path, ema: bool) -> TrainedNetwork:
 
 def _of_weights(path: Path, ema: bool) -> TrainedNetwork:
     checkpoint = load_checkpoint(path)
-    about = metadata_of(checkpoint, path)
+    about = said_by(checkpoint, path)
     if DETECTOR in about.notes:
         raise TrainedError(
             f"{path} holds a detector ({about.notes[DETECTOR]}), which is no classifier. gemnet-detect looks at images "
             "with it, and a backbone's init_cfg takes it."
         )
-    if about.genome is None and not about.arch and not about.fingerprint:
-        about = _of_timm(checkpoint, about)
     if about.genome is None and not about.arch:
         for beside in _genomes_beside(path):
             genome = Genome.load(beside)
@@ -180,24 +178,6 @@ def _of_weights(path: Path, ema: bool) -> TrainedNetwork:
         heads += [value for key, value in weights.items() if key == "classifier.weight"]
         about = about.replace(num_classes=int(heads[0].shape[0]) if heads and heads[0].ndim else 0)
     return TrainedNetwork(about, path, ema)
-
-
-def _of_timm(checkpoint: Mapping[str, Any], about: Metadata) -> Metadata:
-    """What a checkpoint of timm's own train.py says: a name under ``arch``, and how it was called under ``args``."""
-    arch = checkpoint.get("arch")
-    if not isinstance(arch, str) or arch not in registered_names():
-        return about
-    args = checkpoint.get("args")
-    given = vars(args) if isinstance(args, Namespace) else {}
-    known: dict[str, Any] = {"genome": genome_for(arch)}
-    size = given.get("img_size") or (given.get("input_size") or (None,))[-1]
-    if isinstance(size, int):
-        known["input_size"] = size
-    if isinstance(given.get("in_chans"), int):
-        known["in_chans"] = given["in_chans"]
-    if given.get("mean") and given.get("std"):
-        known |= {key: tuple(map(float, given[key])) for key in ("mean", "std")}
-    return about.replace(**known)
 
 
 def _genomes_beside(path: Path) -> Iterator[Path]:

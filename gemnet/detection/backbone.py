@@ -17,8 +17,10 @@ from gemnet.checkpoint import CheckpointError, describe_mismatch, load_checkpoin
 from gemnet.detector_weights import detector_file
 from gemnet.errors import GemnetError
 from gemnet.genome import Genome
+from gemnet.loading import check_genome
 from gemnet.models import GenomeSource, genome_for
 from gemnet.registry import MODELS
+from gemnet.timm_checkpoints import said_by
 from gemnet.weights import find_weights, packaged_weights, verify_weights
 
 
@@ -251,12 +253,9 @@ def load_backbone_weights(module: GEMNet, source: str | os.PathLike[str], prefix
         checkpoint = {**load_checkpoint(verify_weights(known)), "genome": known.fingerprint}
     else:
         checkpoint = load_checkpoint(name)
-    trained = checkpoint.get("genome")
-    if trained is not None and trained != module.genome.fingerprint:
-        raise CheckpointError(
-            f"{name}: these are the weights of another network: they were trained with genome {trained}, the backbone "
-            f"has {module.genome.fingerprint}. Give it the arch or genome they belong to."
-        )
+    about = said_by(checkpoint, name)
+    fingerprint = checkpoint.get("genome", about.fingerprint)
+    check_genome(about.replace(genome=None, fingerprint=fingerprint), module.genome.fingerprint, name)
     weights = state_dict_of(checkpoint)
     own = module.state_dict()
     usual = ("", "backbone.", "backbone.body.", "backbone.bottom_up.body.", "network.", "model.")

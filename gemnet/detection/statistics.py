@@ -75,4 +75,13 @@ def detector_metadata(model: nn.Module, images: Mapping[str, Any]) -> Metadata:
         if not getattr(preprocessor, "_channel_conversion", False):  # trained on BGR, the order images are read in
             mean, std = mean[::-1], std[::-1]
     classes = tuple(map(str, images.get("classes") or ()))
-    return Metadata(mean=mean, std=std, classes=classes, notes={DETECTOR: type(model).__name__})
+    return Metadata(
+        fingerprint=genome_in(model), mean=mean, std=std, classes=classes, notes={DETECTOR: type(model).__name__}
+    )
+
+
+def genome_in(model: nn.Module) -> str:
+    """Fingerprint of the genome of a classifier or a detector's backbone; "" where it is no GEMNet."""
+    places = (model, getattr(model, "network", None), getattr(model, "backbone", None))
+    found = (getattr(getattr(place, "genome", None), "fingerprint", "") for place in places)
+    return next(filter(None, found), "")

@@ -22,8 +22,10 @@ import gemnet.detection  # noqa: F401  (stands in for MMCV's compiled operators)
 from gemnet.checkpoint import aligned, describe_mismatch, load_checkpoint, plain_config, state_dict_of
 from gemnet.data.reading import read_image
 from gemnet.detection.config import complete_config
+from gemnet.detection.statistics import genome_in
 from gemnet.detector_weights import detector_file, published_detectors
 from gemnet.errors import GemnetError, nearest
+from gemnet.loading import check_genome
 from gemnet.metadata import DETECTOR, metadata_of
 from gemnet.private_mmengine import without_missing_extras
 from gemnet.trained import SEARCHED, WEIGHT_FILES, checkpoint_in
@@ -163,7 +165,12 @@ def find_detector(source: str | Path, config: Config | None = None, device: str 
         raise TrainedDetectorError(
             f"{path} doesn't say what its classes are called. Give its training's config: --config FILE."
         )
-    return TrainedDetector(settings, state_dict_of(checkpoint), [str(name) for name in known], str(path), device)
+    names = [str(name) for name in known]
+    detector = TrainedDetector(settings, state_dict_of(checkpoint), names, str(path), device)
+    own = genome_in(detector.model)
+    if own:
+        check_genome(about, own, path)
+    return detector
 
 
 def _classifier(path: Path) -> TrainedDetectorError:

@@ -84,15 +84,16 @@ def read_images(files: Sequence[Path], about: Metadata) -> Images:
     return found
 
 
-def labelled_files(folder: Path, classes: Sequence[str]) -> list[tuple[Path, int]]:
+def labelled_files(folder: Path, classes: Sequence[str], count: int | None = None) -> list[tuple[Path, int]]:
     """Image files of a folder with a folder for each class, at any depth in it, and the number of each one's class.
 
     Args:
         folder: holds a folder for each class, of the class's name.
         classes: names in the order of the logits; where they are not known, the folders' names in order are taken.
+        count: how many logits there are; None where that isn't known.
 
     Raises:
-        ImagesError: no such folder, no images, or folders of other classes.
+        ImagesError: no such folder, no images, folders of other classes, or without names of another number of them.
         DataError: a folder that can't be read.
     """
     if not folder.is_dir():
@@ -105,6 +106,12 @@ def labelled_files(folder: Path, classes: Sequence[str]) -> list[tuple[Path, int
         raise ImagesError(
             f"--images {folder} {found}; expected a folder of images for each class: {', '.join(names[:5])}"
             f"{', ...' if len(names) > 5 else ''}."
+        )
+    if not classes and count not in (None, len(folders)):
+        raise ImagesError(
+            f"--images {folder} holds folders of {len(folders)} classes, the network tells {count} apart, and its "
+            "weights carry no names of classes: which folder is which isn't known. Give a folder for each class, in "
+            "the order of the logits, or weights that carry names."
         )
     found_files = [
         (file, names.index(item.name))
@@ -129,7 +136,7 @@ def split_labelled(folder: Path, about: Metadata, calibration: int | None, measu
     Raises:
         ImagesError: no such folder, other classes, or too few images.
     """
-    files = labelled_files(folder, about.classes)
+    files = labelled_files(folder, about.classes, about.num_classes)
     if calibration is None:
         calibration = min(CALIBRATION, -(-len(files) // 3))
     if len(files) <= calibration:

@@ -94,13 +94,16 @@ class Found:
 
     Args:
         files: paths.
-        labels: number of each one's class, (n,); None where they lie in no folders of the network's classes.
+        labels: number of each one's class, (n,), -1 for images beside the folders of the classes; None where they lie
+            in no folders of the network's classes.
         left_out: files that are no images.
+        note: why some images, or all of a folder that seems to be one of labelled images, have no labels; else empty.
     """
 
     files: tuple[Path, ...]
     labels: NDArray[np.int64] | None
     left_out: int
+    note: str = ""
 
 
 def open_classifier(source: str, ema: bool = False) -> Classifier:
@@ -136,7 +139,8 @@ def find_images(places: Sequence[str], classes: Sequence[str]) -> Found:
 
     Args:
         places: image files, and folders of them, at any depth.
-        classes: the network's. A single folder whose folders all have their names gives its images labels.
+        classes: the network's. A single folder whose folders all have their names gives the images in
+            these labels.
 
     Raises:
         InferenceError: a place that is not there, or no image in any.
@@ -158,18 +162,30 @@ def find_images(places: Sequence[str], classes: Sequence[str]) -> Found:
     if not files:
         held = f"none of its {left_out} files is one" if left_out else "it is empty"
         raise InferenceError(f"{', '.join(places)} holds no images: {held}.")
-    return Found(tuple(files), _labels(places, files, classes), left_out)
+    labels, note = _labels(places, files, classes)
+    return Found(tuple(files), labels, left_out, note)
 
 
-def _labels(places: Sequence[str], files: Sequence[Path], classes: Sequence[str]) -> NDArray[np.int64] | None:
+def _labels(
+    places: Sequence[str], files: Sequence[Path], classes: Sequence[str]
+) -> tuple[NDArray[np.int64] | None, str]:
+    """Labels of the images, and a note where some or all have none."""
     root = Path(places[0]).expanduser()
     if len(places) != 1 or not root.is_dir():
-        return None
+        return None, ""
     parts = [file.relative_to(root).parts for file in files]
     numbers = {name: number for number, name in enumerate(classes)}
-    if not all(len(each) > 1 and each[0] in numbers for each in parts):
-        return None
-    return np.array([numbers[each[0]] for each in parts], dtype=np.int64)
+    folders = sorted({each[0] for each in parts if len(each) > 1})
+    strangers = [name for name in folders if name not in numbers]
+    if len(strangers) == len(folders):
+        return None, ""
+    if strangers:
+        shown = ", ".join(strangers[:3]) + (", ..." if len(strangers) > 3 else "")
+        return None, f"No accuracy: in {root} are folders that are none of the network's classes: {shown}."
+    note, loose = "", [each[0] for each in parts if len(each) == 1]
+    if loose:
+        note = f"{len(loose)} of the images lie beside the classes' folders and have no label, such as {loose[0]}."
+    return np.array([numbers[each[0]] if len(each) > 1 else -1 for each in parts], dtype=np.int64), note
 
 
 def _open_onnx(file: Path) -> Classifier:

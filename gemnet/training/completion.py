@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,23 @@ import timm
 from mmengine.config import Config, ConfigDict
 
 from gemnet.detection.config import complete_config
-from gemnet.genome import Genome
+from gemnet.genome import MAX_INPUT_SIZE, Genome
 from gemnet.metadata import read_metadata
 from gemnet.registered import registered_names
 from gemnet.registry import DATASETS
 from gemnet.training.runner_config import RunnerError, unknown_network
 from gemnet.weights import find_weights
 
+NUMBERS = (
+    *(
+        (f"{kind}_dataloader", key, least, True)
+        for kind in ("train", "val", "test")
+        for key, least in (("batch_size", 1), ("num_workers", 0))
+    ),
+    *(("train_cfg", key, 1, True) for key in ("max_epochs", "max_iters", "val_interval")),
+    *(("optim_wrapper.optimizer", key, 0, False) for key in ("lr", "weight_decay", "momentum")),
+)
+"""Where a config has numbers that are wrong most often: the part, the key, the least, and whether they are whole."""
 DIVISION = ("source", "root", "dev_fraction", "split_seed")
 """Options of a data set that say which images are set aside."""
 
@@ -30,6 +41,7 @@ def fill_in(config: Config, trained: Mapping[str, Any] | None = None, final: boo
         trained: the checkpoint that a training or test starts from.
         final: whether the official test images are to be measured.
     """
+    check_numbers(config)
     model = config.get("model")
     if not isinstance(model, ConfigDict):
         raise RunnerError("The config has no model=dict(type=...), which is needed.")
@@ -37,6 +49,25 @@ def fill_in(config: Config, trained: Mapping[str, Any] | None = None, final: boo
         _fill_classifier(config, model)
     else:
         complete_config(config, trained, final)
+
+
+def check_numbers(config: Config) -> None:
+    """Refuses numbers that the parts, when they are built, would refuse without naming the key.
+
+    Raises:
+        RunnerError: one is of another kind, or too small.
+    """
+    for path, key, least, whole in NUMBERS:
+        part: Any = config
+        for name in path.split("."):
+            part = part.get(name) if isinstance(part, Mapping | Config) else None
+        value = part.get(key) if isinstance(part, Mapping) else None
+        if value is None:
+            continue
+        right = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+        if not right or not value >= least or value == math.inf:
+            kind = "whole number" if whole else "number"
+            raise RunnerError(f"{path}.{key} is a {kind} from {least}, got {value!r}.")
 
 
 def _fill_classifier(config: Config, model: ConfigDict) -> None:
@@ -98,8 +129,13 @@ def _fill_resolution(config: Config, model: ConfigDict) -> None:
     loaders = (config.get(f"{kind}_dataloader") or {} for kind in ("train", "val", "test"))
     given = [dataset for dataset in (loader.get("dataset") for loader in loaders) if dataset]
     for dataset in given:
-        if str(dataset.get("resolution")).isdecimal():  # a text where it was typed in the place of 'network'
-            dataset["resolution"] = int(dataset["resolution"])
+        side = dataset.get("resolution")
+        if isinstance(side, str) and side.removeprefix("-").isdecimal():  # typed in the place of 'network'
+            dataset["resolution"] = side = int(side)
+        is_side = side is None or side == "network" or (type(side) is int and 1 <= side <= MAX_INPUT_SIZE)
+        if "resolution" in dataset and not is_side:
+            name = "image_size" if str(config.get("image_size")) == str(side) else "The data set's resolution"
+            raise RunnerError(f"{name} is 'network' or a number of pixels from 1 to {MAX_INPUT_SIZE}, got {side!r}.")
     datasets = [dataset for dataset in given if dataset.get("resolution") == "network"]
     if not datasets:
         return

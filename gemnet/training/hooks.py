@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from functools import partial
@@ -16,12 +17,13 @@ from mmengine.runner import Runner, set_random_seed
 from torch import Tensor, nn
 
 from gemnet.checkpoint import KEY, CheckpointError, aligned, describe_mismatch, state_dict_of
-from gemnet.detection.statistics import detector_metadata, is_detector
+from gemnet.detection.statistics import detector_metadata, genome_in, is_detector
 from gemnet.errors import GemnetError
 from gemnet.loading import check_genome
-from gemnet.metadata import Metadata, metadata_of
+from gemnet.metadata import Metadata
 from gemnet.private_mmengine import is_resuming, loop_of
 from gemnet.stopping import Stopped
+from gemnet.timm_checkpoints import said_by
 from gemnet.training.resuming import SCHEDULE, schedule_of
 
 LOSS_CHECK_INTERVAL = 50
@@ -35,8 +37,9 @@ class LossError(GemnetError):
 class CheckpointCheck(Hook):
     """Looks at a checkpoint before it is loaded: does it belong to this network?
 
-    Weights of a bare timm network are given the prefix they have inside `gemnet.classification.model.ImageClassifier`;
-    a classifier normalises its images as its weights were trained, unless the config says how.
+    Weights of another genome are refused, where both sides know theirs. Weights of a bare timm network are given the
+    prefix they have inside `gemnet.classification.model.ImageClassifier`; a classifier normalises its images as its
+    weights were trained, unless the config says how. Where not all need be there, how many are is said.
 
     Args:
         exact: whether every weight must be there; else some will do.
@@ -67,13 +70,16 @@ class CheckpointCheck(Hook):
                 f"No weight of the checkpoint (such as {next(iter(weights), 'none at all')!r}) fits the network (such "
                 f"as {next(iter(own))!r})."
             )
-        self._follow(runner, model, metadata_of(checkpoint, "The checkpoint"))
+        about = said_by(checkpoint, "The checkpoint")
+        fingerprint = genome_in(model)
+        if fingerprint:
+            check_genome(about, fingerprint, "The checkpoint")
+        if not self.exact:
+            _tell_what_fits(runner, own, weights)
+        self._follow(runner, model, about)
 
     def _follow(self, runner: Runner, model: nn.Module, about: Metadata) -> None:
         """Feeds a classifier as its weights were trained, and looks at what they tell apart."""
-        genome = getattr(getattr(model, "network", None), "genome", None)
-        if self.exact and genome is not None:
-            check_genome(about, genome.fingerprint, "The checkpoint")
         follow = getattr(getattr(model, "data_preprocessor", None), "follow", None)
         if follow is None:
             return
@@ -81,6 +87,19 @@ class CheckpointCheck(Hook):
             runner.logger.info("Images are normalised as the weights were trained: mean %s, std %s.", *about.statistics)
         if self.exact:
             _check_images(runner, about)
+
+
+def _tell_what_fits(runner: Runner, own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
+    """Says how many of the network's weights are in a checkpoint, and which are not."""
+    others = [
+        f"{key} ({tuple(weights[key].shape)} there, {tuple(value.shape)} here)" if key in weights else key
+        for key, value in own.items()
+        if key not in weights or weights[key].shape != value.shape
+    ]
+    taken = len(own) - len(others)
+    rest = f"; others stay as they are: {', '.join(others[:3])}{', ...' if len(others) > 3 else ''}" if others else ""
+    level = logging.INFO if 2 * taken >= len(own) else logging.WARNING
+    runner.logger.log(level, "load_from: %d of the network's %d weights are taken%s.", taken, len(own), rest)
 
 
 def _check_images(runner: Runner, about: Metadata) -> None:

@@ -16,7 +16,7 @@ from gemnet.stopping import stop_file
 from gemnet.training.confusion import Confusion
 from gemnet.training.hooks import StopWhenAsked
 from gemnet.training.measurement import confusions, draw_detections, measure, select_images
-from gemnet.training.runner import build_for_training, latest_checkpoint, make_runner
+from gemnet.training.runner import build_for_training, close_writers, latest_checkpoint, make_runner
 from gemnet.training.runner_config import RunnerError, find_runner_config, load_runner_config
 
 logger = logging.getLogger("gemnet.training")
@@ -62,7 +62,11 @@ def train_config(
         logger.warning("There is no checkpoint in %s to go on from: a training begins.", folder)
     with taken_back(folder):
         runner = make_runner(config, folder, launcher, amp, auto_scale_lr, resume)
-        build_for_training(runner)
+        try:
+            build_for_training(runner)
+        except BaseException:
+            close_writers(runner)
+            raise
     _tell_what_is_trained(runner)
     checkpoints = next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook)), None)
     if checkpoints is None or launcher != "none":

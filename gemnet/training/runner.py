@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import inspect
+import io
 import logging
 import os
 import re
@@ -28,7 +30,13 @@ from gemnet.training.resuming import refuse_other_schedule
 from gemnet.training.runner_config import RunnerError
 
 LAUNCHERS = ("none", "pytorch", "slurm")
-SCREENS = ("\n" + 60 * "-" + "\nSystem environment:", "Config:\n", "Hooks will be executed")
+LOADER = "MMEngine's loader: "
+SCREENS = (
+    "\n" + 60 * "-" + "\nSystem environment:",
+    "Config:\n",
+    "Hooks will be executed",
+    LOADER,
+)
 """How MMEngine's records begin that fill screens: they are for the log file."""
 ASIDES = ("Exp name: ", "Distributed training is not used", '"FileClient" will be', '"HardDiskBackend" is')
 """And those that say nothing to whoever trains."""
@@ -37,6 +45,14 @@ ASIDES = ("Exp name: ", "Distributed training is not used", '"FileClient" will b
 class _Runner(Runner):
     """MMEngine's, whose environment, config and list of hooks go to the log file and not to the terminal."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """As MMEngine's; where a part can't be built, what writes into the work folder is closed."""
+        try:
+            super().__init__(*args, **kwargs)
+        except BaseException:
+            close_writers(self)
+            raise
+
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """The logger that MMEngine would build, with a terminal that says less."""
         logger = super().build_logger(*args, **kwargs)
@@ -44,6 +60,21 @@ class _Runner(Runner):
             if not isinstance(handler, logging.FileHandler):
                 handler.addFilter(_is_for_the_terminal)
         return logger
+
+    def load_checkpoint(self, *args: Any, **kwargs: Any) -> Any:
+        """As MMEngine's, whose page of weights that don't fit goes to the log file: our hook says what is taken."""
+        with contextlib.redirect_stdout(io.StringIO()) as said:
+            loaded = super().load_checkpoint(*args, **kwargs)
+        if said.getvalue().strip():
+            self.logger.info("%s%s", LOADER, said.getvalue().strip())
+        return loaded
+
+
+def close_writers(runner: Runner) -> None:
+    """Closes what writes curves: TensorBoard's thread goes on writing after its folder was taken back."""
+    visualizer = getattr(runner, "visualizer", None)
+    if visualizer is not None:
+        visualizer.close()
 
 
 def _is_for_the_terminal(record: logging.LogRecord) -> bool:

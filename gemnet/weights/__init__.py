@@ -14,12 +14,14 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from gemnet.checkpoint import load_checkpoint
 from gemnet.detector_weights import detector_file
 from gemnet.errors import GemnetError, nearest
 from gemnet.files import verify_sha256
 from gemnet.genome import Genome
 from gemnet.metadata import Metadata, read_metadata
 from gemnet.strict_json import parse_json
+from gemnet.timm_checkpoints import said_by
 
 FOLDER = Path(__file__).parent
 
@@ -100,7 +102,11 @@ def image_statistics(weights: object) -> tuple[tuple[float, ...], tuple[float, .
     if known is not None:
         return known.mean, known.std
     path = Path(detector_file(weights)).expanduser()
-    return read_metadata(path).statistics if path.exists() else None
+    if not path.exists():
+        return None
+    if path.is_dir() or path.suffix == ".safetensors":
+        return read_metadata(path).statistics
+    return said_by(load_checkpoint(path), path).statistics
 
 
 @lru_cache(maxsize=1)

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from nas.commands.entry import command
-from nas.commands.options import check_output, command_parser
+from nas.commands.options import check_device, check_output, command_parser
 
 DESCRIPTION = """\
-Detects objects in images: draws their boxes, and writes them as JSON in COCO's result format. Preprocessing, config and
-class names come from the checkpoint."""
+Detects objects in images: draws their boxes, and writes them as JSON in COCO's result format, with the images beside
+them (images.json). Preprocessing, config and class names come from the checkpoint."""
 
 EXAMPLES = """\
 examples
-  the best checkpoint of a training, on a photograph; pictures and results.json go to detections/:
+  the best checkpoint of a training, on a photograph; pictures, results.json and images.json go to detections/:
     {program} work_dirs/retinanet_gemnet_coco320 street.jpg
   a checkpoint on all images of a folder, with a score of at least 0.5:
     {program} epoch_24.pth photos --score 0.5 --out found
@@ -27,6 +27,9 @@ examples
 
 exit codes: 0 done, 1 some images can't be read (they are named), 2 an error that you can fix (one message says how),
 130 interrupted"""
+
+
+RESULTS, IMAGES = "results.json", "images.json"
 
 
 @command("detect")
@@ -38,7 +41,8 @@ def main(program: str, arguments: list[str]) -> int:
 
         raise GemnetError(f"--score lies between 0 and 1, got {options.score}.")
     out = Path(options.out)
-    check_output(out / "results.json")
+    for name in (RESULTS, IMAGES):
+        check_output(out / name)
     from rich.progress import track
 
     from gemnet.data.reading import ImageFileError
@@ -49,28 +53,35 @@ def main(program: str, arguments: list[str]) -> int:
     from gemnet.training.runner_config import find_runner_config, load_runner_config
     from nas.commands.console import make_console
 
+    check_device(options.device)
     files = find_images(options.images, ()).files
     config = None if options.config is None else load_runner_config(find_runner_config(options.config))
     detector = find_detector(options.weights, config, options.device)
-    listed: Sequence[Any] = [{"id": number, "file_name": file.name} for number, file in enumerate(files, 1)]
+    listed: Sequence[Any] = [{"id": number, "file_name": str(file)} for number, file in enumerate(files, 1)]
     category_ids = list(range(1, len(detector.classes) + 1))
+    upright = True
     if options.annotations is not None:
         from gemnet.detection.coco import read_coco
 
         known = read_coco(options.annotations)
         listed, category_ids = _listed(options.annotations, known.images, files), known.category_ids(detector.classes)
+        upright = _survey(options.annotations, known.images, listed, files)
     out.mkdir(parents=True, exist_ok=True)
     results: list[dict[str, Any]] = []
+    looked_at: list[dict[str, Any]] = []
     counts: dict[Path, int] = {}
     failed: list[ImageFileError] = []
     console = make_console(stderr=True)
     try:
         for number, file in enumerate(track(files, "images", console=console, disable=not sys.stderr.isatty())):
             try:
-                found = detector(file, _is_upright(file, listed[number]))
+                found = detector(file, _is_upright(file, listed[number], upright))
             except ImageFileError as error:
                 failed.append(error)
                 continue
+            width, height = found.size
+            image = {"id": listed[number]["id"], "file_name": listed[number]["file_name"]}
+            looked_at.append({**image, "width": width, "height": height})
             sure = found.scores >= options.score
             for box, score, label in zip(found.boxes[sure], found.scores[sure], found.labels[sure], strict=True):
                 left, top, right, bottom = (float(value) for value in box)
@@ -91,7 +102,12 @@ def main(program: str, arguments: list[str]) -> int:
                 draw(file, found, detector.classes, options.score, out / f"{number:04d}_{file.stem}.jpg")
     finally:  # also of the images before an interrupt
         if counts:
-            write_text(out / "results.json", json.dumps(results, indent=1) + "\n")
+            categories = [
+                {"id": number, "name": name} for number, name in zip(category_ids, detector.classes, strict=True)
+            ]
+            about = {"images": looked_at, "annotations": [], "categories": categories}
+            write_text(out / IMAGES, json.dumps(about, indent=1) + "\n")
+            write_text(out / RESULTS, json.dumps(results, indent=1) + "\n")
     if not counts:
         raise (
             failed[0]
@@ -107,13 +123,44 @@ def main(program: str, arguments: list[str]) -> int:
     return 1
 
 
-def _is_upright(file: Path, entry: Mapping[str, Any]) -> bool:
-    """Whether an image is looked at upright: yes, unless the annotation file has its size as stored."""
+def _is_upright(file: Path, entry: Mapping[str, Any], usual: bool) -> bool:
+    """Whether an image is looked at upright: as the annotation file has its size, ``usual`` where both ways fit."""
     if "width" not in entry:
-        return True
+        return usual
     from gemnet.detection.dataset import fitting_orientation
 
-    return fitting_orientation(str(file), (entry["width"], entry["height"])) is not False
+    way = fitting_orientation(str(file), (entry["width"], entry["height"]))
+    return usual if way is None else way
+
+
+def _survey(annotations: str, images: Sequence[Any], listed: Sequence[Any], files: Sequence[Path]) -> bool:
+    """Whether images of one size either way are looked at upright, as the evaluation of the whole data set decides it.
+
+    Args:
+        annotations: the annotation file.
+        images: its entries.
+        listed: those of the images that are looked at.
+        files: these images.
+    """
+    from gemnet.data.reading import ImageFileError, open_image
+    from gemnet.detection.dataset import HEADERS, survey_orientation
+
+    entries = [{**entry, "file_name": str(file.absolute())} for entry, file in zip(listed, files, strict=True)]
+    for entry, file in zip(listed, files, strict=True):
+        parts = Path(entry["file_name"]).parts
+        if file.absolute().parts[-len(parts) :] == parts:  # else the images lie otherwise than the file has them
+            folder = file.absolute().parents[len(parts) - 1]
+            places = [{**image, "file_name": str(folder / image["file_name"])} for image in images]
+            entries = [place for place in places if Path(place["file_name"]).is_file()]
+            break
+    readable = []
+    for entry in entries[:: max(1, len(entries) // HEADERS)]:
+        try:
+            with open_image(entry["file_name"]):
+                readable.append(entry)
+        except ImageFileError:  # told when it is looked at
+            continue
+    return survey_orientation(readable, "", annotations)
 
 
 def _listed(annotations: str, images: Sequence[Any], files: Sequence[Path]) -> list[Any]:
@@ -159,7 +206,7 @@ def _show(counts: dict[Path, int], results: list[dict[str, Any]], out: Path) -> 
         best = [next(rest) for _ in range(count)]
         shown = "  ".join(f"{printable(each['category_name'])} {each['score']:.0%}" for each in best[:5])
         print(f"{printable(str(file)):{width}}  {count} found  {shown}{'  ...' if count > 5 else ''}")
-    print(f"Written: {printable(str(out / 'results.json'))}")
+    print(f"Written: {printable(str(out / RESULTS))}, {IMAGES}")
 
 
 def _parser(program: str) -> argparse.ArgumentParser:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import difflib
 import os
 import re
@@ -184,7 +185,7 @@ def _scalar(text: str) -> Any:
 
 
 def check_output(file: str | Path) -> None:
-    """Looks whether a file can be written later, after much work; makes nothing.
+    """Tries whether a file can be written later, after much work; leaves nothing behind.
 
     Raises:
         GemnetError: it can't, and why.
@@ -198,9 +199,49 @@ def check_output(file: str | Path) -> None:
         place = path if path.exists() else path.absolute().parent
         while not place.exists() and place != place.parent:
             place = place.parent
+        if not path.exists() and not place.is_dir():
+            raise GemnetError(f"{path} can't be written: {place} is a file.")
+        if not os.access(place, os.W_OK):
+            raise GemnetError(f"{path} can't be written: check the permissions of {place}.")
+        if not path.exists() or path.is_file():
+            _try_draft(Path(os.path.realpath(path)))
     except OSError as error:
-        raise GemnetError(f"{path} can't be written: {error.strerror or error}.") from error
-    if not path.exists() and not place.is_dir():
-        raise GemnetError(f"{path} can't be written: {place} is a file.")
-    if not os.access(place, os.W_OK):
-        raise GemnetError(f"{path} can't be written: check the permissions of {place}.")
+        where = "" if error.filename is None else f" ({Path(os.fsdecode(error.filename)).parent})"
+        raise GemnetError(
+            f"{path} can't be written: {error.strerror or error}{where}. Choose another place or name."
+        ) from error
+
+
+def _try_draft(path: Path) -> None:
+    """Makes and removes the draft by which `gemnet.files.replacing` writes a file, and the folders that are missing."""
+    made: list[Path] = []
+    try:
+        for folder in reversed([place for place in path.parents if not place.exists()]):
+            folder.mkdir()
+            made.append(folder)
+        draft = path.with_name(f"{path.name}.{os.getpid()}.draft")
+        draft.touch()
+        draft.unlink()
+    finally:
+        for folder in reversed(made):
+            with contextlib.suppress(OSError):  # somebody else put something there
+                folder.rmdir()
+
+
+def check_device(name: str) -> None:
+    """Tries whether this machine has a device.
+
+    Raises:
+        GemnetError: it hasn't, and why.
+    """
+    import torch
+
+    from gemnet.errors import GemnetError
+
+    try:
+        torch.zeros(1, device=name).item()
+    except (AssertionError, NotImplementedError, RuntimeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise GemnetError(
+            f"--device {name!r} can't be used on this machine: {reason}. Without --device the CPU is taken."
+        ) from None

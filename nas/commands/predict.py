@@ -82,15 +82,20 @@ def main(program: str, arguments: list[str]) -> int:
     confusion = None
     if found.labels is not None:
         labels = found.labels[readable]
-        confusion = Confusion.of(labels, predicted, classifier.classes)
-        for image, label in zip(images, labels.tolist(), strict=True):
-            image["label"] = classifier.classes[label]
+        known = np.flatnonzero(labels >= 0)
+        for number in known:
+            images[number]["label"] = classifier.classes[labels[number]]
+        if known.size:
+            confusion = Confusion.of(labels[known], np.array(predicted)[known], classifier.classes)
+    if confusion is not None:
         result |= {
             "accuracy": confusion.accuracy,
             "balanced_accuracy": confusion.balanced_accuracy,
             "classes": list(confusion.classes),
             "confusion": confusion.matrix.tolist(),
         }
+    if found.note:
+        print(printable(f"{program}: {found.note}"), file=sys.stderr)
     if options.out is not None:
         Path(options.out).parent.mkdir(parents=True, exist_ok=True)
         write_text(Path(options.out), json.dumps(result, indent=1) + "\n")
@@ -101,10 +106,9 @@ def main(program: str, arguments: list[str]) -> int:
         if found.left_out:
             print(f"Files that are no images, left out: {found.left_out}")
         if confusion is not None:
-            if failed:
-                print(
-                    f"Accuracy and confusion are of the {len(images)} images that could be read, of {len(found.files)}."
-                )
+            if failed or found.note:
+                count = sum("label" in image for image in images)
+                print(f"Accuracy and confusion are of {count} images of {len(found.files)}.")
             show_confusion(confusion, matrix=True)
     if not failed:
         return 0

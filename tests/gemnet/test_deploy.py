@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -17,6 +18,7 @@ import gemnet
 from gemnet.cell_graph import CellGraph
 from gemnet.classics import NASBENCH201_OPERATIONS, chain, mobileone, nasbench201, repvgg
 from gemnet.deploy import DeployError
+from gemnet.detection.backbone import GEMNet as GEMNetBackbone
 from gemnet.genome import CellSpec, Genome, LayerSpec, StageSpec
 from gemnet.macs import macs
 from gemnet.network import GEMNet
@@ -246,3 +248,19 @@ def test_what_cannot_be_folded_is_named() -> None:
     model.stem[0].bn = nn.BatchNorm2d(8, track_running_stats=False)
     with pytest.raises(DeployError, match=r"stem\.0.*track_running_stats"):
         gemnet.deploy(model)
+
+
+def test_a_deployed_classifier_warns_when_it_is_set_to_training_and_is_silent_otherwise() -> None:
+    model = timm.create_model("gemnet_a_cifar").train()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        deployed = gemnet.deploy(model)
+        again = copy.deepcopy(deployed).train(False)
+        again.load_state_dict(deployed.state_dict())
+        gemnet.deploy(deployed).eval()(torch.zeros(1, 3, 32, 32))
+        model.train()
+        gemnet.deploy(GEMNetBackbone("gemnet_a_cifar")).train()
+    with pytest.warns(UserWarning, match="nothing but the classifier learns"):
+        assert deployed.train() is deployed
+    with pytest.warns(UserWarning, match="nothing but the classifier learns"):
+        nn.Sequential(deployed).train()

@@ -239,3 +239,13 @@ def test_scripting_is_refused_in_one_line_and_tracing_works() -> None:
     x = torch.randn(1, 3, 32, 32)
     with torch.no_grad():
         torch.testing.assert_close(torch.jit.trace(model, x)(x), model(x))
+
+
+def test_fewer_than_no_classes_are_refused_and_change_nothing() -> None:
+    model = timm.create_model("gemnet_a_cifar")
+    with pytest.raises(GemnetError, match=r"num_classes is at least 0 .*got -3"):
+        model.reset_classifier(-3)
+    assert (model.num_classes, model.classifier.out_features) == (10, 10)
+    for options, name in (({"num_classes": -1}, "num_classes"), ({"in_chans": 0}, "in_chans")):
+        with pytest.raises(GemnetError, match=f"{name} is at least"):
+            timm.create_model("gemnet_a_cifar", **options)

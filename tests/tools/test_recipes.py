@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -123,9 +124,23 @@ def test_a_slip_in_a_name_with_a_tag_is_answered_by_one_that_has_weights() -> No
     assert unknown_network("gemnet_d.imagenette96").endswith("Did you mean 'gemnet_c.imagenette96'?")
 
 
+def test_a_training_that_cannot_begin_leaves_no_writer_and_no_folder_behind(
+    published: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw(tmp_path / "my_images", classes=3, count=4, side=40)
+    before = set(threading.enumerate())
+    refused(capsys, run("finetune", f"weights={published}", "mixup=-1"), "mixup is at least 0, got -1")
+    refused(capsys, run("finetune", f"weights={published}", "optim_wrapper.type=OptimWraper"), "OptimWraper")
+    assert not [thread for thread in set(threading.enumerate()) - before if "tensorboard" in type(thread).__module__]
+    assert not Path("run").exists()
+
+
 def test_fine_tuning_says_what_is_missing(published: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     refused(capsys, run("finetune", f"weights={published[:-1]}a"), f"There are: {published}")
     refused(capsys, run("finetune", "weights=gemnet_b"), "There are no weights 'gemnet_b'", f"{published}")
+    for side in ("-5", "0", "abc", "1.5"):
+        words = "image_size is 'network' or a number of pixels from 1 to 4096, got "
+        refused(capsys, run("finetune", f"weights={published}", f"image_size={side}"), words)
     refused(capsys, run("finetune", "weights=gemnet_z.tag"), "There is no network 'gemnet_z.tag'")
     refused(capsys, run("finetune", f"weights={published}", "data_root=my_image"), "'my_image'", "image folder")
     (tmp_path / "one/class").mkdir(parents=True)

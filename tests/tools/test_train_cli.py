@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 
 from gemnet.classification.metric import Accuracy
 from gemnet.errors import GemnetError
+from gemnet.genome import Genome
 from gemnet.training import runner_config as runner_config_module
 from gemnet.training.hooks import FiniteLoss, LossError
 from gemnet.training.runner import latest_checkpoint
@@ -343,6 +344,27 @@ def test_checkpoint_of_another_network_is_refused_by_its_keys(trained, tmp_path,
     refused(capsys, code, "another network", "network.stages")
 
 
+def test_weights_to_begin_with_are_those_of_the_genome_whatever_their_classes(trained, tmp_path, capfd):
+    genome = Genome.load(REPOSITORY / "gemnet/genomes/gemnet_a_cifar.json")
+    genome.replace(activation="relu" if genome.activation != "relu" else "hswish").save(tmp_path / "other.json")
+    begin = [f"load_from={trained / 'epoch_3.pth'}", "train_cfg.max_epochs=1"]
+    options = ["model.arch=None", f"model.genome={tmp_path / 'other.json'}"]
+    refused(capfd, train(tmp_path / "r", *options, *begin), f"trained with genome {genome.fingerprint}")
+    checkpoint = torch.load(trained / "epoch_3.pth", weights_only=False)
+    state = checkpoint["state_dict"]
+    count = len(state)
+    for key in ("network.classifier.weight", "network.classifier.bias"):
+        state[key] = state[key][:7]
+    torch.save(checkpoint, tmp_path / "seven.pth")
+    assert train(tmp_path / "seven", f"load_from={tmp_path / 'seven.pth'}", "train_cfg.max_epochs=1") == 0
+    said = capfd.readouterr().out
+    assert f"load_from: {count - 2} of the network's {count} weights are taken; others stay as they are: " in said
+    assert "network.classifier.bias ((7,) there, (10,) here)" in said
+    assert "size mismatch" not in said
+    (log,) = (tmp_path / "seven").glob("*/*.log")
+    assert "size mismatch for network.classifier.weight" in log.read_text()
+
+
 def test_missing_and_damaged_checkpoints_are_named(trained, tmp_path, capsys):
     refused(capsys, measure(tmp_path / "t", "nowhere.pth"), "nowhere.pth", "no such file")
     Path("cut.pth").write_bytes((trained / "epoch_3.pth").read_bytes()[:20_000])
@@ -366,6 +388,13 @@ def test_missing_and_damaged_checkpoints_are_named(trained, tmp_path, capsys):
         ("train_dataloader.dataset.source=cifar100", ["cifar100", "Did you mean 'cifar10'"]),
         ("train_dataloader.dataset.source=./nowhere", ["nowhere", "no image folder"]),
         ("train_dataloader.dataset.split=trian", ["trian", "'train'"]),
+        ("train_dataloader.batch_size=0", ["train_dataloader.batch_size is a whole number from 1, got 0"]),
+        ("val_dataloader.num_workers=-1", ["val_dataloader.num_workers is a whole number from 0, got -1"]),
+        ("train_cfg.max_epochs=0", ["train_cfg.max_epochs is a whole number from 1, got 0"]),
+        ("train_cfg.max_epochs=1.5", ["train_cfg.max_epochs is a whole number from 1, got 1.5"]),
+        ("optim_wrapper.optimizer.lr=abc", ["optim_wrapper.optimizer.lr is a number from 0, got 'abc'"]),
+        ("optim_wrapper.optimizer.lr=-1", ["optim_wrapper.optimizer.lr is a number from 0, got -1"]),
+        ("val_dataloader.dataset.resolution=-5", ["'network' or a number of pixels from 1 to 4096, got -5"]),
     ],
 )
 def test_wrong_config_value_is_named_with_the_right_one(option, words, tmp_path, capsys):

@@ -18,7 +18,10 @@ from gemnet import weights as zoo
 from gemnet.checkpoint import CheckpointError
 from gemnet.classics import mobilenetv2
 from gemnet.detection.backbone import BackboneError, GEMNet
+from gemnet.detection.statistics import detector_metadata
+from gemnet.detection.torchvision import retinanet
 from gemnet.errors import GemnetError
+from gemnet.metadata import Metadata
 
 ARCH = "gemnet_a"
 
@@ -261,6 +264,29 @@ def test_weights_of_another_genome_are_refused_though_their_shapes_fit(tmp_path:
         GEMNet(genome=other, init_cfg=str(file)).init_weights()
     with pytest.raises(CheckpointError, match="another network"):
         GEMNet(genome=other, init_cfg="gemnet_a.imagenette96").init_weights()
+
+
+@pytest.mark.parametrize("form", ["runner", "detector", "timm"])
+def test_checkpoints_of_another_genome_are_refused_though_their_shapes_fit(form: str, tmp_path: Path) -> None:
+    genome = gemnet.genome_for(ARCH)
+    other = genome.replace(activation="relu" if genome.activation != "relu" else "hswish")
+    saved: dict[str, Any] = {"state_dict": timm.create_model(ARCH).state_dict()}
+    if form == "timm":
+        saved["arch"] = ARCH
+    else:
+        detector = nn.Module()
+        detector.backbone = build()
+        about = Metadata(genome=genome) if form == "runner" else detector_metadata(detector, {})
+        saved["meta"] = {"gemnet": about.to_texts()}
+    torch.save(saved, tmp_path / "saved.pth")
+    build(init_cfg=str(tmp_path / "saved.pth")).init_weights()
+    with pytest.raises(CheckpointError, match=f"trained with genome {genome.fingerprint}"):
+        GEMNet(genome=other, init_cfg=str(tmp_path / "saved.pth")).init_weights()
+    with pytest.raises(CheckpointError, match=f"trained with genome {genome.fingerprint}"):
+        retinanet(genome=other, weights=tmp_path / "saved.pth")
+    if form != "detector":
+        with pytest.raises(CheckpointError, match=f"trained with genome {genome.fingerprint}"):
+            timm.create_model("gemnet", genome=other, checkpoint_path=str(tmp_path / "saved.pth"))
 
 
 # ---------------------------------------------------------------------------------------------- bad options

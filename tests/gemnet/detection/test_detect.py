@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from test_detector_training import train
 
 from gemnet.checkpoint import load_checkpoint, plain_config
+from gemnet.detection.dataset import survey_orientation
 from gemnet.metadata import Metadata, read_metadata, save_weights
 from gemnet.trained import TrainedError, find_trained
 from nas.commands import detect
@@ -128,13 +129,74 @@ def test_images_before_and_after_a_bad_one_are_looked_at(
     assert "1 of 3 images can't be read:" in said
     assert "b.jpg: the image is truncated" in said
     results = json.loads((tmp_path / "out/results.json").read_text())
-    found = {name: [each["bbox"] for each in results if each["file_name"] == name] for name in ("a.jpg", "c.jpg")}
-    assert found["a.jpg"] == found["c.jpg"] != []
+    found = [[each["bbox"] for each in results if each["file_name"] == files[number]] for number in (0, 2)]
+    assert found[0] == found[1] != []
     assert {each["image_id"] for each in results} == {1, 3}
 
     assert detect.main([str(project / "run"), files[1], "--out", str(tmp_path / "none")]) == 2
     assert "b.jpg: the image is truncated" in capsys.readouterr().err
     assert not list((tmp_path / "none").iterdir())
+
+
+def test_images_of_one_size_either_way_are_looked_at_as_the_evaluation_does(project: Path, tmp_path: Path) -> None:
+    pixels = Image.open(next((project / "shapes").glob("*.jpg"))).crop((0, 0, 64, 40))
+    for name, turned in (("a.jpg", 6), ("b.jpg", 3)):  # by a quarter, which the size shows; by a half
+        exif = Image.Exif()
+        exif[0x0112] = turned
+        pixels.save(tmp_path / name, exif=exif, quality=95)
+    (tmp_path / "c.jpg").write_bytes(b"no image")
+    boxes = []
+    for size in ((64, 40), (40, 64)):
+        listed = annotation_file(
+            tmp_path / "l.json", (1, "a.jpg", *size), (2, "b.jpg", 64, 40), (3, "c.jpg", 64, 40), (4, "d.jpg", 64, 40)
+        )
+        upright = survey_orientation(
+            [{"file_name": "a.jpg", "width": size[0], "height": size[1]}], str(tmp_path), "l.json"
+        )
+        assert upright == (size == (40, 64))
+        arguments = [str(project / "run"), str(tmp_path / "b.jpg"), "--annotations", listed, "--score", "0"]
+        assert detect.main([*arguments, "--no-pictures", "--out", str(tmp_path / "out")]) == 0
+        boxes.append([each["bbox"] for each in json.loads((tmp_path / "out/results.json").read_text())])
+    assert boxes[0] != boxes[1]
+    plain = tmp_path / "b.png"
+    with Image.open(tmp_path / "b.jpg") as image:
+        image.convert("RGB").save(plain, exif=Image.Exif())  # as it is stored
+    assert detect.main([str(project / "run"), str(plain), "--score", "0", "--out", str(tmp_path / "out")]) == 0
+    assert boxes[0] == [each["bbox"] for each in json.loads((tmp_path / "out/results.json").read_text())]
+
+
+def test_results_belong_to_images_of_a_list_that_pycocotools_reads(project: Path, tmp_path: Path) -> None:
+    from pycocotools.coco import COCO
+
+    photo = next((project / "shapes").glob("*.jpg"))
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        shutil.copy(photo, tmp_path / folder / "a.jpg")
+    files = [str(tmp_path / folder / "a.jpg") for folder in ("one", "two")]
+    common = [str(project / "run"), *files, "--no-pictures", "--out", str(tmp_path / "out")]
+    assert detect.main([*common, "--score", "0"]) == 0
+    images = json.loads((tmp_path / "out/images.json").read_text())
+    assert images["images"] == [
+        {"id": number, "file_name": file, "width": 64, "height": 64} for number, file in enumerate(files, 1)
+    ]
+    results = json.loads((tmp_path / "out/results.json").read_text())
+    assert {(each["image_id"], each["file_name"]) for each in results} == set(enumerate(files, 1))
+    loaded = COCO(tmp_path / "out/images.json").loadRes(str(tmp_path / "out/results.json"))
+    assert len(loaded.getAnnIds()) == len(results)
+    assert detect.main([*common, "--score", "1"]) == 0
+    assert json.loads((tmp_path / "out/results.json").read_text()) == []
+    assert json.loads((tmp_path / "out/images.json").read_text()) == images
+
+
+def test_a_device_that_is_not_there_is_one_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
+    for device in ["nonsense", "meta", *([] if torch.cuda.is_available() else ["cuda", "cuda:1"])]:
+        arguments = ["gemnet_a.coco320_faster_rcnn", str(tmp_path / "a.png"), "--device", device]
+        assert detect.main([*arguments, "--out", str(tmp_path / "out")]) == 2
+        said = capsys.readouterr().err.splitlines()
+        assert len(said) == 1
+        assert f"--device '{device}' can't be used on this machine: " in said[0]
+    assert not (tmp_path / "out").exists()
 
 
 def test_checkpoint_says_what_it_is(project: Path) -> None:
@@ -153,7 +215,8 @@ def test_checkpoint_says_what_it_is(project: Path) -> None:
 def test_a_safetensors_file_is_used_with_the_trainings_config(
     project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    save_file(load_checkpoint(next((project / "run").glob("best*.pth")))["state_dict"], tmp_path / "w.safetensors")
+    checkpoint = load_checkpoint(next((project / "run").glob("best*.pth")))
+    save_file(checkpoint["state_dict"], tmp_path / "w.safetensors")
     image = str(next((project / "shapes").glob("*.jpg")))
     arguments = [image, "--score", "0", "--no-pictures", "--out"]
     assert detect.main([str(project / "run"), *arguments, str(tmp_path / "one")]) == 0
@@ -163,6 +226,9 @@ def test_a_safetensors_file_is_used_with_the_trainings_config(
     assert detect.main([str(tmp_path / "w.safetensors"), *config, *arguments, str(tmp_path / "two")]) == 0
     one, two = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("one", "two"))
     assert one == two
+    save_file(checkpoint["state_dict"], tmp_path / "w.safetensors", {"genome": "0123456789abcdef"})
+    assert detect.main([str(tmp_path / "w.safetensors"), *config, *arguments, str(tmp_path / "none")]) == 2
+    assert "trained with genome 0123456789abcdef" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("damage", ["foreign type", "no config", "another detector", "no image"])

@@ -127,7 +127,7 @@ def test_images_that_cannot_be_read_are_named_and_the_others_counted(
     assert shares == pytest.approx(by_timm(files).max(1), abs=1e-4)
 
     assert main([TAG, str(root)]) == 1
-    assert "of the 3 images that could be read, of 5" in capsys.readouterr().out
+    assert "Accuracy and confusion are of 3 images of 5." in capsys.readouterr().out
 
 
 def test_where_no_image_can_be_read_it_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -149,6 +149,41 @@ def test_folders_of_other_names_give_no_labels(pictures: Path) -> None:
     labels = find_images([str(pictures)], CLASSES).labels
     assert labels is not None
     assert labels.tolist() == [3, 3, 9, 9]
+
+
+def test_a_stray_picture_costs_no_accuracy_of_the_others(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "some"
+    shutil.copytree(pictures, root)
+    shutil.copy(root / "cat/0.png", root / "a_stray.png")
+    assert main([TAG, str(pictures), "--json"]) == 0
+    without = json.loads(capsys.readouterr().out)
+    assert main([TAG, str(root), "--json"]) == 0
+    said = capsys.readouterr()
+    found = json.loads(said.out)
+    assert (found["accuracy"], found["confusion"]) == (without["accuracy"], without["confusion"])
+    assert [image.get("label") for image in found["images"]] == [None, "cat", "cat", "truck", "truck"]
+    assert "1 of the images lie beside the classes' folders and have no label, such as a_stray.png." in said.err
+    (root / "horses").mkdir()
+    shutil.copy(root / "cat/0.png", root / "horses/0.png")
+    assert main([TAG, str(root), "--json"]) == 0
+    said = capsys.readouterr()
+    assert "accuracy" not in json.loads(said.out)
+    assert "No accuracy: " in said.err
+    assert "none of the network's classes: horses." in said.err
+
+
+@pytest.mark.parametrize("name", ["/proc/here/found.json", "n" * 250, "folder/" + "n" * 250])
+def test_a_file_that_cannot_be_written_is_told_before_the_work(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["no_network", "nowhere.png", "--out", name]) == 2
+    said = capsys.readouterr().err
+    assert f"{name} can't be written: " in said
+    assert "draft" not in said
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_network_without_weights_is_not_asked(tmp_path: Path) -> None:

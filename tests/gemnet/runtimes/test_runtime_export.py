@@ -297,6 +297,9 @@ def test_images_to_calibrate_with_are_not_those_that_accuracy_is_measured_on(tmp
         split_labelled(tmp_path, replace(about, classes=("dog", "horse")), 2, 1)
     with pytest.raises(ImagesError, match="no folder"):
         split_labelled(tmp_path / "nowhere", about, 2, 1)
+    assert len(split_labelled(tmp_path, replace(about, classes=()), 5, 12).labels) == 12
+    with pytest.raises(ImagesError, match="of 2 classes, the network tells 3 apart, and its weights carry no names"):
+        split_labelled(tmp_path, replace(about, classes=(), num_classes=3), 5, 12)
 
 
 def test_images_to_measure_with_are_found_as_training_finds_them(tmp_path: Path) -> None:
