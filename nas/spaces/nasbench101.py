@@ -256,7 +256,7 @@ def _orders(inner: int) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray
     x, y = source[:, :, None], source[:, None, :]
     labellings = len(VOCABULARY) ** inner
     edges: NDArray[np.float64] = np.where(x < y, labellings * 2.0 ** (x + y * (y - 1) // 2), _BACKWARDS)
-    ops: NDArray[np.float64] = float(len(VOCABULARY)) ** (inner - places)
+    ops = np.power(float(len(VOCABULARY)), inner - places).astype(np.float64)
     return places, edges.reshape(len(places), -1).T, ops.T
 
 
