@@ -9,6 +9,8 @@ a table is the pool.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
+from itertools import permutations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -26,6 +28,8 @@ _STEM_CHANNELS = 128
 _MODULES_PER_STACK = 3
 _STACK_SIDES = (32, 16, 8)
 _CLASSES = 10
+
+_BACKWARDS = 2.0**40  # more than all edges and operations weigh together in an order that suits a cell
 
 
 def cell_from_spec(matrix: ArrayLike, ops: Sequence[str]) -> CellGraph:
@@ -210,15 +214,54 @@ def _same(first: GraphBatch, second: GraphBatch) -> NDArray[np.bool_]:
     )
 
 
-def _vertex_channels(adjacency: NDArray[np.int64], last: NDArray[np.intp], c_out: int) -> NDArray[np.int64]:
-    """Channels of each inner vertex, (n, v): a share of the output's if it reads them, else the widest reader's."""
+@lru_cache
+def _orders(inner: int) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """Where each order of the inner vertices puts them, (orders, inner), and what edges and operations weigh there.
+
+    With ``v = inner + 2``, weights of edges are (v * v, orders), those of operations (inner, orders).
+    """
+    places = np.array(list(permutations(range(1, inner + 1))), dtype=np.int64).reshape(-1, inner)
+    ends = np.zeros((len(places), 1), dtype=np.int64)
+    source = np.concatenate([ends, places, ends + inner + 1], axis=1)
+    x, y = source[:, :, None], source[:, None, :]
+    labellings = len(VOCABULARY) ** inner
+    edges: NDArray[np.float64] = np.where(x < y, labellings * 2.0 ** (x + y * (y - 1) // 2), _BACKWARDS)
+    ops = np.power(float(len(VOCABULARY)), inner - places).astype(np.float64)
+    return places, edges.reshape(len(places), -1).T, ops.T
+
+
+def _first_places(graphs: GraphBatch) -> NDArray[np.int64]:
+    """Place of each vertex in the drawing under which the official table keeps the cell, (n, width).
+
+    The authors' enumeration keeps the first drawing of each class: they go by the bits of the matrix (edge x -> y is
+    bit ``x + y (y - 1) / 2``), then by the operations in the order of `VOCABULARY`.
+    """
+    n, width = len(graphs), graphs.width
+    found = np.tile(np.arange(width), (n, 1))
+    adjacency, sizes = graphs.adjacency(), graphs.sizes.astype(np.int64)
+    for size in np.unique(sizes[sizes > 3]).tolist():
+        rows = np.flatnonzero(sizes == size)
+        places, edges, ops = _orders(size - 2)
+        labels = graphs.ops[rows, 1 : size - 1].astype(np.float64) - FIRST_OP_CODE
+        drawn = adjacency[rows, :size, :size].reshape(len(rows), -1).astype(np.float64)
+        found[rows, 1 : size - 1] = places[np.argmin(drawn @ edges + labels @ ops, axis=1)]
+    return found
+
+
+def _vertex_channels(
+    adjacency: NDArray[np.int64], last: NDArray[np.intp], places: NDArray[np.int64], c_out: int
+) -> NDArray[np.int64]:
+    """Channels of each inner vertex, (n, v): a share of the output's if it reads them, else the widest reader's.
+
+    What is left after equal shares goes to the first by ``places``.
+    """
     n, width, _ = adjacency.shape
     rows = np.arange(n)
     to_output = adjacency[rows, :, last].copy()
     to_output[:, 0] = 0
     concatenated = to_output.sum(axis=1)
     share, rest = np.divmod(c_out, np.maximum(concatenated, 1))
-    order = to_output.cumsum(axis=1)
+    order = (to_output[:, None, :] * (places[:, None, :] <= places[:, :, None])).sum(axis=2)
     channels = np.where(to_output > 0, share[:, None] + (order <= rest[:, None]), 0)
     for v in range(width - 2, 0, -1):
         readers = (adjacency[:, v, :] * channels).max(axis=1)
@@ -236,11 +279,15 @@ def _network_total(graphs: GraphBatch, bn: int, positions: bool) -> NDArray[np.f
     from_input[rows, last] = 0
     threes, ones = graphs.ops == FIRST_OP_CODE, graphs.ops == FIRST_OP_CODE + 1
     total = np.zeros(n)
+    # Channels are shared out with a remainder among three or five only: all stacks have a power of two.
+    uneven = np.isin(adjacency[rows, 1:, last].sum(axis=1), (3, 5))
+    places = np.tile(np.arange(graphs.width), (n, 1))
+    places[uneven] = _first_places(graphs.take(uneven))
     c_in = c_out = _STEM_CHANNELS
     for stack, side in enumerate(_STACK_SIDES):
         area = side * side if positions else 1
         c_out = _STEM_CHANNELS << stack
-        channels = _vertex_channels(adjacency, last, c_out)
+        channels = _vertex_channels(adjacency, last, places, c_out)
         own = channels**2 * (9 * threes + ones) + bn * channels * (threes | ones)
         for _ in range(_MODULES_PER_STACK):
             projected = from_input * (c_in * channels + bn * channels)
