@@ -17,6 +17,7 @@ import pytest
 import nas
 from nas.commands import benchmark as benchmark_command
 from nas.commands import search as search_command
+from nas.search import preflight
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -172,3 +173,12 @@ def test_figures_that_are_not_finite_are_failed_evaluations(figures: str) -> Non
         "nan, expected a finite number",
         "inf, expected a finite number",
     }
+
+
+def test_a_search_begun_before_options_counted_goes_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as before:
+        before.setattr(preflight, "fingerprint_of", lambda config, evaluator: evaluator.fingerprint)
+        begun = nas.search("search.py", "begun", options={"search.evaluations": 12})
+    result = nas.search("search.py", "begun", options={"search.evaluations": 18}, resume=True)
+    assert result.evaluations[:12] == begun.evaluations
+    assert len(result.evaluations) == 18

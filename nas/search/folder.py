@@ -23,7 +23,8 @@ LATENCY = "latency.json"
 """The file of the prices by which latencies are estimated."""
 ESTIMATES = "estimates.json"
 """The file of the latencies that candidates were estimated to have."""
-_IDENTITY = "search.json"
+IDENTITY = "search.json"
+"""The file that says what search a work folder holds."""
 
 
 class WorkFolderError(GemnetError):
@@ -171,7 +172,7 @@ def open_work_folder(path: Path, config: SearchConfig, evaluator: str, resume: b
     except OSError as error:
         raise WorkFolderError(f"The work folder {path} can't be written ({error.strerror}). Choose another.") from None
     try:
-        found = path / _IDENTITY
+        found = path / IDENTITY
         if found.is_file():
             _check_same_search(path, config, evaluator)
             data = read_identity(path)
@@ -200,9 +201,9 @@ def check_work_folder(path: Path, config: SearchConfig, evaluator: str, resume: 
             f"The work folder {path} is not empty. Add --resume (resume=True in Python) to go on with the search in "
             "it, or choose another --work-dir."
         )
-    if _contents(path) and not (path / _IDENTITY).is_file():
+    if _contents(path) and not (path / IDENTITY).is_file():
         raise WorkFolderError(f"The work folder {path} is not empty and holds no search. Choose another --work-dir.")
-    begun = (path / _IDENTITY).is_file()
+    begun = (path / IDENTITY).is_file()
     if begun:
         _check_same_search(path, config, evaluator)
     return begun
@@ -214,11 +215,11 @@ def read_identity(path: Path) -> dict[str, Any]:
     Raises:
         WorkFolderError: none, one written by another version, or one that was changed by hand.
     """
-    file = path / _IDENTITY
+    file = path / IDENTITY
     try:
         data = parse_json(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise WorkFolderError(f"There is no search in {path} ({_IDENTITY} is missing). Check the path.") from None
+        raise WorkFolderError(f"There is no search in {path} ({IDENTITY} is missing). Check the path.") from None
     except (OSError, ValueError) as error:
         raise WorkFolderError(f"{file} can't be read ({error}).") from None
     if not isinstance(data, dict) or data.get("format") != FORMAT:
@@ -251,7 +252,7 @@ def _check_same_search(path: Path, config: SearchConfig, evaluator: str) -> None
         there = read_config(data["config"]).identity()
     except GemnetError as error:
         raise WorkFolderError(
-            f"{path / _IDENTITY} was changed by hand, or is of another version: {error} Put the file back as it was, "
+            f"{path / IDENTITY} was changed by hand, or is of another version: {error} Put the file back as it was, "
             "or begin anew in another --work-dir."
         ) from None
     difference = first_difference(there, config.identity())

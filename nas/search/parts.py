@@ -132,13 +132,16 @@ def _table(
 
 def _own_parts(config: SearchConfig, kind: type) -> tuple[SearchSpace, Evaluator]:
     """An evaluator that is made with the space and the options that the config gives it, such as a user's own."""
-    for name in ("evaluate", "fingerprint"):
-        if not hasattr(kind, name):
-            raise ConfigError(f"evaluator.type is {config.evaluator.type!r}, whose class has no {name!r}.")
+    missing = f"evaluator.type is {config.evaluator.type!r}, whose class has no {{!r}}."
+    if not hasattr(kind, "evaluate"):
+        raise ConfigError(missing.format("evaluate"))
     check_options([name for name in keyword_names(kind) if name != "space"], config.evaluator.options, "evaluator")
     space = _own_space(config)
     build: Any = kind
-    return space, build(space, **typed(kind, config.evaluator.options, "evaluator"))
+    evaluator = build(space, **typed(kind, config.evaluator.options, "evaluator"))
+    if not hasattr(evaluator, "fingerprint"):  # it may be made of the options
+        raise ConfigError(missing.format("fingerprint"))
+    return space, evaluator
 
 
 def fingerprint_of(config: SearchConfig, evaluator: Evaluator) -> str:

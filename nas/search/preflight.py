@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gemnet.data.datasets import DataSpec, missing_test_images
+from gemnet.files import stored_json
 from gemnet.genome import Genome
 from gemnet.macs import cost
 from gemnet.strict import make
@@ -21,7 +22,7 @@ from nas.executors.monitor import Monitor
 from nas.search.begin import earlier_evaluations, first_candidates, fitting
 from nas.search.callbacks import Callback, make_callbacks
 from nas.search.config import SearchConfig
-from nas.search.folder import LATENCY, check_work_folder
+from nas.search.folder import IDENTITY, LATENCY, check_work_folder
 from nas.search.parts import (
     build_parts,
     build_strategy,
@@ -44,6 +45,7 @@ class ReadySearch:
         config: what was asked for.
         space: where it searches.
         evaluator: what measures candidates.
+        fingerprint: `fingerprint_of` it: results with the same one may be compared.
         strategy: what proposes them; it has been told nothing yet.
         first: known candidates to begin with.
         earlier: evaluations of another search to begin with; None for none, or where this one was begun before.
@@ -56,6 +58,7 @@ class ReadySearch:
     config: SearchConfig
     space: SearchSpace
     evaluator: Evaluator
+    fingerprint: str
     strategy: Strategy
     first: Sequence[Candidate] = ()
     earlier: Sequence[Evaluation] | None = None
@@ -63,11 +66,6 @@ class ReadySearch:
     measures_latency: bool = False
     missing_test: str = ""
     callbacks: Mapping[str, Callback] = field(default_factory=dict)
-
-    @property
-    def fingerprint(self) -> str:
-        """The evaluator's: results with the same one may be compared."""
-        return fingerprint_of(self.config, self.evaluator)
 
     def score(self, evaluation: Evaluation) -> float:
         """Efficiency score; minus infinity for a failed evaluation."""
@@ -107,7 +105,10 @@ def preflight(config: SearchConfig, path: Path, resume: bool, monitor: Monitor) 
     check_config(config)
     callbacks = make_callbacks(config.callbacks)
     space, evaluator = build_parts(config)
-    begun = check_work_folder(path, config, fingerprint_of(config, evaluator), resume)
+    fingerprint = fingerprint_of(config, evaluator)
+    if stored_json(path / IDENTITY).get("evaluator") == evaluator.fingerprint:
+        fingerprint = evaluator.fingerprint  # begun before options were a part of it
+    begun = check_work_folder(path, config, fingerprint, resume)
     if config.search.steps is not None and isinstance(evaluator, NetworkTrainer):
         config = replace(config, fidelity=evaluator.evaluator.with_steps(config.fidelity, config.search.steps))
     check_space(config, space, evaluator)
@@ -122,9 +123,10 @@ def preflight(config: SearchConfig, path: Path, resume: bool, monitor: Monitor) 
         config=config,
         space=space,
         evaluator=evaluator,
+        fingerprint=fingerprint,
         strategy=strategy,
         first=first_candidates(config, space),
-        earlier=None if records is None else fitting(records, config, space, fingerprint_of(config, evaluator)),
+        earlier=None if records is None else fitting(records, config, space, fingerprint),
         latency=latency,
         measures_latency=latency is not None and latency.is_of(config.latency or LatencyOptions()),
         missing_test=missing_test_images(make(DataSpec, config.data, "data")) if wants_test else "",
