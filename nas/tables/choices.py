@@ -77,7 +77,7 @@ def read_choices(
             continue
         values[choice] = tuple(kind)
         listed = {_same(value): value for value in kind}
-        if len(listed) < len(kind):
+        if min(len(listed), len(set(map(_plain, kind)))) < len(kind):  # 1, 1.0 and true are equal
             raise TableError(f"Choice {choice!r} of table {name!r} lists a value twice: {', '.join(map(str, kind))}.")
         for row, value in enumerate(column):
             if _same(value) not in listed:

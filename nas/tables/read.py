@@ -17,10 +17,11 @@ columns these are, and what operations mean, says a file beside the table (`nas.
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ from nas.spaces.darts import DARTS
 from nas.spaces.nasbench101 import NASBench101
 from nas.spaces.nasbench201 import NASBench201
 from nas.tables.cells import from_adjacency_bits, from_arch_strings, from_genotypes, from_graphs
-from nas.tables.choices import Choices, column_of_texts, read_choices
+from nas.tables.choices import COLUMN, Choices, column_of_texts, read_choices
 from nas.tables.description import description_file, read_description
 from nas.tables.space import TableSpace
 from nas.tables.table import Table, TableError, check_distinct
@@ -125,7 +126,7 @@ def read_table(path: str | Path, name: str | None = None, base: SearchSpace | No
     beside = description_file(path)
     if not columns or not len(next(iter(columns.values()))):
         raise TableError(f"Table {path} has no rows.")
-    kind = next((kind for kind, needed in GRAPH_COLUMNS.items() if all(c in columns for c in needed)), None)
+    kind = _kind(columns)
     benchmark = None if kind in (None, "own") else BENCHMARKS[kind]()
     base = benchmark or base
     if kind is None and base is None and not described.choices and set(CHOICES) <= set(columns):
@@ -138,6 +139,12 @@ def read_table(path: str | Path, name: str | None = None, base: SearchSpace | No
             f'(layer1=mb3_k3, ...); or columns of choices that {beside.name} beside it names: {{"choices": {{"layer1": '
             f'"categorical"}}}}. It has: {", ".join(columns)}.'
         )
+    for choice, taken in choices.values.items():
+        if len(taken) > MOST_CHOICES:
+            raise TableError(
+                f"Choice {choice!r} of table {name!r} has {len(taken):,} values; at most {MOST_CHOICES:,} are told "
+                "apart. Is it a metric? Name it otherwise, or round it."
+            )
     if benchmark is not None and choices.values:
         raise TableError(
             f"Table {path} has choices beside cells of {benchmark.name!r}. Choices go with a column 'graph'."
@@ -196,6 +203,11 @@ def read_table(path: str | Path, name: str | None = None, base: SearchSpace | No
     return Table(name, space, batch, metrics, digest, texts, remarks)
 
 
+def _kind(columns: Collection[str]) -> str | None:
+    """The form of a table's cells, a key of `GRAPH_COLUMNS`; None where no columns hold any."""
+    return next((kind for kind, needed in GRAPH_COLUMNS.items() if all(c in columns for c in needed)), None)
+
+
 def _read_columns(path: Path, choices: Iterable[str]) -> dict[str, NDArray[Any]]:
     if not path.is_file():
         raise TableError(f"There is no table at {path}.")
@@ -211,23 +223,35 @@ def _read_columns(path: Path, choices: Iterable[str]) -> dict[str, NDArray[Any]]
             table = pa.parquet.read_table(path)
         elif path.suffix == ".csv":
             # Digit strings such as NB101's ops "02001", or a choice's name 007, must not turn into numbers.
-            with pa.csv.open_csv(path) as opened:
-                names = opened.schema.names
-            graphs = next((columns for columns in GRAPH_COLUMNS.values() if set(columns) <= set(names)), ())
-            texts = ("arch_str", "genotype", "graph", *(("ops",) if "ops" in graphs else ()), "choices", *choices)
-            options = pa.csv.ConvertOptions(column_types=dict.fromkeys(texts, pa.string()))
+            cells = set(GRAPH_COLUMNS.get(_kind(_header(path)) or "", ())) - {"n", "adj_bits"}
+            options = pa.csv.ConvertOptions(column_types=dict.fromkeys((*cells, COLUMN, *choices), pa.string()))
             table = pa.csv.read_csv(path, convert_options=options)
         else:
             raise TableError(f"A table is a .parquet or .csv file, got {path}.")
     except pa.ArrowInvalid as error:
         raise TableError(f"{path} can't be read as {path.suffix[1:]}: {error}") from None
-    except UnicodeDecodeError as error:
-        raise TableError(f"{path} is not in UTF-8 ({error.reason}). Save it with this encoding.") from None
     _check_names(path, table.column_names)
     columns = {key: table[key].to_numpy() for key in table.column_names}
     if path.suffix == ".csv":
         columns |= {key: column_of_texts(columns[key]) for key in choices if key in columns}
     return columns
+
+
+def _header(path: Path) -> list[str]:
+    """Names of a CSV file's columns; that all of it is text is seen to here."""
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            names = next(csv.reader(file), [])
+            while file.read(1 << 20):
+                pass
+    except csv.Error as error:
+        raise TableError(f"{path} can't be read as csv: {error}.") from None
+    except UnicodeDecodeError as error:
+        raise TableError(
+            f"{path} is no text in UTF-8 ({error.reason} {error.object[error.start]:#04x}). Save it as UTF-8: "
+            "spreadsheets call it 'CSV UTF-8'."
+        ) from None
+    return names
 
 
 def _check_names(path: Path, names: Sequence[str]) -> None:
@@ -283,12 +307,6 @@ def _candidates(
     cells = [EMPTY_CELL] * len(choices.rows)
     if kind is not None:
         cells = from_graphs(name, columns["graph"], choices.rows, base)
-    for choice, values in choices.values.items():
-        if len(values) > MOST_CHOICES:
-            raise TableError(
-                f"Choice {choice!r} of table {name!r} has {len(values):,} values; at most {MOST_CHOICES:,} are told "
-                "apart. Is it a metric? Name it otherwise, or round it."
-            )
     vocabulary = base.vocabulary if base is not None else sorted({op for cell in cells for op in cell.ops})
     codes = [[choices.values[choice].index(value) for choice, value in row] for row in choices.rows]
     macro = np.array(codes, dtype=np.int16).reshape(len(cells), len(choices.values))

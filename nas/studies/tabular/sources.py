@@ -54,6 +54,7 @@ DEVICES = {
 }
 """Devices on which a benchmark's networks were measured."""
 _TIME, _RATE = "latency", "throughput"
+_BETWEEN = r"[^A-Za-z0-9]+|(?<=[a-z0-9])(?=(?:Latency|Throughput|Mean|Std)(?![a-z]))"
 
 
 def open_hardware_table(space: str | None, path: str | None) -> Table:
@@ -98,7 +99,8 @@ def _device(column: str, measured: str) -> str | None:
 
 
 def _words(column: str) -> list[str]:
-    return [word for word in re.split(r"[^A-Za-z0-9]+", column) if word]
+    """The words of a name, whatever separates them; ``meanThroughput`` has two."""
+    return [word for word in re.split(_BETWEEN, column) if word]
 
 
 def _time_on(device: str) -> str:

@@ -580,3 +580,25 @@ def test_a_network_that_was_not_measured_is_the_slowest_whatever_its_column_is_c
     expected = times.copy()
     expected[3] = 4.0
     assert read.metric(find_time(read, None, "accuracy", name)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("column", "device"),
+    [
+        ("throughput_mean", "throughput"),
+        ("Throughput", "throughput"),
+        ("a100-throughput", "a100"),
+        ("A100 Throughput (mean)", "A100"),
+        ("meanThroughput", "throughput"),
+        ("jetson-nano_THROUGHPUT", "jetson-nano"),
+    ],
+)
+def test_a_throughput_is_large_where_it_is_good_however_its_column_is_written(
+    column: str, device: str, own_table: Path, tmp_path: Path
+) -> None:
+    table = pa.parquet.read_table(own_table)
+    rates = pa.array(np.linspace(10.0, 20.0, len(table)))
+    pa.parquet.write_table(table.append_column(column, rates), tmp_path / "rates.parquet")
+    read = open_hardware_table(None, str(tmp_path / "rates.parquet"))
+    for named in (column, device):
+        assert read.metric(find_time(read, None, "accuracy", named)) == pytest.approx(1000 / rates.to_numpy())

@@ -171,6 +171,7 @@ def test_several_cells_are_one_candidate_and_what_is_said_of_operations_holds_in
         (["layer1", "accuracy"], [["a", 1]], {"choices": {"layer1": "ordinal"}}, "'a' is no number"),
         (["layer1", "accuracy"], [["a", 1]], {"choices": {"layer1": "ordnal"}}, "Did you mean 'ordinal'"),
         (["layer1", "accuracy"], [["a", 1], ["c", 2]], {"choices": {"layer1": ["a", "b"]}}, "Row 1 .* 'c'"),
+        (["a", "accuracy"], [["1", 1], ["2", 2]], {"choices": {"a": [1, True, 2]}}, "lists a value twice"),
         (["choices", "accuracy"], [["a=1", 1], ["b=1", 2]], {}, "Rows 0 and 1"),
         (["choices", "accuracy"], [["a=1", 1], ["a", 2]], {}, "Row 1 .* name=value"),
         (["choices", "accuracy"], [["a=1, a=2", 1]], {}, "twice"),
@@ -306,3 +307,9 @@ def test_genotypes_are_cells_of_the_darts_space(tmp_path: Path) -> None:
     assert table.space.unpack(table.batch, 3).cell == space.unpack(drawn, 3).cell
     with pytest.raises(TableError, match=r"Row 1 .* no genotype"):
         read_table(write(tmp_path / "bad.csv", ["genotype", "accuracy"], [texts[0], 1.0], ["normal", 2.0]))
+
+
+def test_a_choice_of_too_many_values_is_an_error_of_the_table(tmp_path: Path) -> None:
+    rows = [[k, k] for k in range(32_768)]
+    with pytest.raises(TableError, match=r"'a' of table 'mine' has 32,768 values; at most 32,767 .* Is it a metric"):
+        read_table(write(tmp_path / "mine.csv", ["a", "accuracy"], *rows, choices={"a": "ordinal"}))

@@ -595,14 +595,27 @@ def test_numbers_in_a_column_called_ops_are_a_metric_where_the_graph_is_elsewher
     assert read_table(tmp_path / "t.csv").metric("ops").tolist() == [100, 101]
 
 
-def test_a_csv_in_another_encoding_is_named(tmp_path: Path) -> None:
-    (tmp_path / "latin.csv").write_bytes("graph,genauigkeit_für_mich\n{},1\n".encode("latin-1"))
-    with pytest.raises(TableError, match=r"latin\.csv is not in UTF-8 \(.*\)\. Save it with this encoding"):
-        read_table(tmp_path / "latin.csv")
-
-
 def test_neighbours_are_by_size_where_numbers_are_not_listed_in_order() -> None:
     space = ChoiceSpace({"b": [5, 3, 7, 9]})
     table = TableSpace("t", space.all(), space)
     near = table.neighbours(Candidate(EMPTY_CELL, (("b", 5),)))
     assert [dict(each.macro)["b"] for each in (table.unpack(near, k) for k in range(len(near)))][-1] == 9
+
+
+@pytest.mark.parametrize(
+    ("cell", "name"),
+    [({"graph": json.dumps(CHAIN)}, "ops"), ({"arch_str": ARCH}, "genotype"), ({"arch_str": ARCH}, "graph")],
+)
+def test_numbers_are_a_metric_also_under_a_name_that_holds_cells_elsewhere(
+    cell: dict[str, str], name: str, tmp_path: Path
+) -> None:
+    pa.csv.write_csv(pa.Table.from_pylist([{**cell, "accuracy": 1.0, name: 12}]), tmp_path / "t.csv")
+    assert read_table(tmp_path / "t.csv").metric(name).tolist() == [12.0]
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+@pytest.mark.parametrize("text", ["graph,Genauigkeit für A\nx,1\n", "graph,accuracy,note\nx,1,größer\n"])
+def test_a_csv_in_another_encoding_is_named_with_what_to_do(text: str, encoding: str, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes(text.encode(encoding))
+    with pytest.raises(TableError, match=r"t\.csv is no text in UTF-8 .*Save it as UTF-8"):
+        read_table(tmp_path / "t.csv")
